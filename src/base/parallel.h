@@ -1,0 +1,29 @@
+// SPDX-License-Identifier: MIT
+// The only threading construct: a static split of [0, n) over a fixed pool of threads.
+#pragma once
+
+#include <cstdint>
+#include <type_traits>
+
+namespace qwerky {
+
+/// Threads used by parallel_for; 1 <= n. Default: the cores this process may run on.
+void set_threads(int n);
+int threads();
+
+namespace internal {
+using Body = void (*)(const void* context, int64_t begin, int64_t end);
+void run_parallel(int64_t n, int64_t grain, const void* context, Body body) noexcept;
+}  // namespace internal
+
+/// Calls f(begin, end) on disjoint ranges that cover [0, n); each range holds at least `grain` items
+/// (fewer only when n does), so small work stays on the calling thread. Which items share a range must
+/// not change results. Inside another parallel_for it runs inline. f must not throw.
+template <class F>
+void parallel_for(int64_t n, int64_t grain, const F& f) {
+  internal::run_parallel(n, grain, &f, [](const void* context, int64_t begin, int64_t end) {
+    (*static_cast<const F*>(context))(begin, end);
+  });
+}
+
+}  // namespace qwerky

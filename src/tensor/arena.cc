@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: MIT
+#include "tensor/arena.h"
+
+#include <sys/mman.h>
+
+#include <algorithm>
+#include <utility>
+#include <vector>
+
+namespace qwerky {
+namespace {
+
+constexpr int64_t kAlign = 64;
+constexpr int64_t kHugePage = 2 << 20;
+constexpr int64_t kSmallestBlock = 1 << 20;
+
+int64_t round_up(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
+
+}  // namespace
+
+Block::Block(int64_t bytes, const std::string& purpose) : bytes_(round_up(std::max<int64_t>(bytes, 1), kAlign)) {
+  if (bytes_ >= kHugePage) bytes_ = round_up(bytes_, kHugePage);
+  void* memory = mmap(nullptr, static_cast<size_t>(bytes_), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (memory == MAP_FAILED) fail("memory for ", purpose, ": the system refused ", bytes_ >> 20, " MiB");
+  if (bytes_ >= kHugePage) madvise(memory, static_cast<size_t>(bytes_), MADV_HUGEPAGE);  // a hint: failure is harmless
+  data_ = static_cast<char*>(memory);
+}
+
+Block& Block::operator=(Block&& other) noexcept {
+  std::swap(data_, other.data_);
+  std::swap(bytes_, other.bytes_);
+  return *this;
+}
+
+Block::~Block() {
+  if (data_ != nullptr) munmap(data_, static_cast<size_t>(bytes_));
+}
+
+struct Arena::Blocks {
+  std::vector<Block> list;
+};
+
+Arena::Arena(std::string purpose, int64_t first_block_bytes)
+    : purpose_(std::move(purpose)), blocks_(std::make_shared<Blocks>()) {
+  if (first_block_bytes > 0) blocks_->list.emplace_back(first_block_bytes, purpose_);
+}
+
+Tensor Arena::tensor(DType type, Shape shape) {
+  const int64_t bytes = round_up(shape.count() * size_of(type), kAlign);
+  auto& list = blocks_->list;
+  while (block_ < list.size() && used_ + bytes > list[block_].bytes()) {
+    before_ += list[block_].bytes();
+    ++block_;
+    used_ = 0;
+  }
+  if (block_ == list.size()) list.emplace_back(std::max({bytes, before_, kSmallestBlock}), purpose_);
+  Tensor t(list[block_].data() + used_, type, shape);
+  used_ += bytes;
+  peak_ = std::max(peak_, before_ + used_);
+  return t;
+}
+
+Tensor Arena::zeros(DType type, Shape shape) {
+  Tensor t = tensor(type, shape);
+  std::memset(t.data, 0, static_cast<size_t>(t.bytes()));
+  return t;
+}
+
+void Arena::release(Mark m) {
+  auto& list = blocks_->list;
+  while (block_ > m.block) {
+    --block_;
+    before_ -= list[block_].bytes();
+  }
+  used_ = m.used;
+}
+
+}  // namespace qwerky

@@ -1,0 +1,204 @@
+// SPDX-License-Identifier: MIT
+#include "tensor/params.h"
+
+#include <cmath>
+#include <unordered_set>
+
+#include "base/parallel.h"
+
+namespace qwerky {
+namespace {
+
+constexpr int64_t kConvertGrain = 1 << 16;
+
+template <class To, class From>
+To convert_one(From x) {
+  if constexpr (std::is_same_v<From, std::complex<double>>) {
+    return convert_one<To>(x.real());
+  } else if constexpr (std::is_same_v<From, bf16> || std::is_same_v<From, f16>) {
+    return convert_one<To>(static_cast<float>(x));
+  } else if constexpr (std::is_same_v<To, bf16>) {
+    return bf16(static_cast<float>(x));
+  } else {
+    return static_cast<To>(x);
+  }
+}
+
+template <class To, class From>
+void convert_all(Tensor dst, Tensor src) {
+  To* to = dst.as<To>();
+  const From* from = src.as<From>();
+  parallel_for(dst.count(), kConvertGrain, [=](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) to[i] = convert_one<To>(from[i]);
+  });
+}
+
+template <class To>
+void convert_to(Tensor dst, Tensor src) {
+  switch (src.type) {
+    case DType::f32: return convert_all<To, float>(dst, src);
+    case DType::bf16: return convert_all<To, bf16>(dst, src);
+    case DType::f16: return convert_all<To, f16>(dst, src);
+    case DType::f64: return convert_all<To, double>(dst, src);
+    case DType::c128: return convert_all<To, std::complex<double>>(dst, src);
+    default: CHECK(false, "convert from ", name_of(src.type));
+  }
+}
+
+bool is_real_float(DType type) {
+  return type == DType::f32 || type == DType::bf16 || type == DType::f16 || type == DType::f64;
+}
+
+/// A NaN or infinity has all exponent bits set.
+bool all_finite(Tensor t) {
+  const int64_t n = t.count();
+  const auto scan = [&](auto bits, auto exponent) {
+    using U = decltype(exponent);
+    const U* p = static_cast<const U*>(bits);
+    bool bad = false;
+    for (int64_t i = 0; i < n; ++i) bad |= (p[i] & exponent) == exponent;
+    return !bad;
+  };
+  switch (t.type) {
+    case DType::f32: return scan(t.data, uint32_t{0x7f800000});
+    case DType::bf16: return scan(t.data, uint16_t{0x7f80});
+    case DType::f16: return scan(t.data, uint16_t{0x7c00});
+    case DType::f64: return scan(t.data, uint64_t{0x7ff0000000000000});
+    default: return true;
+  }
+}
+
+/// Equal but for axes of extent 1.
+bool same_shape(const Shape& a, const Shape& b) {
+  const auto squeezed = [](const Shape& s) {
+    std::vector<int64_t> dims;
+    for (int i = 0; i < s.rank; ++i)
+      if (s.dim[static_cast<size_t>(i)] != 1) dims.push_back(s.dim[static_cast<size_t>(i)]);
+    return dims;
+  };
+  return squeezed(a) == squeezed(b);
+}
+
+bool glob_one(std::string_view glob, std::string_view name) {
+  if (glob.empty()) return name.empty();
+  if (glob[0] == '*') {
+    for (size_t skip = 0; skip <= name.size(); ++skip)
+      if (glob_one(glob.substr(1), name.substr(skip))) return true;
+    return false;
+  }
+  return !name.empty() && glob[0] == name[0] && glob_one(glob.substr(1), name.substr(1));
+}
+
+}  // namespace
+
+void convert(Tensor dst, Tensor src) {
+  CHECK(dst.count() == src.count(), "convert ", src.shape.str(), " to ", dst.shape.str());
+  switch (dst.type) {
+    case DType::f32: return convert_to<float>(dst, src);
+    case DType::bf16: return convert_to<bf16>(dst, src);
+    case DType::f64: return convert_to<double>(dst, src);
+    case DType::c128: return convert_to<std::complex<double>>(dst, src);
+    default: CHECK(false, "convert to ", name_of(dst.type));
+  }
+}
+
+Param& Params::declare(std::string name, Shape shape, bool optional) {
+  CHECK(!by_name_.contains(name), "parameter declared twice: ", name);
+  list_.push_back(Param{.name = std::move(name), .shape = shape, .optional = optional, .weight = {}});
+  by_name_[list_.back().name] = &list_.back();
+  return list_.back();
+}
+
+Param* Params::find(std::string_view name) {
+  const auto it = by_name_.find(std::string(name));
+  return it == by_name_.end() ? nullptr : it->second;
+}
+
+const Param* Params::find(std::string_view name) const { return const_cast<Params*>(this)->find(name); }
+
+void Params::tie(Param& alias, Param& target) { ties_.emplace_back(&alias, &target); }
+
+void Params::allocate(Arena& arena, DType type) {
+  constexpr int64_t kAlignElements = 64;  // every tensor starts on a cache line whatever the type
+  block_count_ = 0;
+  for (Param& p : list_) {
+    p.offset = block_count_;
+    block_count_ += (p.count() + kAlignElements - 1) / kAlignElements * kAlignElements;
+  }
+  block_ = arena.zeros(type, {block_count_});
+  for (Param& p : list_)
+    p.weight = Tensor(static_cast<char*>(block_.data) + p.offset * size_of(type), type, p.shape);
+  for (auto& [alias, target] : ties_) {
+    alias->weight = target->weight;
+    alias->offset = target->offset;
+  }
+}
+
+void Params::bind(const TensorSource& source, bool borrow, const std::function<bool(std::string_view)>& ignore) {
+  constexpr int kMostNamed = 12;
+  std::string problems;
+  int count = 0;
+  const auto problem = [&](const auto&... parts) {
+    if (++count <= kMostNamed) problems += "\n  " + concat(parts...);
+  };
+  std::unordered_set<std::string> used;
+  for (Param& p : list_) {
+    const Tensor stored = source.find(p.name);
+    used.insert(p.name);
+    if (!stored) {
+      if (p.optional) {
+        p.weight = {};
+      } else {
+        problem("tensor ", p.name, ": missing, expected ", p.shape.str());
+      }
+      continue;
+    }
+    if (!is_real_float(stored.type)) {
+      problem("tensor ", p.name, ": expected f32, bf16 or f16, file has ", name_of(stored.type));
+    } else if (!same_shape(stored.shape, p.shape)) {
+      problem("tensor ", p.name, ": expected ", p.shape.str(), ", file has ", stored.shape.str());
+    } else if (!all_finite(stored)) {
+      problem("tensor ", p.name, ": contains NaN or infinity");
+    } else if (p.offset >= 0) {
+      convert(p.weight, stored.shaped(p.shape));
+    } else {
+      CHECK(borrow, "bind without memory for ", p.name);
+      p.weight = stored.shaped(p.shape);
+    }
+  }
+  for (auto& [alias, target] : ties_) {
+    alias->weight = target->weight;
+    alias->offset = target->offset;
+  }
+  for (const std::string& name : source.names())
+    if (!used.contains(name) && !(ignore && ignore(name))) problem("tensor ", name, ": in the file but not part of this architecture");
+  if (count > kMostNamed) problems += concat("\n  … and ", count - kMostNamed, " more");
+  if (count > 0) fail(source.describe(), ": ", count, count == 1 ? " tensor does not" : " tensors do not", " fit the configuration:", problems);
+}
+
+int64_t Params::count() const {
+  int64_t n = 0;
+  for (const Param& p : list_)
+    if (p.weight || !p.optional) n += p.count();
+  return n;
+}
+
+void Params::freeze_all_but(std::string_view globs) {
+  bool any = false;
+  for (Param& p : list_) {
+    p.trains = static_cast<bool>(p.weight) && glob_match(globs, p.name);
+    any |= p.trains;
+  }
+  if (!any && !globs.empty()) fail("train: no parameter matches the pattern '", globs, "'");
+}
+
+bool glob_match(std::string_view globs, std::string_view name) {
+  while (true) {
+    const size_t bar = globs.find('|');
+    if (glob_one(globs.substr(0, bar), name)) return true;
+    if (bar == std::string_view::npos) return false;
+    globs.remove_prefix(bar + 1);
+  }
+}
+
+}  // namespace qwerky

@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: MIT
+// The one list of parameters: declared by constructors, bound once, walked by load, save, initialise,
+// optimise, count and freeze.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <vector>
+
+#include "tensor/arena.h"
+#include "tensor/tensor.h"
+
+namespace qwerky {
+
+/// Named tensors from somewhere: a checkpoint directory, a file, another model. Implemented by io.
+class TensorSource {
+ public:
+  virtual ~TensorSource() = default;
+  /// Where the tensors come from, for messages.
+  virtual std::string describe() const = 0;
+  /// All names, in file order.
+  virtual std::vector<std::string> names() const = 0;
+  /// The tensor as stored; null if there is none of this name. The memory lives as long as the source.
+  virtual Tensor find(std::string_view name) const = 0;
+};
+
+struct Param {
+  std::string name;
+  Shape shape;
+  bool optional = false;  ///< may be missing in a source; its weight then stays null
+  bool trains = false;    ///< set by Params::freeze_all_but
+  Tensor weight;
+  int64_t offset = -1;  ///< elements before this one in the block made by allocate(); -1 when bound elsewhere
+  int64_t count() const { return shape.count(); }
+};
+
+class Params {
+ public:
+  Params() = default;
+  Params(const Params&) = delete;
+  Params& operator=(const Params&) = delete;
+
+  /// The reference stays valid for the life of this Params. Throws CHECK on a repeated name.
+  Param& declare(std::string name, Shape shape, bool optional = false);
+  Param* find(std::string_view name);
+  const Param* find(std::string_view name) const;
+  /// Makes `alias` (never stored, never counted) hold the weight of `target` after bind/allocate: tied heads.
+  void tie(Param& alias, Param& target);
+
+  /// One block of `type` in `arena` for all parameters, zero-filled, in declaration order. Sets offset.
+  void allocate(Arena& arena, DType type);
+  /// Copies every declared tensor from `source` into allocated memory with conversion of type, or, where
+  /// nothing was allocated and the source's memory outlives this (`borrow`), points at it. Extents of 1 may
+  /// be added or dropped ([1,1,A] = [A]). All missing, misshapen, non-finite and unused tensors are reported
+  /// in one Error. `ignore(name)` tells which unused names are fine.
+  void bind(const TensorSource& source, bool borrow, const std::function<bool(std::string_view)>& ignore = nullptr);
+
+  template <class F>
+  void each(F&& f) {
+    for (Param& p : list_) f(p);
+  }
+  template <class F>
+  void each(F&& f) const {
+    for (const Param& p : list_) f(p);
+  }
+  /// Elements of all declared parameters that are present.
+  int64_t count() const;
+  /// Elements of the block made by allocate().
+  int64_t block_count() const { return block_count_; }
+  Tensor block() const { return block_; }
+  /// What trains is a glob over names: alternatives separated by '|', '*' matches anything. Throws if a
+  /// non-empty glob matches nothing.
+  void freeze_all_but(std::string_view globs);
+
+ private:
+  std::deque<Param> list_;
+  std::unordered_map<std::string, Param*> by_name_;
+  std::vector<std::pair<Param*, Param*>> ties_;
+  Tensor block_;
+  int64_t block_count_ = 0;
+};
+
+/// `*` matches any run of characters, `|` separates alternatives.
+bool glob_match(std::string_view globs, std::string_view name);
+
+/// dst[i] = src[i] with conversion among f32, bf16, f16, f64, c128 (real part).
+void convert(Tensor dst, Tensor src);
+
+}  // namespace qwerky
