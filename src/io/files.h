@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: MIT
+// Files: mapping, whole reads, atomic writes, and JSON with limits. The only layer that sees the file system.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <nlohmann/json.hpp>
+#include <span>
+#include <string>
+#include <string_view>
+
+namespace qwerky {
+
+using Path = std::filesystem::path;
+using Json = nlohmann::json;
+
+/// A file mapped read-only. Throws Error when it cannot be opened or is not a regular file.
+class MappedFile {
+ public:
+  explicit MappedFile(const Path& path);
+  ~MappedFile();
+  MappedFile(const MappedFile&) = delete;
+  MappedFile& operator=(const MappedFile&) = delete;
+  std::string_view bytes() const { return {data_, static_cast<size_t>(size_)}; }
+  int64_t size() const { return size_; }
+  const Path& path() const { return path_; }
+
+ private:
+  Path path_;
+  const char* data_ = nullptr;
+  int64_t size_ = 0;
+};
+
+std::string read_file(const Path& path);
+
+/// Writes through `fill` to a temporary name in the same directory, syncs, renames, syncs the directory: at no
+/// moment does `path` hold half a file. A full disk or an unwritable directory is an Error naming it, and the
+/// temporary is removed.
+class FileWriter {
+ public:
+  explicit FileWriter(const Path& path);
+  ~FileWriter();  ///< without commit(): removes the temporary
+  FileWriter(const FileWriter&) = delete;
+  FileWriter& operator=(const FileWriter&) = delete;
+  void write(const void* data, int64_t bytes);
+  void write(std::string_view text) { write(text.data(), static_cast<int64_t>(text.size())); }
+  int64_t written() const { return written_; }
+  void commit();
+
+ private:
+  Path path_, temporary_;
+  int fd_ = -1;
+  int64_t written_ = 0;
+};
+
+void write_file(const Path& path, std::string_view text);
+
+/// Parses strict JSON (UTF-8 only, no duplicate keys, nesting at most 64 deep, numbers finite). `name` is for messages.
+Json parse_json(std::string_view text, const std::string& name);
+Json read_json(const Path& path);
+
+/// Appends one line and flushes it.
+void append_line(const Path& path, std::string_view line);
+
+/// SHA-256 of bytes as 64 hex digits (FIPS 180-4).
+std::string sha256(std::string_view bytes);
+
+/// Free bytes on the file system that holds `path` (or its nearest existing parent).
+int64_t free_disk_bytes(const Path& path);
+
+}  // namespace qwerky

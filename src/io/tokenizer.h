@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: MIT
+// Text ⇄ token ids, for every vocabulary format the supported models ship.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace qwerky {
+
+class Tokenizer {
+ public:
+  virtual ~Tokenizer() = default;
+
+  /// Ids of `text`, without BOS or EOS. With `special`, added and special tokens written in the text are
+  /// recognised; without, they are ordinary text (what a prompt from a stranger should get).
+  virtual std::vector<int32_t> encode(std::string_view text, bool special = true) const = 0;
+  /// The bytes one id stands for; may be part of a UTF-8 character. Special tokens give their text.
+  /// Throws Error when id is outside [0, size()).
+  virtual std::string piece(int32_t id) const = 0;
+  /// Bytes of a sequence; special tokens are left out when `skip_special`.
+  virtual std::string decode(std::span<const int32_t> ids, bool skip_special = false) const;
+  /// The text that decode(encode(text)) gives back: NFC for Qwen, "" prefix handling for SentencePiece.
+  virtual std::string normalise(std::string_view text) const = 0;
+  /// One more than the largest id.
+  virtual int64_t size() const = 0;
+  virtual bool is_special(int32_t id) const = 0;
+
+  std::optional<int32_t> bos;       ///< begins a text, where the model has such a token
+  bool adds_bos = false;            ///< the model expects `bos` in front of every text
+  std::vector<int32_t> eos;         ///< any of these ends a text
+  std::optional<int32_t> id_of(std::string_view special_token) const;  ///< by the token's exact text
+
+ protected:
+  virtual std::optional<int32_t> find_special(std::string_view text) const = 0;
+};
+
+/// Finds and loads the tokenizer of a model: a directory (tokenizer.json; vocab.json + merges.txt;
+/// tokenizer.model as tiktoken ranks or SentencePiece, told by content; llama2.c tok*.bin / tok*.model), or
+/// one such file. tokenizer_config.json, special_tokens_map.json and config.json beside it add special tokens,
+/// bos/eos and adds_bos. Throws Error naming what was looked for and found.
+std::unique_ptr<Tokenizer> load_tokenizer(const std::filesystem::path& path);
+
+/// Files in `dir` that belong to its tokenizer, to be copied beside a converted model.
+std::vector<std::filesystem::path> tokenizer_files(const std::filesystem::path& dir);
+
+/// Trains a byte-level BPE (GPT-2 byte alphabet, Qwen2 pre-tokenizer) of `vocab_size` tokens including
+/// `special`, and returns the text of its tokenizer.json. Deterministic: ties go to the pair of lowest ids.
+std::string train_bpe(std::string_view corpus, int64_t vocab_size, const std::vector<std::string>& special);
+
+/// Emits only whole UTF-8 characters while ids arrive one by one; invalid bytes become U+FFFD.
+class StreamDecoder {
+ public:
+  explicit StreamDecoder(const Tokenizer& tokenizer, bool skip_special = true)
+      : tokenizer_(tokenizer), skip_special_(skip_special) {}
+  std::string push(int32_t id);
+  /// What is left at the end, invalid bytes replaced.
+  std::string finish();
+
+ private:
+  const Tokenizer& tokenizer_;
+  bool skip_special_;
+  std::string pending_;
+};
+
+}  // namespace qwerky
