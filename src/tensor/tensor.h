@@ -38,22 +38,53 @@ struct bf16 {
 struct f16 {
   uint16_t bits = 0;
   explicit operator float() const {
-    _Float16 value;
-    std::memcpy(&value, &bits, 2);
-    return static_cast<float>(value);
+    // Moved into an f32's fields the exponent is 112 too small; the product is exact, subnormals included.
+    uint32_t u = static_cast<uint32_t>(bits & 0x7fffu) << 13;
+    float value;
+    std::memcpy(&value, &u, 4);
+    value *= 0x1p112f;
+    std::memcpy(&u, &value, 4);
+    if ((bits & 0x7c00u) == 0x7c00u) u = 0x7f800000u | (static_cast<uint32_t>(bits & 0x3ffu) << 13);
+    u |= static_cast<uint32_t>(bits & 0x8000u) << 16;
+    std::memcpy(&value, &u, 4);
+    return value;
   }
 };
 
 template <class T>
 constexpr DType dtype_of();
-template <> constexpr DType dtype_of<float>() { return DType::f32; }
-template <> constexpr DType dtype_of<bf16>() { return DType::bf16; }
-template <> constexpr DType dtype_of<f16>() { return DType::f16; }
-template <> constexpr DType dtype_of<double>() { return DType::f64; }
-template <> constexpr DType dtype_of<std::complex<double>>() { return DType::c128; }
-template <> constexpr DType dtype_of<int32_t>() { return DType::i32; }
-template <> constexpr DType dtype_of<int64_t>() { return DType::i64; }
-template <> constexpr DType dtype_of<uint8_t>() { return DType::u8; }
+template <>
+constexpr DType dtype_of<float>() {
+  return DType::f32;
+}
+template <>
+constexpr DType dtype_of<bf16>() {
+  return DType::bf16;
+}
+template <>
+constexpr DType dtype_of<f16>() {
+  return DType::f16;
+}
+template <>
+constexpr DType dtype_of<double>() {
+  return DType::f64;
+}
+template <>
+constexpr DType dtype_of<std::complex<double>>() {
+  return DType::c128;
+}
+template <>
+constexpr DType dtype_of<int32_t>() {
+  return DType::i32;
+}
+template <>
+constexpr DType dtype_of<int64_t>() {
+  return DType::i64;
+}
+template <>
+constexpr DType dtype_of<uint8_t>() {
+  return DType::u8;
+}
 
 /// Bytes of one element.
 int64_t size_of(DType type);
