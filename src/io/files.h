@@ -2,6 +2,7 @@
 // Files: mapping, whole reads, atomic writes, and JSON with limits. The only layer that sees the file system.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <filesystem>
 #include <functional>
@@ -64,7 +65,22 @@ Json read_json(const Path& path);
 /// Appends one line and flushes it.
 void append_line(const Path& path, std::string_view line);
 
-/// SHA-256 of bytes as 64 hex digits (FIPS 180-4).
+/// SHA-256 (FIPS 180-4) of bytes that arrive in pieces.
+class Sha256 {
+ public:
+  void update(std::string_view bytes);
+  /// 64 hex digits of all bytes so far.
+  std::string hex() const;
+
+ private:
+  void block(const unsigned char* bytes);
+  std::array<uint32_t, 8> hash_ = {0x6a09e667, 0xbb67ae85, 0x3c6ef372, 0xa54ff53a,
+                                   0x510e527f, 0x9b05688c, 0x1f83d9ab, 0x5be0cd19};  // 5.3.3: square roots of primes
+  std::array<unsigned char, 64> partial_{};
+  uint64_t length_ = 0;  // bytes
+};
+
+/// SHA-256 of bytes as 64 hex digits.
 std::string sha256(std::string_view bytes);
 
 /// Free bytes on the file system that holds `path` (or its nearest existing parent).

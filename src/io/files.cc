@@ -1,0 +1,292 @@
+// SPDX-License-Identifier: MIT
+#include "io/files.h"
+
+#include <fcntl.h>
+#include <sys/file.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <iterator>
+#include <system_error>
+#include <utility>
+#include <vector>
+
+#include "base/error.h"
+
+namespace qwerky {
+namespace {
+
+std::string reason(int code) { return std::generic_category().message(code); }
+
+/// Closes on scope exit; release() hands the descriptor on.
+class Descriptor {
+ public:
+  explicit Descriptor(int fd) : fd_(fd) {}
+  ~Descriptor() {
+    if (fd_ >= 0) ::close(fd_);
+  }
+  Descriptor(const Descriptor&) = delete;
+  Descriptor& operator=(const Descriptor&) = delete;
+  int get() const { return fd_; }
+  int release() { return std::exchange(fd_, -1); }
+
+ private:
+  int fd_;
+};
+
+/// Opens a regular file for reading and tells its size. O_NONBLOCK: opening a pipe must not wait for a writer.
+int open_regular(const Path& path, int64_t& size) {
+  Descriptor fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK));
+  if (fd.get() < 0) fail("cannot open ", path.string(), ": ", reason(errno));
+  struct stat info {};
+  if (::fstat(fd.get(), &info) != 0) fail("cannot read ", path.string(), ": ", reason(errno));
+  if (S_ISDIR(info.st_mode)) fail("cannot read ", path.string(), ": expected a file, found a directory");
+  if (!S_ISREG(info.st_mode)) fail("cannot read ", path.string(), ": not a regular file");
+  size = info.st_size;
+  return fd.release();
+}
+
+/// Writes all bytes; 0 or the error code. Calls are at most 1 GiB: the kernel takes no more than 2 GiB at once.
+int write_all(int fd, const char* data, int64_t bytes) {
+  constexpr int64_t kMost = int64_t{1} << 30;
+  while (bytes > 0) {
+    const ssize_t n = ::write(fd, data, static_cast<size_t>(std::min(bytes, kMost)));
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) return errno;
+    if (n == 0) return ENOSPC;
+    data += n;
+    bytes -= n;
+  }
+  return 0;
+}
+
+Path directory_of(const Path& path) {
+  const Path parent = path.parent_path();
+  return parent.empty() ? Path(".") : parent;
+}
+
+std::string why_write_failed(const Path& path, int code) {
+  const std::string what = concat("cannot write ", path.string(), ": ", reason(code));
+  if (code != ENOSPC && code != EDQUOT) return what;
+  return concat(what, "; free some space or choose another directory");
+}
+
+/// Input iterator over text that tells how far the parser has read.
+class Cursor {
+ public:
+  using iterator_category = std::input_iterator_tag;
+  using value_type = char;
+  using difference_type = std::ptrdiff_t;
+  using pointer = const char*;
+  using reference = const char&;
+  Cursor(const char* at, const char** seen) : at_(at), seen_(seen) {}
+  const char& operator*() const { return *at_; }
+  Cursor& operator++() {
+    *seen_ = ++at_;
+    return *this;
+  }
+  Cursor operator++(int) {
+    const Cursor before = *this;
+    ++*this;
+    return before;
+  }
+  bool operator==(const Cursor& other) const { return at_ == other.at_; }
+  bool operator!=(const Cursor& other) const { return at_ != other.at_; }
+
+ private:
+  const char* at_;
+  const char** seen_;
+};
+
+/// Builds the document and enforces the limits that nlohmann's own builder lacks: depth and unique keys.
+class Builder : public nlohmann::json_sax<Json> {
+ public:
+  Builder(std::string_view text, const std::string& name) : seen(text.data()), begin_(text.data()), name_(name) {}
+
+  bool null() override { return add(nullptr); }
+  bool boolean(bool value) override { return add(value); }
+  bool number_integer(number_integer_t value) override { return add(value); }
+  bool number_unsigned(number_unsigned_t value) override { return add(value); }
+  bool number_float(number_float_t value, const string_t&) override { return add(value); }
+  bool string(string_t& value) override { return add(std::move(value)); }
+  bool binary(binary_t&) override { stop("binary value"); }
+  bool start_object(std::size_t) override { return enter(Json::object()); }
+  bool start_array(std::size_t) override { return enter(Json::array()); }
+  bool end_object() override { return leave(); }
+  bool end_array() override { return leave(); }
+  bool key(string_t& name) override {
+    const auto [at, fresh] = open_.back()->get_ref<Json::object_t&>().emplace(name, nullptr);
+    if (!fresh) stop(concat("the key ", Json(shown(name)).dump(), " appears twice in one object"));
+    slot_ = &at->second;
+    return true;
+  }
+  bool parse_error(std::size_t, const std::string&, const nlohmann::detail::exception& error) override {
+    std::string_view what = error.what();
+    if (const size_t tag = what.find("] "); tag != what.npos) what.remove_prefix(tag + 2);
+    stop(shown(what));
+  }
+
+  const char* seen;  ///< how far the parser has read
+  Json root;
+
+ private:
+  static constexpr size_t kDeepest = 64;
+
+  [[noreturn]] void stop(const std::string& what) const {
+    fail(name_, ": invalid JSON at byte ", seen - begin_, ": ", what);
+  }
+  /// Printable and short whatever the file holds.
+  static std::string shown(std::string_view text) {
+    constexpr size_t kMost = 200;
+    std::string safe(text.substr(0, kMost));
+    for (char& c : safe)
+      if (c < 0x20 || c > 0x7e) c = '?';
+    return text.size() > kMost ? safe + "..." : safe;
+  }
+  Json* place(Json&& value) {
+    if (open_.empty()) {
+      root = std::move(value);
+      return &root;
+    }
+    if (open_.back()->is_array()) return &open_.back()->get_ref<Json::array_t&>().emplace_back(std::move(value));
+    *slot_ = std::move(value);
+    return slot_;
+  }
+  template <class T>
+  bool add(T&& value) {
+    place(Json(std::forward<T>(value)));
+    return true;
+  }
+  bool enter(Json&& empty) {
+    if (open_.size() == kDeepest) stop(concat("nested more than ", kDeepest, " deep"));
+    open_.push_back(place(std::move(empty)));
+    return true;
+  }
+  bool leave() {
+    open_.pop_back();
+    return true;
+  }
+
+  const char* begin_;
+  const std::string& name_;
+  std::vector<Json*> open_;  // a container grows only while it is the last of these, so the pointers stay valid
+  Json* slot_ = nullptr;     // where the value of the last key goes
+};
+
+}  // namespace
+
+MappedFile::MappedFile(const Path& path) : path_(path), data_("") {
+  const Descriptor fd(open_regular(path, size_));
+  if (size_ == 0) return;
+  void* memory = ::mmap(nullptr, static_cast<size_t>(size_), PROT_READ, MAP_SHARED, fd.get(), 0);
+  if (memory == MAP_FAILED) fail("cannot map ", path.string(), " (", size_, " bytes): ", reason(errno));
+  data_ = static_cast<const char*>(memory);
+}
+
+MappedFile::~MappedFile() {
+  if (size_ > 0) ::munmap(const_cast<char*>(data_), static_cast<size_t>(size_));
+}
+
+std::string read_file(const Path& path) {
+  int64_t size = 0;
+  const Descriptor fd(open_regular(path, size));
+  std::string text(static_cast<size_t>(size), '\0');
+  size_t have = 0;
+  while (have < text.size()) {
+    const ssize_t n = ::read(fd.get(), text.data() + have, text.size() - have);
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) fail("cannot read ", path.string(), ": ", reason(errno));
+    if (n == 0) break;  // the file shrank since
+    have += static_cast<size_t>(n);
+  }
+  text.resize(have);
+  return text;
+}
+
+FileWriter::FileWriter(const Path& path) : path_(path), temporary_(path.string() + ".partial") {
+  // One fixed temporary name, so what a killed run left is written over. The lock keeps a second writer out; the
+  // name must still mean the locked file, for the first writer may have renamed it in between.
+  while (fd_ < 0) {
+    Descriptor fd(::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0666));
+    if (fd.get() < 0) fail(why_write_failed(path_, errno));
+    if (::flock(fd.get(), LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK)
+      fail("cannot write ", path_.string(), ": another writer has it open");
+    struct stat mine {
+    }, named{};
+    if (::fstat(fd.get(), &mine) != 0) fail(why_write_failed(path_, errno));
+    if (::lstat(temporary_.c_str(), &named) != 0 || mine.st_ino != named.st_ino || mine.st_dev != named.st_dev)
+      continue;
+    if (::ftruncate(fd.get(), 0) != 0) fail(why_write_failed(path_, errno));
+    fd_ = fd.release();
+  }
+}
+
+FileWriter::~FileWriter() {
+  if (fd_ < 0) return;
+  ::unlink(temporary_.c_str());
+  ::close(fd_);
+}
+
+void FileWriter::write(const void* data, int64_t bytes) {
+  CHECK(fd_ >= 0, "write after commit: ", path_.string());
+  const int code = write_all(fd_, static_cast<const char*>(data), bytes);
+  if (code != 0) fail(why_write_failed(path_, code), " (after ", written_, " bytes)");
+  written_ += bytes;
+}
+
+void FileWriter::commit() {
+  CHECK(fd_ >= 0, "committed twice: ", path_.string());
+  if (::fsync(fd_) != 0) fail(why_write_failed(path_, errno));
+  if (::rename(temporary_.c_str(), path_.c_str()) != 0) fail(why_write_failed(path_, errno));
+  if (::close(std::exchange(fd_, -1)) != 0) fail(why_write_failed(path_, errno));
+  const Descriptor dir(::open(directory_of(path_).c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+  // EINVAL: a file system whose directories need no sync.
+  if (dir.get() >= 0 && ::fsync(dir.get()) != 0 && errno != EINVAL) fail(why_write_failed(path_, errno));
+}
+
+void write_file(const Path& path, std::string_view text) {
+  FileWriter file(path);
+  file.write(text);
+  file.commit();
+}
+
+Json parse_json(std::string_view text, const std::string& name) {
+  // nlohmann takes a zero byte for the end of the text and would accept anything behind it.
+  if (const size_t zero = text.find('\0'); zero != text.npos)
+    fail(name, ": invalid JSON at byte ", zero, ": zero byte");
+  if (text.empty()) fail(name, ": invalid JSON at byte 0: empty");
+  Builder builder(text, name);
+  Json::sax_parse(Cursor(text.data(), &builder.seen), Cursor(text.data() + text.size(), &builder.seen), &builder);
+  return std::move(builder.root);
+}
+
+Json read_json(const Path& path) { return parse_json(read_file(path), path.string()); }
+
+void append_line(const Path& path, std::string_view line) {
+  const Descriptor fd(::open(path.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666));
+  if (fd.get() < 0) fail(why_write_failed(path, errno));
+  struct stat before {};
+  if (::fstat(fd.get(), &before) != 0) fail(why_write_failed(path, errno));
+  const std::string whole = std::string(line) + '\n';
+  const int code = write_all(fd.get(), whole.data(), static_cast<int64_t>(whole.size()));
+  if (code == 0) return;
+  // Takes back what fitted on a full disk: a log holds whole lines only.
+  const bool mended = S_ISREG(before.st_mode) && ::ftruncate(fd.get(), before.st_size) == 0;
+  fail(why_write_failed(path, code), mended ? "" : " (its last line may be cut)");
+}
+
+int64_t free_disk_bytes(const Path& path) {
+  std::error_code ignored;
+  Path at = std::filesystem::absolute(path, ignored);
+  while (!std::filesystem::exists(at, ignored) && at.has_relative_path()) at = at.parent_path();
+  struct statvfs info {};
+  if (::statvfs(at.c_str(), &info) != 0) fail("cannot ask for the free space of ", at.string(), ": ", reason(errno));
+  return static_cast<int64_t>(info.f_bavail) * static_cast<int64_t>(info.f_frsize);
+}
+
+}  // namespace qwerky
