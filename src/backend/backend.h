@@ -8,6 +8,7 @@
 // among the gradients means "not wanted". Activations, states and gradients hold scalar(); weights may also be bf16.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <memory>
 #include <span>
