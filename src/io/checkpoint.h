@@ -2,6 +2,7 @@
 // A model on disk: configuration + named tensors + where its tokenizer lies, whatever the format.
 #pragma once
 
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -19,6 +20,22 @@ struct Checkpoint {
   Path tokenizer;                         ///< directory or file for load_tokenizer; empty when there is none
 };
 
+/// The tensors of several safetensors files as model.safetensors.index.json maps them. A shard that is absent, a
+/// tensor that its shard does not hold, a shard outside `dir`: an Error naming it.
+class ShardedTensors : public TensorSource {
+ public:
+  ShardedTensors(const Path& dir, const Json& index);
+  std::string describe() const override { return name_; }
+  std::vector<std::string> names() const override { return order_; }
+  Tensor find(std::string_view name) const override;
+
+ private:
+  std::string name_;
+  std::vector<std::unique_ptr<SafetensorsFile>> shards_;
+  std::vector<std::string> order_;
+  std::map<std::string, Tensor, std::less<>> tensors_;
+};
+
 /// Opens a Hugging Face directory (config.json; model.safetensors, or the shards that
 /// model.safetensors.index.json lists), a llama2.c .bin file, or a directory with one .bin model beside
 /// tok*.bin / tok*.model. A llama2.c model appears as `llama` with the extra config key "rope_interleaved": true.
@@ -26,7 +43,8 @@ struct Checkpoint {
 Checkpoint open_checkpoint(const Path& path);
 
 /// Writes config.json and model.safetensors (in shards of at most `shard_bytes` with an index when larger) into
-/// `dir`, which is made if absent. Each file is written atomically, config.json last.
+/// `dir`, which is made if absent. Each file is written atomically, config.json last; weight files of an earlier
+/// write that do not belong to this one are removed once the new ones are complete.
 void write_checkpoint(const Path& dir, const Json& config, const std::vector<NamedTensor>& tensors,
                       int64_t shard_bytes = int64_t{5} << 30);
 

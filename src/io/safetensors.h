@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "io/files.h"
+#include "tensor/arena.h"
 #include "tensor/params.h"
 
 namespace qwerky {
@@ -33,6 +34,7 @@ class SafetensorsFile : public TensorSource {
   std::vector<std::string> order_;
   std::map<std::string, Tensor, std::less<>> tensors_;
   std::map<std::string, std::string> metadata_;
+  std::vector<Block> moved_;  // copies of tensors that do not lie at a multiple of their element's size
 };
 
 struct NamedTensor {
@@ -43,6 +45,9 @@ struct NamedTensor {
 
 /// Writes one file atomically (temporary name, sync, rename), tensors in the given order, data 64-byte aligned.
 void write_safetensors(const Path& path, const std::vector<NamedTensor>& tensors,
+                       const std::map<std::string, std::string>& metadata = {});
+/// The same into a file that the caller commits.
+void write_safetensors(FileWriter& file, const std::vector<NamedTensor>& tensors,
                        const std::map<std::string, std::string>& metadata = {});
 
 }  // namespace qwerky
