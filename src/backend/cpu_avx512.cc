@@ -1,0 +1,19 @@
+// SPDX-License-Identifier: MIT
+#include <immintrin.h>
+
+#include "backend/cpu.h"
+#include "backend/scratch.h"
+#include "base/parallel.h"
+
+#pragma GCC push_options
+#pragma GCC target("avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,prefer-vector-width=512")
+namespace qwerky::avx512 {
+
+#define QWERKY_ISA 512
+constexpr const char* kName = "avx512";
+#include "backend/cpu_ops.inl"
+
+}  // namespace qwerky::avx512
+#pragma GCC pop_options
+
+std::unique_ptr<qwerky::Backend> qwerky::avx512::make(Precision precision) { return std::make_unique<Cpu>(precision); }

@@ -1,0 +1,17 @@
+// SPDX-License-Identifier: MIT
+// What this machine can do at most, measured: the yardstick for "share of peak".
+#pragma once
+
+namespace qwerky {
+
+/// Rates of all measuring threads together. 0 where the CPU lacks the instruction.
+struct Peaks {
+  double read_gb_s = 0;    ///< plain reads of memory far larger than the caches, 1e9 bytes/s
+  double f32_gflops = 0;   ///< fused multiply-adds in registers, 2 operations each
+  double bf16_gflops = 0;  ///< vdpbf16ps in registers
+};
+
+/// Best of several short runs of each loop on `threads` threads, about `seconds` in all.
+Peaks measure_peaks(int threads, double seconds);
+
+}  // namespace qwerky
