@@ -3,6 +3,7 @@
 // Each override forwards to a kernel family; whatever has no kernel here is the reference's.
 
 #include "backend/simd.h"
+#include "backend/gemm_kernel.inl"
 
 class Cpu final : public Reference {
  public:

@@ -1,0 +1,249 @@
+// SPDX-License-Identifier: MIT
+// Matrix products of one instruction set, the innermost level: a tile of C in registers, C[rows, vectors] (+)= A·B.
+//
+// Order of summation: every element of C is one chain c = c + a_k b_k over k = 0, 1, …, K-1, a fused multiply-add each
+// (bf16: a vdpbf16ps for each pair of k), whatever the tile, the blocking of k (partial sums rest in C exactly) or the
+// thread. So a row's result depends neither on the other rows of a call nor on the number of threads.
+//
+// "Word": 32 bits of an operand, an f32 or a pair of bf16 with the smaller k in the low half.
+
+/// One f32 a word.
+struct WordF32 {
+  static constexpr int kDepth = 1;  ///< k that a word covers
+  static QWERKY_INLINE V step(V a, V b, V c) { return fma(a, b, c); }
+};
+#if QWERKY_ISA == 512
+/// Two bf16 a word.
+struct WordBf16 {
+  static constexpr int kDepth = 2;
+  static QWERKY_INLINE V step(V a, V b, V c) {
+    return {_mm512_dpbf16_ps(c.r, reinterpret_cast<__m512bh>(a.r), reinterpret_cast<__m512bh>(b.r))};
+  }
+};
+#endif
+
+constexpr int kTileVectors = QWERKY_ISA == 512 ? 4 : 2;     ///< widest tile
+constexpr int64_t kPanel = int64_t{kTileVectors} * kLanes;  ///< columns of B packed together
+/// Rows of the tallest tile of so many vectors: accumulators, one row of B and one word of A fill the registers.
+constexpr int tile_rows(int vectors) {
+  if (QWERKY_ISA == 256) return vectors == 2 ? 6 : 10;
+  return vectors == 4 ? 6 : vectors == 3 ? 8 : 12;
+}
+
+/// A by words at a[m a_row + k a_col], B at b[k b_row + n], C at c[m c_row + n].
+struct Tile {
+  const float* a;
+  int64_t a_row, a_col;
+  const float* b;
+  int64_t b_row;
+  float* c;
+  int64_t c_row;
+  int64_t words;      ///< along k
+  const float* bias;  ///< added at the end, or null
+  bool accumulate;    ///< start from C instead of 0
+  int tail;           ///< columns of the last vector that exist in C (and in B when masked)
+};
+
+template <class Word, int kRows, int kCols, bool kMasked>
+void multiply_tile(const Tile& t) noexcept {
+  V c[kRows][kCols];
+#pragma GCC unroll 12
+  for (int r = 0; r < kRows; ++r)
+#pragma GCC unroll 4
+    for (int v = 0; v < kCols; ++v) {
+      const float* p = t.c + r * t.c_row + v * kLanes;
+      c[r][v] = !t.accumulate ? zero() : v + 1 < kCols ? load(p) : load(p, t.tail);
+    }
+  const float *a = t.a, *b = t.b;
+  const int64_t a_row = t.a_row, a_col = t.a_col, b_row = t.b_row;
+  const int tail = t.tail;
+  for (int64_t k = t.words; k > 0; --k) {
+    V bk[kCols];
+#pragma GCC unroll 4
+    for (int v = 0; v < kCols; ++v)
+      bk[v] = kMasked && v + 1 == kCols ? load(b + v * kLanes, tail) : load(b + v * kLanes);
+#pragma GCC unroll 12
+    for (int r = 0; r < kRows; ++r) {
+      const V ar = set(a[r * a_row]);
+#pragma GCC unroll 4
+      for (int v = 0; v < kCols; ++v) c[r][v] = Word::step(ar, bk[v], c[r][v]);
+    }
+    a += a_col;
+    b += b_row;
+  }
+  float* out = t.c;
+  const float* bias = t.bias;
+  const int64_t c_row = t.c_row;
+  if (bias != nullptr) {
+#pragma GCC unroll 4
+    for (int v = 0; v < kCols; ++v) {
+      const V add = v + 1 < kCols ? load(bias + v * kLanes) : load(bias + v * kLanes, tail);
+#pragma GCC unroll 12
+      for (int r = 0; r < kRows; ++r) c[r][v] += add;
+    }
+  }
+#pragma GCC unroll 12
+  for (int r = 0; r < kRows; ++r, out += c_row) {
+#pragma GCC unroll 4
+    for (int v = 0; v + 1 < kCols; ++v) store(out + v * kLanes, c[r][v]);
+    store(out + (kCols - 1) * kLanes, c[r][kCols - 1], tail);
+  }
+}
+
+using TileFunction = void (*)(const Tile&) noexcept;
+
+template <class Word, int kCols, bool kMasked>
+TileFunction tile_of_rows(int64_t rows) {
+  constexpr int kMost = tile_rows(kCols);
+  static_assert(kMost <= 12);
+#define QWERKY_TILE(n) \
+  case n: return &multiply_tile<Word, (n <= kMost ? n : kMost), kCols, kMasked>
+  switch (rows) {
+    QWERKY_TILE(1);
+    QWERKY_TILE(2);
+    QWERKY_TILE(3);
+    QWERKY_TILE(4);
+    QWERKY_TILE(5);
+    QWERKY_TILE(6);
+    QWERKY_TILE(7);
+    QWERKY_TILE(8);
+    QWERKY_TILE(9);
+    QWERKY_TILE(10);
+    QWERKY_TILE(11);
+    default: return &multiply_tile<Word, kMost, kCols, kMasked>;
+  }
+#undef QWERKY_TILE
+}
+
+/// All `rows` rows of a column panel `vectors` wide, tallest tiles first.
+template <class Word, int kCols, bool kMasked>
+void multiply_rows(Tile t, int64_t rows) noexcept {
+  constexpr int64_t kMost = tile_rows(kCols);
+  for (; rows >= kMost; rows -= kMost) {
+    multiply_tile<Word, kMost, kCols, kMasked>(t);
+    t.a += kMost * t.a_row;
+    t.c += kMost * t.c_row;
+  }
+  if (rows > 0) tile_of_rows<Word, kCols, kMasked>(rows)(t);
+}
+
+/// The same for 1 <= vectors <= kTileVectors; `masked` when B has no more than t.tail columns in its last vector.
+template <class Word, bool kMasked>
+void multiply_panel(const Tile& t, int64_t rows, int64_t vectors) noexcept {
+  switch (vectors) {
+    case 1: return multiply_rows<Word, 1, kMasked>(t, rows);
+    case 2: return multiply_rows<Word, 2, kMasked>(t, rows);
+#if QWERKY_ISA == 512
+    case 3: return multiply_rows<Word, 3, kMasked>(t, rows);
+    case 4: return multiply_rows<Word, 4, kMasked>(t, rows);
+#endif
+    default: __builtin_unreachable();
+  }
+}
+
+constexpr int64_t vectors_of(int64_t n) { return (n + kLanes - 1) / kLanes; }
+constexpr int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
+
+/// C[M, N] (+)= A[M, K]·B[K, N] on the calling thread without packing, for blocks that stay in the L2 cache. A is at
+/// any strides (a transposed A has a_row = 1), rows of B and C are contiguous and b_row, c_row floats apart.
+inline void gemm_f32(int64_t M, int64_t N, int64_t K, const float* A, int64_t a_row, int64_t a_col, const float* B,
+                     int64_t b_row, float* C, int64_t c_row, bool accumulate) noexcept {
+  for (int64_t n = 0; n < N; n += kPanel) {
+    const int64_t width = smaller(kPanel, N - n), vectors = vectors_of(width);
+    const int tail = static_cast<int>(width - (vectors - 1) * kLanes);
+    const Tile t{A, a_row, a_col, B + n, b_row, C + n, c_row, K, nullptr, accumulate, tail};
+    tail == kLanes ? multiply_panel<WordF32, false>(t, M, vectors) : multiply_panel<WordF32, true>(t, M, vectors);
+  }
+}
+
+/// In registers: lane j of v[i] and lane i of v[j] change places.
+#if QWERKY_ISA == 512
+QWERKY_INLINE __m512 low_pairs(__m512 a, __m512 b) { return _mm512_shuffle_ps(a, b, 0x44); }
+QWERKY_INLINE __m512 high_pairs(__m512 a, __m512 b) { return _mm512_shuffle_ps(a, b, 0xee); }
+QWERKY_INLINE void transpose_square(V* v) {
+  __m512 t[16], u[16];
+#pragma GCC unroll 8
+  for (int i = 0; i < 16; i += 2) {
+    t[i] = _mm512_unpacklo_ps(v[i].r, v[i + 1].r);
+    t[i + 1] = _mm512_unpackhi_ps(v[i].r, v[i + 1].r);
+  }
+  // 128-bit lane q of u[4 i + j]: column 4 q + j of rows 4 i … 4 i + 3.
+#pragma GCC unroll 4
+  for (int i = 0; i < 16; i += 4) {
+    u[i] = low_pairs(t[i], t[i + 2]);
+    u[i + 1] = high_pairs(t[i], t[i + 2]);
+    u[i + 2] = low_pairs(t[i + 1], t[i + 3]);
+    u[i + 3] = high_pairs(t[i + 1], t[i + 3]);
+  }
+#pragma GCC unroll 4
+  for (int j = 0; j < 4; ++j) {
+    t[j] = _mm512_shuffle_f32x4(u[j], u[4 + j], 0x88);
+    t[4 + j] = _mm512_shuffle_f32x4(u[j], u[4 + j], 0xdd);
+    t[8 + j] = _mm512_shuffle_f32x4(u[8 + j], u[12 + j], 0x88);
+    t[12 + j] = _mm512_shuffle_f32x4(u[8 + j], u[12 + j], 0xdd);
+  }
+#pragma GCC unroll 4
+  for (int j = 0; j < 4; ++j) {
+    v[j].r = _mm512_shuffle_f32x4(t[j], t[8 + j], 0x88);
+    v[4 + j].r = _mm512_shuffle_f32x4(t[4 + j], t[12 + j], 0x88);
+    v[8 + j].r = _mm512_shuffle_f32x4(t[j], t[8 + j], 0xdd);
+    v[12 + j].r = _mm512_shuffle_f32x4(t[4 + j], t[12 + j], 0xdd);
+  }
+}
+#else
+QWERKY_INLINE void transpose_square(V* v) {
+  __m256 t[8], u[8];
+#pragma GCC unroll 4
+  for (int i = 0; i < 8; i += 2) {
+    t[i] = _mm256_unpacklo_ps(v[i].r, v[i + 1].r);
+    t[i + 1] = _mm256_unpackhi_ps(v[i].r, v[i + 1].r);
+  }
+  // Half q of u[4 i + j]: column 4 q + j of rows 4 i … 4 i + 3.
+#pragma GCC unroll 2
+  for (int i = 0; i < 8; i += 4) {
+    u[i] = _mm256_shuffle_ps(t[i], t[i + 2], 0x44);
+    u[i + 1] = _mm256_shuffle_ps(t[i], t[i + 2], 0xee);
+    u[i + 2] = _mm256_shuffle_ps(t[i + 1], t[i + 3], 0x44);
+    u[i + 3] = _mm256_shuffle_ps(t[i + 1], t[i + 3], 0xee);
+  }
+#pragma GCC unroll 4
+  for (int j = 0; j < 4; ++j) {
+    v[j].r = _mm256_permute2f128_ps(u[j], u[4 + j], 0x20);
+    v[4 + j].r = _mm256_permute2f128_ps(u[j], u[4 + j], 0x31);
+  }
+}
+#endif
+
+/// out[c, r] = read(r, c, n) for r < rows, c < cols, where read gives n <= kLanes words of row r from column c on.
+/// With kPadded, out has room for whole vectors of rows and the excess is 0.
+template <bool kPadded, class Read>
+QWERKY_INLINE void transpose_by(float* out, int64_t out_row, int64_t rows, int64_t cols, const Read& read) {
+  for (int64_t r = 0; r < rows; r += kLanes) {
+    const int height = static_cast<int>(smaller(kLanes, rows - r));
+    for (int64_t c = 0; c < cols; c += kLanes) {
+      const int width = static_cast<int>(smaller(kLanes, cols - c));
+      V v[kLanes];
+      if (height == kLanes && width == kLanes) {
+#pragma GCC unroll 16
+        for (int i = 0; i < kLanes; ++i) v[i] = read(r + i, c, AllLanes{});
+      } else {
+        for (int i = 0; i < kLanes; ++i) v[i] = i < height ? read(r + i, c, FirstLanes{width}) : zero();
+      }
+      transpose_square(v);
+      float* to = out + c * out_row + r;
+      if (width == kLanes && (kPadded || height == kLanes)) {
+#pragma GCC unroll 16
+        for (int i = 0; i < kLanes; ++i) store(to + i * out_row, v[i]);
+      } else {
+        for (int i = 0; i < width; ++i) store(to + i * out_row, v[i], kPadded ? kLanes : height);
+      }
+    }
+  }
+}
+
+/// out[c, r] = in[r, c]; rows of both are contiguous, out_row and in_row floats apart.
+inline void transpose(float* out, int64_t out_row, const float* in, int64_t in_row, int64_t rows,
+                      int64_t cols) noexcept {
+  transpose_by<false>(out, out_row, rows, cols,
+                      [=](int64_t r, int64_t c, auto lanes) { return load(in + r * in_row + c, lanes); });
+}
