@@ -6,6 +6,7 @@
 // N channels of a head, A = H·N, V vocabulary. Query head h reads key/value head h / (H / Hk).
 // Unless a comment says "+=", an output is overwritten. Gradients of parameters are always "+=". A null Tensor
 // among the gradients means "not wanted". Activations, states and gradients hold scalar(); weights may also be bf16.
+// Row-wise outputs (activate, gate, norms and their VJPs) may be the memory of an input of the same shape.
 #pragma once
 
 #include <algorithm>

@@ -1,0 +1,430 @@
+// SPDX-License-Identifier: MIT
+// Which families exist, and how config.json describes them. A family is a row of kFamilies.
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <set>
+
+#include "model/mixer.h"
+
+namespace qwerky {
+namespace {
+
+struct Family {
+  const char* model_type;
+  const char* class_name;
+  MixerKind mixer;
+  bool qkv_bias;  ///< when "attention_bias" is absent and no tensors tell
+  bool qk_norm;
+  GateKind gate;     ///< default of gate_rank_type
+  bool token_shift;  ///< default of use_tokenshift
+  const char*
+      auto_map;  ///< the published files' configuration_X / modeling_X, null for families built into transformers
+};
+
+constexpr std::array kFamilies{
+    Family{"llama", "LlamaForCausalLM", MixerKind::softmax, false, false, GateKind::none, false, nullptr},
+    Family{"qwen2", "Qwen2ForCausalLM", MixerKind::softmax, true, false, GateKind::none, false, nullptr},
+    Family{"qwen3", "Qwen3ForCausalLM", MixerKind::softmax, false, true, GateKind::none, false, nullptr},
+    Family{"rwkv6qwen2", "RWKV6Qwen2ForCausalLM", MixerKind::rwkv6, true, false, GateKind::full, true, "RWKV6Qwen2"},
+    Family{"rwkv7qwen2", "RWKV7Qwen2ForCausalLM", MixerKind::rwkv7, true, false, GateKind::low_rank, false,
+           "RWKV7Qwen2"},
+    Family{"qwen3rwkv7", "Qwen3RWKV7ForCausalLM", MixerKind::rwkv7, false, true, GateKind::low_rank, false,
+           "Qwen3RWKV7"},
+};
+
+const Family& family(const std::string& model_type) {
+  for (const Family& f : kFamilies)
+    if (model_type == f.model_type) return f;
+  fail("config.json: model_type \"", model_type, "\" is not supported; supported: ", supported_architectures());
+}
+
+/// A key of config.json with its default; a value of the wrong type is an Error naming the key.
+template <class T>
+T value(const Json& json, const char* key, T absent) {
+  const auto it = json.find(key);
+  if (it == json.end() || it->is_null()) return absent;
+  if constexpr (std::is_same_v<T, bool>) {
+    if (!it->is_boolean() && !it->is_number_integer())
+      fail("config.json: ", key, ": expected true or false, found ", it->dump());
+    return it->is_boolean() ? it->get<bool>() : it->get<int64_t>() != 0;
+  } else if constexpr (std::is_integral_v<T>) {
+    if (!it->is_number_integer()) fail("config.json: ", key, ": expected an integer, found ", it->dump());
+  } else if constexpr (std::is_floating_point_v<T>) {
+    if (!it->is_number()) fail("config.json: ", key, ": expected a number, found ", it->dump());
+  } else {
+    if (!it->is_string()) fail("config.json: ", key, ": expected text, found ", it->dump());
+  }
+  if constexpr (!std::is_same_v<T, bool>) return it->get<T>();
+}
+
+int64_t positive(const Json& json, const char* key, int64_t absent = 0) {
+  constexpr int64_t kMost = int64_t{1} << 31;  // products of two extents stay in 64 bits
+  const int64_t n = value<int64_t>(json, key, absent);
+  if (n < 1 || n >= kMost)
+    fail("config.json: ", key, ": expected a positive number below 2^31, found ",
+         json.contains(key) ? json.at(key).dump() : "nothing");
+  return n;
+}
+
+Rope read_rope(const Json& json, int64_t max_positions) {
+  Rope rope;
+  Json scaling = Json::object();
+  for (const char* key : {"rope_scaling", "rope_parameters"})
+    if (json.contains(key) && json[key].is_object()) scaling = json[key];
+  rope.theta = value<double>(json, "rope_theta", value<double>(scaling, "rope_theta", 10000.0));
+  rope.type = value<std::string>(scaling, "rope_type", value<std::string>(scaling, "type", "default"));
+  const std::set<std::string> known{"default", "linear", "llama3", "yarn"};
+  if (!known.contains(rope.type))
+    fail("config.json: rope_scaling type \"", rope.type,
+         "\" is not supported; supported: default, linear, llama3, yarn");
+  rope.factor = value<double>(scaling, "factor", 1.0);
+  rope.low_freq_factor = value<double>(scaling, "low_freq_factor", 1.0);
+  rope.high_freq_factor = value<double>(scaling, "high_freq_factor", 4.0);
+  rope.beta_fast = value<double>(scaling, "beta_fast", 32.0);
+  rope.beta_slow = value<double>(scaling, "beta_slow", 1.0);
+  rope.attention_factor = value<double>(scaling, "attention_factor", 0.0);
+  rope.original_positions =
+      value<double>(scaling, "original_max_position_embeddings", static_cast<double>(max_positions));
+  if (!(rope.theta > 0) || !(rope.factor > 0))
+    fail("config.json: rope_theta and the scaling factor must be positive, found ", rope.theta, " and ", rope.factor);
+  return rope;
+}
+
+/// Columns of a stored matrix, or 0 when the tensor is not there.
+int64_t stored_columns(const TensorSource* tensors, const std::string& name) {
+  const Tensor t = tensors ? tensors->find(name) : Tensor();
+  return t ? t.cols() : 0;
+}
+
+/// A rank: config key, else the shape of the first RWKV layer's matrix, else the published rule.
+int64_t rank(const Json& json, const char* key, int64_t stored, int64_t rule) {
+  if (stored > 0) return stored;
+  return value<int64_t>(json, key, 0) > 0 ? positive(json, key) : rule;
+}
+
+/// The trainer's rule: round(factor · D^power / 32) · 32, at least 32.
+int64_t default_rank(double factor, double power, int64_t hidden) {
+  return std::max<int64_t>(1, std::llround(factor * std::pow(static_cast<double>(hidden), power) / 32)) * 32;
+}
+
+void default_ranks(Config& c, const Json& json, const TensorSource* tensors) {
+  const auto layer = std::find(c.mixers.begin(), c.mixers.end(), c.linear_kind()) - c.mixers.begin();
+  const std::string prefix = mixer_prefix(layer);
+  const auto stored = [&](const char* name) { return stored_columns(tensors, prefix + name); };
+  if (c.linear_kind() == MixerKind::rwkv6) {
+    const bool small = c.hidden < 4096;  // HF default for absent keys (configuration_rwkv6qwen2.py)
+    c.rank_decay = rank(json, "lora_rank_decay", stored("time_decay_w1"), small ? 64 : 128);
+    c.rank_shift = rank(json, "lora_rank_tokenshift", stored("time_maa_w1") / 5, small ? 32 : 64);
+  } else if (c.linear_kind() == MixerKind::rwkv7) {
+    c.rank_decay = rank(json, "lora_rank_decay", stored("w1"), default_rank(1.8, 0.5, c.hidden));
+    c.rank_iclr = rank(json, "lora_rank_iclr", stored("a1"), default_rank(1.8, 0.5, c.hidden));
+    // The first layer's v1 is present but unused in published checkpoints; any RWKV layer tells the rank.
+    c.rank_mix = rank(json, "lora_rank_value_residual_mix",
+                      std::max(stored("v1"), stored_columns(tensors, mixer_prefix(layer + 1) + "v1")),
+                      default_rank(1.3, 0.5, c.hidden));
+  }
+  if (c.gate == GateKind::low_rank)
+    c.rank_gate = rank(json, "lora_rank_gate", stored("g1"), default_rank(0.6, 0.8, c.hidden));
+}
+
+/// Keys write_config() makes itself; every other key travels in Config::extra.
+const std::set<std::string>& own_keys() {
+  static const std::set<std::string> keys{"architectures",
+                                          "auto_map",
+                                          "model_type",
+                                          "hidden_size",
+                                          "intermediate_size",
+                                          "vocab_size",
+                                          "num_hidden_layers",
+                                          "num_attention_heads",
+                                          "num_key_value_heads",
+                                          "head_dim",
+                                          "max_position_embeddings",
+                                          "rms_norm_eps",
+                                          "tie_word_embeddings",
+                                          "attention_bias",
+                                          "attention_output_bias",
+                                          "rope_theta",
+                                          "rope_scaling",
+                                          "rope_parameters",
+                                          "sliding_window",
+                                          "use_sliding_window",
+                                          "max_window_layers",
+                                          "layer_types",
+                                          "use_rope",
+                                          "balance_state",
+                                          "groupnorm_att",
+                                          "use_tokenshift",
+                                          "gate_rank_type",
+                                          "lora_rank_decay",
+                                          "lora_rank_tokenshift",
+                                          "lora_rank_iclr",
+                                          "lora_rank_value_residual_mix",
+                                          "lora_rank_gate",
+                                          "num_attention_layers",
+                                          "hidden_act",
+                                          "qwerky_mixers",
+                                          "qwerky_windows",
+                                          "qwerky_sinks"};
+  return keys;
+}
+
+std::vector<MixerKind> read_mixers(const Json& json, const Family& f, int64_t layers) {
+  std::vector<MixerKind> mixers(static_cast<size_t>(layers), f.mixer);
+  if (json.contains("qwerky_mixers")) {
+    const Json& list = json["qwerky_mixers"];
+    if (!list.is_array() || list.size() != mixers.size())
+      fail("config.json: qwerky_mixers: expected a list of ", layers, " names");
+    for (size_t i = 0; i < mixers.size(); ++i)
+      mixers[i] = mixer_kind(list[i].is_string() ? list[i].get<std::string>() : list[i].dump());
+    std::set<MixerKind> kinds(mixers.begin(), mixers.end());
+    kinds.erase(MixerKind::softmax);
+    if (kinds.size() > 1) fail("config.json: qwerky_mixers: rwkv6 and rwkv7 layers in one model are not supported");
+    return mixers;
+  }
+  const int64_t kept = value<int64_t>(json, "num_attention_layers", 0);
+  if (kept < 0 || kept > layers) fail("config.json: num_attention_layers: expected 0 to ", layers, ", found ", kept);
+  std::fill(mixers.end() - kept, mixers.end(), MixerKind::softmax);
+  return mixers;
+}
+
+std::vector<int64_t> read_windows(const Json& json, int64_t layers) {
+  std::vector<int64_t> windows(static_cast<size_t>(layers), 0);
+  if (json.contains("qwerky_windows")) {
+    const Json& list = json["qwerky_windows"];
+    if (!list.is_array() || list.size() != windows.size())
+      fail("config.json: qwerky_windows: expected a list of ", layers, " numbers");
+    for (size_t i = 0; i < windows.size(); ++i) {
+      if (!list[i].is_number_integer() || list[i].get<int64_t>() < 0)
+        fail("config.json: qwerky_windows: expected numbers of at least 0, found ", list[i].dump());
+      windows[i] = list[i].get<int64_t>();
+    }
+  } else if (value<bool>(json, "use_sliding_window", false) && json.contains("sliding_window") &&
+             !json["sliding_window"].is_null()) {
+    const int64_t from = value<int64_t>(json, "max_window_layers", layers);
+    for (int64_t i = std::max<int64_t>(from, 0); i < layers; ++i)
+      windows[static_cast<size_t>(i)] = positive(json, "sliding_window");
+  }
+  return windows;
+}
+
+}  // namespace
+
+const char* name_of(MixerKind kind) {
+  switch (kind) {
+    case MixerKind::softmax: return "softmax";
+    case MixerKind::rwkv6: return "rwkv6";
+    case MixerKind::rwkv7: return "rwkv7";
+  }
+  CHECK(false, "unknown MixerKind");
+}
+
+MixerKind mixer_kind(const std::string& name) {
+  if (name == "softmax") return MixerKind::softmax;
+  if (name == "rwkv6" || name == "rad-rwkv6") return MixerKind::rwkv6;
+  if (name == "rwkv7" || name == "rad-rwkv7") return MixerKind::rwkv7;
+  fail("mixer \"", name, "\" is not known; known: softmax, rad-rwkv6, rad-rwkv7");
+}
+
+std::unique_ptr<Mixer> make_mixer(const Config& config, int64_t layer, Params& params) {
+  switch (config.mixers[static_cast<size_t>(layer)]) {
+    case MixerKind::softmax: return make_softmax(config, layer, params);
+    case MixerKind::rwkv6: return make_rwkv6(config, layer, params);
+    case MixerKind::rwkv7: return make_rwkv7(config, layer, params);
+  }
+  CHECK(false, "unknown MixerKind");
+}
+
+std::string supported_architectures() {
+  std::string all;
+  for (const Family& f : kFamilies) all += (all.empty() ? "" : ", ") + std::string(f.model_type);
+  return all + ", and llama2.c .bin files";
+}
+
+MixerKind Config::linear_kind() const {
+  for (MixerKind kind : mixers)
+    if (kind != MixerKind::softmax) return kind;
+  return MixerKind::softmax;
+}
+
+int64_t Config::first_rwkv7() const {
+  const auto it = std::find(mixers.begin(), mixers.end(), MixerKind::rwkv7);
+  return it == mixers.end() ? -1 : it - mixers.begin();
+}
+
+Config read_config(const Json& json, const TensorSource* tensors) {
+  if (!json.is_object()) fail("config.json: expected an object, found ", json.type_name());
+  Config c;
+  c.model_type = value<std::string>(json, "model_type", "");
+  const Family& f = family(c.model_type);
+  if (const std::string act = value<std::string>(json, "hidden_act", "silu"); act != "silu")
+    fail("config.json: hidden_act \"", act, "\" is not supported; supported: silu");
+  for (const char* key : {"mlp_bias", "quantization_config"})
+    if (json.contains(key) && !json[key].is_null() && json[key] != false)
+      fail("config.json: ", key, " is not supported");
+
+  c.hidden = positive(json, "hidden_size");
+  c.intermediate = positive(json, "intermediate_size");
+  c.vocab = positive(json, "vocab_size");
+  c.layers = positive(json, "num_hidden_layers");
+  if (c.layers > 10000) fail("config.json: num_hidden_layers: expected at most 10000, found ", c.layers);
+  c.heads = positive(json, "num_attention_heads");
+  c.kv_heads = positive(json, "num_key_value_heads", c.heads);
+  c.head_dim = positive(json, "head_dim", std::max<int64_t>(1, c.hidden / c.heads));
+  if (c.heads % c.kv_heads != 0)
+    fail("config.json: num_attention_heads (", c.heads, ") is not a multiple of num_key_value_heads (", c.kv_heads,
+         ")");
+  if (c.head_dim < 8 || c.head_dim > 256 || c.head_dim % 2 != 0)
+    fail("config.json: head size ", c.head_dim, " is not supported; supported: even sizes from 8 to 256");
+  c.max_positions = positive(json, "max_position_embeddings", 2048);
+  c.norm_eps = value<double>(json, "rms_norm_eps", 1e-6);
+  if (!(c.norm_eps > 0 && c.norm_eps < 1))
+    fail("config.json: rms_norm_eps: expected a number in (0, 1), found ", c.norm_eps);
+  c.tied = value<bool>(json, "tie_word_embeddings", false);
+  c.rope = read_rope(json, c.max_positions);
+  c.mixers = read_mixers(json, f, c.layers);
+  c.windows = read_windows(json, c.layers);
+  c.sinks = value<int64_t>(json, "qwerky_sinks", 0);
+
+  const Tensor bias = tensors ? tensors->find(mixer_prefix(0) + "q_proj.bias") : Tensor();
+  c.qkv_bias = value<bool>(json, "attention_bias", tensors ? static_cast<bool>(bias) : f.qkv_bias);
+  if (c.model_type == "qwen2") c.qkv_bias = tensors ? static_cast<bool>(bias) : true;  // HF's Qwen2 ignores the key
+  c.o_bias = value<bool>(json, "attention_output_bias",
+                         c.model_type == "llama" || c.model_type == "qwen3" ? c.qkv_bias : false);
+  c.qk_norm = f.qk_norm;
+
+  c.rope_in_rwkv = value<bool>(json, "use_rope", c.model_type == "qwen3rwkv7");
+  c.balance = value<bool>(json, "balance_state", true);
+  c.groupnorm = value<bool>(json, "groupnorm_att", false);
+  c.token_shift = value<bool>(json, "use_tokenshift", f.token_shift);
+  if (c.token_shift && f.mixer == MixerKind::rwkv7)
+    fail("config.json: use_tokenshift is not supported for ", c.model_type);
+  const int64_t gate = value<int64_t>(json, "gate_rank_type", static_cast<int64_t>(f.gate));
+  if (gate < 0 || gate > 2) fail("config.json: gate_rank_type: expected 0, 1 or 2, found ", gate);
+  c.gate = static_cast<GateKind>(gate);
+  default_ranks(c, json, tensors);
+  for (const auto& [key, v] : json.items())
+    if (!own_keys().contains(key)) c.extra[key] = v;
+  return c;
+}
+
+Json write_config(const Config& c) {
+  const Family& f = family(c.model_type);
+  Json json = c.extra.is_object() ? c.extra : Json::object();
+  json["architectures"] = {f.class_name};
+  if (f.auto_map) {
+    const std::string lower = c.model_type;
+    json["auto_map"] = {{"AutoConfig", "configuration_" + lower + "." + f.auto_map + "Config"},
+                        {"AutoModelForCausalLM", "modeling_" + lower + "." + f.class_name}};
+  }
+  json["model_type"] = c.model_type;
+  json["hidden_act"] = "silu";
+  json["hidden_size"] = c.hidden;
+  json["intermediate_size"] = c.intermediate;
+  json["vocab_size"] = c.vocab;
+  json["num_hidden_layers"] = c.layers;
+  json["num_attention_heads"] = c.heads;
+  json["num_key_value_heads"] = c.kv_heads;
+  if (c.head_dim * c.heads != c.hidden || f.qk_norm) json["head_dim"] = c.head_dim;
+  json["max_position_embeddings"] = c.max_positions;
+  json["rms_norm_eps"] = c.norm_eps;
+  json["tie_word_embeddings"] = c.tied;
+  json["attention_bias"] = c.qkv_bias;
+  if (c.model_type != "qwen2") json["attention_output_bias"] = c.o_bias;
+  json["rope_theta"] = c.rope.theta;
+  if (c.rope.type != "default") {
+    Json& s = json["rope_scaling"] = {{"rope_type", c.rope.type}, {"factor", c.rope.factor}};
+    if (c.rope.type == "llama3")
+      s["low_freq_factor"] = c.rope.low_freq_factor, s["high_freq_factor"] = c.rope.high_freq_factor;
+    if (c.rope.type == "yarn") {
+      s["beta_fast"] = c.rope.beta_fast, s["beta_slow"] = c.rope.beta_slow;
+      if (c.rope.attention_factor > 0) s["attention_factor"] = c.rope.attention_factor;
+    }
+    s["original_max_position_embeddings"] = static_cast<int64_t>(c.rope.original_positions);
+  }
+  if (std::any_of(c.windows.begin(), c.windows.end(), [](int64_t w) { return w > 0; })) {
+    json["qwerky_windows"] = c.windows;
+    json["qwerky_sinks"] = c.sinks;
+  }
+  if (f.mixer == MixerKind::softmax) return json;
+
+  const auto softmax_layers = std::count(c.mixers.begin(), c.mixers.end(), MixerKind::softmax);
+  const bool only_last = std::all_of(c.mixers.begin(), c.mixers.end() - softmax_layers,
+                                     [](MixerKind k) { return k != MixerKind::softmax; });
+  json["num_attention_layers"] = only_last ? softmax_layers : 0;
+  if (!only_last)
+    for (MixerKind kind : c.mixers) json["qwerky_mixers"].push_back(name_of(kind));
+  json["use_rope"] = c.rope_in_rwkv;
+  json["balance_state"] = c.balance;
+  json["groupnorm_att"] = c.groupnorm;
+  json["use_tokenshift"] = c.token_shift;
+  json["gate_rank_type"] = static_cast<int>(c.gate);
+  json["lora_rank_decay"] = c.rank_decay;
+  if (f.mixer == MixerKind::rwkv6) json["lora_rank_tokenshift"] = c.rank_shift;
+  if (f.mixer == MixerKind::rwkv7)
+    json["lora_rank_iclr"] = c.rank_iclr, json["lora_rank_value_residual_mix"] = c.rank_mix;
+  if (c.gate == GateKind::low_rank) json["lora_rank_gate"] = c.rank_gate;
+  return json;
+}
+
+Config child_config(const Config& teacher, MixerKind kind, const std::vector<int64_t>& keep_softmax) {
+  if (teacher.linear_kind() != MixerKind::softmax)
+    fail("teacher: expected a softmax model, found ", teacher.model_type);
+  if (kind == MixerKind::softmax) fail("--to: expected rad-rwkv6 or rad-rwkv7, found softmax");
+  Config c = teacher;
+  std::fill(c.mixers.begin(), c.mixers.end(), kind);
+  for (int64_t layer : keep_softmax) {
+    if (layer < 0 || layer >= c.layers)
+      fail("--keep-softmax: layer ", layer, " does not exist; the model has layers 0 to ", c.layers - 1);
+    c.mixers[static_cast<size_t>(layer)] = MixerKind::softmax;
+  }
+  if (c.linear_kind() == MixerKind::softmax) fail("--keep-softmax: every layer is kept, nothing is converted");
+  if (kind == MixerKind::rwkv6 && c.qk_norm)
+    fail("--to rad-rwkv6: teachers with per-head query and key norms (", teacher.model_type,
+         ") have no published RAD-RWKV6 form; use rad-rwkv7");
+  c.model_type = kind == MixerKind::rwkv6 ? "rwkv6qwen2" : c.qk_norm ? "qwen3rwkv7" : "rwkv7qwen2";
+  c.gate = kind == MixerKind::rwkv6 ? GateKind::full : GateKind::low_rank;
+  c.token_shift = kind == MixerKind::rwkv6;
+  c.rope_in_rwkv = kind == MixerKind::rwkv7;
+  c.balance = true, c.groupnorm = false;
+  const int64_t sqrt_rank = default_rank(1.8, 0.5, c.hidden);
+  c.rank_decay = c.rank_shift = c.rank_iclr = sqrt_rank;
+  c.rank_mix = default_rank(1.3, 0.5, c.hidden);
+  c.rank_gate = default_rank(0.6, 0.8, c.hidden);
+  return c;
+}
+
+std::vector<double> Rope::frequencies(int64_t head_dim) const {
+  const double N = static_cast<double>(head_dim), pi = 3.14159265358979323846;
+  std::vector<double> f(static_cast<size_t>(head_dim / 2));
+  for (size_t i = 0; i < f.size(); ++i) f[i] = std::pow(theta, -2.0 * static_cast<double>(i) / N);
+  if (type == "linear")
+    for (double& x : f) x /= factor;
+  if (type == "llama3")  // wavelengths beyond the original context are stretched, with a smooth transition
+    for (double& x : f) {
+      const double turns = original_positions * x / (2 * pi);  // over the original context
+      const double keep = std::clamp((turns - low_freq_factor) / (high_freq_factor - low_freq_factor), 0.0, 1.0);
+      x *= keep + (1 - keep) / factor;
+    }
+  if (type == "yarn") {  // arXiv 2309.00071, with the rounding of the Hugging Face implementation
+    const auto channel = [&](double turns) {
+      return N * std::log(original_positions / (turns * 2 * pi)) / (2 * std::log(theta));
+    };
+    const double low = std::max(std::floor(channel(beta_fast)), 0.0);
+    double high = std::min(std::ceil(channel(beta_slow)), N - 1);
+    if (low == high) high += 0.001;
+    for (size_t i = 0; i < f.size(); ++i) {
+      const double stretch = std::clamp((static_cast<double>(i) - low) / (high - low), 0.0, 1.0);
+      f[i] *= (1 - stretch) + stretch / factor;
+    }
+  }
+  return f;
+}
+
+double Rope::magnitude() const {
+  if (type != "yarn") return 1;
+  return attention_factor > 0 ? attention_factor : factor > 1 ? 0.1 * std::log(factor) + 1 : 1;
+}
+
+}  // namespace qwerky

@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: MIT
+// The one decoder: embedding, L × [norm → mixer → + → norm → MLP → +], norm, head. Its forward serves decoding (one
+// row), prefill (many), training (rows with null state) and batches of sequences (several segments).
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "model/mixer.h"
+#include "model/mlp.h"
+
+namespace qwerky {
+
+/// Called after each layer's mixer with its index, normed input and output.
+using Tap = std::function<void(int64_t layer, const Io& io)>;
+/// Reads the final hidden rows [R, D] (after the last norm) and fills their gradient.
+using HiddenLoss = std::function<void(Tensor hidden, Tensor dhidden)>;
+
+/// Declares its parameters in `params`, which must outlive it; immutable afterwards.
+class Decoder {
+ public:
+  Decoder(Config config, Params& params);
+
+  const Config& config() const { return config_; }
+  const Param& head() const { return *head_; }
+  const Mixer& mixer(int64_t layer) const { return *layers_[static_cast<size_t>(layer)].mixer; }
+
+  /// Scalars of state for a sequence of at most `capacity` tokens.
+  int64_t state_scalars(int64_t capacity) const;
+  std::unique_ptr<State> make_state(DType type, int64_t capacity) const;
+
+  /// Hidden rows after the last norm [R, D]. Advances each segment's state. All states of a batch must have the same
+  /// capacity.
+  void forward(const Exec& ex, std::span<const int32_t> tokens, Batch batch, Tensor hidden,
+               const Tap& tap = nullptr) const;
+  /// logits = hidden headᵀ   [R, V]
+  void logits(const Exec& ex, Tensor hidden, Tensor logits) const;
+  /// Forward, loss, backward; gradients of what trains are added to ex.gradients. Segments start at zero state.
+  /// With `recompute`, each layer keeps only its input and runs its forward again on the way back.
+  void train(const Exec& ex, std::span<const int32_t> tokens, Batch batch, const HiddenLoss& loss,
+             bool recompute) const;
+
+  /// Values of one call that every layer sees.
+  struct Shared {
+    Tensor rope, v_first, dv_first;
+  };
+  Shared share(const Exec& ex, Batch batch, int64_t rows, bool with_gradient) const;
+
+ private:
+  struct Layer {
+    Param *input_norm, *post_norm;
+    std::unique_ptr<Mixer> mixer;
+    std::unique_ptr<Mlp> mlp;
+  };
+  using Next = std::function<void(Tensor x)>;
+  void layer_vjp(const Exec& ex, const Layer& layer, Tensor x, Tensor dx, const Shared& shared, Batch batch,
+                 const Next& next) const;
+  void descend(const Exec& ex, size_t layer, Tensor x, Tensor dx, const Shared& shared, Batch batch,
+               const HiddenLoss& loss) const;
+  void head_vjp(const Exec& ex, Tensor x, Tensor dx, const HiddenLoss& loss) const;
+
+  Config config_;
+  std::vector<double> frequencies_;
+  std::vector<Layer> layers_;
+  Param *embedding_, *final_norm_, *head_;
+};
+
+}  // namespace qwerky

@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: MIT
+#include "model/mlp.h"
+
+namespace qwerky {
+
+Mlp::Mlp(const Config& c, const std::string& prefix, Params& params)
+    : gate_(params.declare(prefix + "gate_proj.weight", {c.intermediate, c.hidden})),
+      up_(params.declare(prefix + "up_proj.weight", {c.intermediate, c.hidden})),
+      down_(params.declare(prefix + "down_proj.weight", {c.hidden, c.intermediate})) {}
+
+Mlp::Locals Mlp::run(const Exec& ex, Tensor x) const {
+  const int64_t rows = x.dim(0), F = gate_.shape.dim[0];
+  Locals l{ex.make(rows, F), ex.make(rows, F), ex.make(rows, F)};
+  ex.on.linear(x, std::vector{Product{gate_.weight, {}, l.gate}, Product{up_.weight, {}, l.up}});
+  ex.on.swiglu(l.hidden, l.gate, l.up);
+  return l;
+}
+
+void Mlp::forward(const Exec& ex, Tensor x, Tensor y) const {
+  Scope scope(ex.scratch);
+  ex.on.linear(run(ex, x).hidden, std::vector{Product{down_.weight, {}, y}});
+}
+
+void Mlp::backward(const Exec& ex, Tensor x, Tensor y, Tensor dx, Tensor dy, const Between& between) const {
+  Scope scope(ex.scratch);
+  const Locals l = run(ex, x);
+  if (between) {
+    ex.on.linear(l.hidden, std::vector{Product{down_.weight, {}, y}});
+    between();
+  }
+  const int64_t rows = x.dim(0), F = gate_.shape.dim[0];
+  const Tensor dhidden = ex.make(rows, F), dgate = ex.make(rows, F), dup = ex.make(rows, F);
+  ex.on.linear_vjp(l.hidden, dhidden, std::vector{ProductVjp{down_.weight, ex.grad(down_), {}, dy}}, Into::overwrite);
+  ex.on.swiglu_vjp(dgate, dup, dhidden, l.gate, l.up);
+  ex.on.linear_vjp(
+      x, dx,
+      std::vector{ProductVjp{gate_.weight, ex.grad(gate_), {}, dgate}, ProductVjp{up_.weight, ex.grad(up_), {}, dup}},
+      Into::overwrite);
+}
+
+}  // namespace qwerky

@@ -1,0 +1,231 @@
+// SPDX-License-Identifier: MIT
+// RAD-RWKV6 (arXiv 2505.03005, A.1): data-dependent token shift, the teacher's projections, per-channel data-dependent
+// decay, keys balanced by 1 - w, sigmoid gate. State: S [H, N, N], then the last input row [D] when tokens are shifted.
+#include <array>
+#include <cmath>
+
+#include "model/projections.h"
+
+namespace qwerky {
+namespace {
+
+class Rwkv6 final : public Mixer {
+ public:
+  Rwkv6(const Config& c, int64_t layer, Params& params) : config_(c), project_(c, mixer_prefix(layer), params) {
+    const std::string prefix = mixer_prefix(layer);
+    const int64_t D = c.hidden, A = c.width();
+    if (c.token_shift) {
+      maa_x_ = &params.declare(prefix + "time_maa_x", {1, 1, D});
+      for (size_t s = 0; s < kStreams; ++s) maa_[s] = &params.declare(prefix + "time_maa_" + "rkvwg" [s], { 1, 1, D });
+      maa_down_ = &params.declare(prefix + "time_maa_w1", {D, int64_t{kStreams} * c.rank_shift});
+      maa_up_ = &params.declare(prefix + "time_maa_w2", {int64_t{kStreams}, c.rank_shift, D});
+    }
+    decay_ = &params.declare(prefix + "time_decay", {1, 1, A});
+    decay_down_ = &params.declare(prefix + "time_decay_w1", {D, c.rank_decay});
+    decay_up_ = &params.declare(prefix + "time_decay_w2", {c.rank_decay, A});
+    if (c.gate == GateKind::full) gate_ = &params.declare(prefix + "gate.weight", {A, D});
+    if (c.gate == GateKind::low_rank) {
+      gate_down_ = &params.declare(prefix + "g1", {D, c.rank_gate});
+      gate_up_ = &params.declare(prefix + "g2", {c.rank_gate, A});
+    }
+    if (c.groupnorm) {
+      norm_gain_ = &params.declare(prefix + "ln_x.weight", {A});
+      norm_bias_ = &params.declare(prefix + "ln_x.bias", {A});
+    }
+  }
+
+  int64_t state_scalars(int64_t) const override {
+    return config_.width() * config_.head_dim + (config_.token_shift ? config_.hidden : 0);
+  }
+
+  void forward(const Exec& ex, const Io& io, Batch batch) const override {
+    Scope scope(ex.scratch);
+    run(ex, io, batch);
+  }
+
+  void backward(const Exec& ex, const Io& io, const Io& d, Batch batch, const Between& between) const override {
+    Scope scope(ex.scratch);
+    const Locals l = run(ex, io, batch);
+    if (between) between();
+
+    const int64_t rows = io.x.dim(0), A = config_.width(), D = config_.hidden;
+    const Tensor dn = ex.make(rows, A), dgate = l.gate ? ex.make(rows, A) : Tensor();
+    ex.on.linear_vjp(l.gated, dn, std::vector{project_.o_vjp(ex, d.y)}, Into::overwrite);
+    if (l.gate) ex.on.gate_vjp(dn, dgate, dn, l.normed, l.gate, gate_ != nullptr);
+    if (norm_gain_)
+      ex.on.groupnorm_vjp(dn, ex.grad(norm_gain_), ex.grad(norm_bias_), dn, l.o, norm_gain_->weight, heads(),
+                          norm_eps());
+
+    const Projections::Values dp = project_.make(ex, rows);
+    Wkv6 dw = l.w;
+    dw.r = dp.q, dw.log_w = ex.make(rows, A), dw.k = ex.make(rows, A), dw.v = dp.v;
+    ex.on.wkv6_vjp(dw, dn, l.w, batch);
+    Rwkv6PrepareGrad ds = l.s;
+    ds.k = dp.k, ds.decay = ex.make(rows, A), ds.log_w = dw.log_w, ds.k_tilde = dw.k;
+    ex.on.rwkv6_prepare_vjp(ds, l.s);
+    project_.finish_vjp(ex, dp, l.p, rope(io));
+
+    std::vector<ProductVjp> gate_products;
+    if (gate_) gate_products.push_back({gate_->weight, ex.grad(gate_), {}, dgate});
+    if (gate_down_)
+      gate_products.push_back(
+          low_rank_vjp(ex, *gate_down_, *gate_up_, nullptr, l.gate_hidden, dgate, Activation::sigmoid));
+    const ProductVjp decay_product =
+        low_rank_vjp(ex, *decay_down_, *decay_up_, decay_, l.decay_hidden, ds.decay, Activation::tanh);
+
+    const std::array<std::vector<ProductVjp>, kStreams> products{
+        std::vector{project_.q_vjp(ex, dp)}, std::vector{project_.k_vjp(ex, dp)}, std::vector{project_.v_vjp(ex, dp)},
+        std::vector{decay_product}, gate_products};
+    if (!config_.token_shift) {
+      std::vector<ProductVjp> all;
+      for (const auto& stream : products) all.insert(all.end(), stream.begin(), stream.end());
+      ex.on.linear_vjp(io.x, d.x, all, Into::overwrite);
+      return;
+    }
+    ex.on.zero(d.x);
+    const Tensor ddelta = ex.zeros(rows, D), dhidden = ex.make(rows, int64_t{kStreams} * config_.rank_shift);
+    const Tensor dxs = ex.make(rows, D), dm = ex.make(rows, D), dpart = ex.make(rows, config_.rank_shift);
+    for (size_t s = 0; s < kStreams; ++s) {
+      ex.on.linear_vjp(l.xs[s], dxs, products[s], Into::overwrite);
+      ex.on.shift_mix_vjp(d.x, ddelta, ex.grad(maa_[s]), dm, dxs, l.delta, maa_[s]->weight, l.m[s]);
+      ex.on.linear_vjp(l.part[s], dpart,
+                       std::vector{ProductVjp{up(maa_up_->weight, s), up(ex.grad(maa_up_), s), {}, dm, true}},
+                       Into::overwrite);
+      ex.on.activate_vjp(dhidden, dpart, l.part[s], Activation::tanh, static_cast<int64_t>(s) * config_.rank_shift);
+    }
+    const Tensor du = dxs;
+    ex.on.linear_vjp(l.u, du, std::vector{ProductVjp{maa_down_->weight, ex.grad(maa_down_), {}, dhidden, true}},
+                     Into::overwrite);
+    ex.on.shift_mix_vjp(d.x, ddelta, ex.grad(maa_x_), {}, du, l.delta, maa_x_->weight, {});
+    ex.on.token_shift_vjp(d.x, ddelta, batch);
+  }
+
+ private:
+  static constexpr size_t kStreams = 5;  // r, k, v, w, g: the published order of time_maa_w2
+
+  struct Locals {
+    Tensor delta, u;                           // [R, D]
+    std::array<Tensor, kStreams> part, m, xs;  // [R, rt], [R, D], [R, D]
+    Projections::Values p;
+    Tensor decay_hidden, gate_hidden, gate;
+    Rwkv6Prepare s;
+    Wkv6 w;
+    Tensor o, normed, gated;  // [R, A]
+  };
+
+  int heads() const { return static_cast<int>(config_.heads); }
+  double norm_eps() const { return 1e-5 * static_cast<double>(config_.head_dim); }
+  Tensor rope(const Io& io) const { return config_.rope_in_rwkv ? io.rope : Tensor(); }
+  /// Stream s of time_maa_w2 [5, rt, D].
+  Tensor up(Tensor w2, size_t s) const {
+    if (!w2) return {};
+    return w2.shaped({static_cast<int64_t>(kStreams), config_.rank_shift, config_.hidden})
+        .rows(static_cast<int64_t>(s), 1)
+        .shaped({config_.rank_shift, config_.hidden});
+  }
+
+  void shift(const Exec& ex, const Io& io, Batch batch, Locals& l) const {
+    const int64_t rows = io.x.dim(0), D = config_.hidden, rank = config_.rank_shift;
+    l.xs.fill(io.x);
+    if (!config_.token_shift) return;
+    l.delta = ex.make(rows, D), l.u = ex.make(rows, D);
+    ex.on.token_shift(l.delta, io.x, batch, io.state_offset + config_.width() * config_.head_dim);
+    ex.on.shift_mix(l.u, io.x, l.delta, maa_x_->weight, {});
+    const Tensor hidden = ex.make(rows, int64_t{kStreams} * rank);
+    ex.on.linear(l.u, std::vector{Product{maa_down_->weight, {}, hidden, true}});
+    for (size_t s = 0; s < kStreams; ++s) {
+      l.part[s] = ex.make(rows, rank), l.m[s] = ex.make(rows, D), l.xs[s] = ex.make(rows, D);
+      ex.on.activate(l.part[s], hidden, Activation::tanh, static_cast<int64_t>(s) * rank);
+      ex.on.linear(l.part[s], std::vector{Product{up(maa_up_->weight, s), {}, l.m[s], true}});
+      ex.on.shift_mix(l.xs[s], io.x, l.delta, maa_[s]->weight, l.m[s]);
+    }
+  }
+
+  Locals run(const Exec& ex, const Io& io, Batch batch) const {
+    const int64_t rows = io.x.dim(0), A = config_.width();
+    Locals l;
+    shift(ex, io, batch, l);
+    l.p = project_.make(ex, rows);
+    l.decay_hidden = ex.make(rows, config_.rank_decay);
+    std::vector<Product> gate_products;
+    if (gate_) gate_products.push_back({gate_->weight, {}, l.gate = ex.make(rows, A)});
+    if (gate_down_)
+      gate_products.push_back({gate_down_->weight, {}, l.gate_hidden = ex.make(rows, config_.rank_gate), true});
+    const Product decay_product{decay_down_->weight, {}, l.decay_hidden, true};
+    if (config_.token_shift) {
+      ex.on.linear(l.xs[0], std::vector{project_.q(l.p)});
+      ex.on.linear(l.xs[1], std::vector{project_.k(l.p)});
+      ex.on.linear(l.xs[2], std::vector{project_.v(l.p)});
+      ex.on.linear(l.xs[3], std::vector{decay_product});
+      if (!gate_products.empty()) ex.on.linear(l.xs[4], gate_products);
+    } else {
+      std::vector all{project_.q(l.p), project_.k(l.p), project_.v(l.p), decay_product};
+      all.insert(all.end(), gate_products.begin(), gate_products.end());
+      ex.on.linear(io.x, all);
+    }
+    project_.finish(ex, l.p, rope(io));
+    const Tensor decay = ex.make(rows, A);
+    ex.on.activate(l.decay_hidden, l.decay_hidden, Activation::tanh, 0);
+    ex.on.linear(l.decay_hidden, std::vector{Product{decay_up_->weight, decay_->weight, decay, true}});
+    if (gate_down_) {
+      ex.on.activate(l.gate_hidden, l.gate_hidden, Activation::sigmoid, 0);
+      ex.on.linear(l.gate_hidden, std::vector{Product{gate_up_->weight, {}, l.gate = ex.make(rows, A), true}});
+    }
+
+    const int kv_heads = static_cast<int>(config_.kv_heads), head = static_cast<int>(config_.head_dim);
+    l.s = {.heads = heads(),
+           .kv_heads = kv_heads,
+           .head = head,
+           .balance = config_.balance,
+           .k = l.p.k,
+           .decay = decay,
+           .log_w = ex.make(rows, A),
+           .k_tilde = ex.make(rows, A)};
+    ex.on.rwkv6_prepare(l.s);
+    l.w = {.heads = heads(),
+           .kv_heads = kv_heads,
+           .head = head,
+           .scale = 1 / std::sqrt(static_cast<double>(head)),
+           .r = l.p.q,
+           .log_w = l.s.log_w,
+           .k = l.s.k_tilde,
+           .v = l.p.v};
+    l.o = ex.make(rows, A);
+    ex.on.wkv6(l.o, l.w, batch, io.state_offset);
+    l.normed = l.o;
+    if (norm_gain_) {
+      l.normed = ex.make(rows, A);
+      ex.on.groupnorm(l.normed, l.o, norm_gain_->weight, norm_bias_->weight, heads(), norm_eps());
+    }
+    l.gated = l.normed;
+    if (l.gate) ex.on.gate(l.gated = ex.make(rows, A), l.normed, l.gate, gate_ != nullptr);
+    ex.on.linear(l.gated, std::vector{project_.o(io.y)});
+    return l;
+  }
+
+  /// Reverses bias + f(x down) up to the input of f; returns the product that reverses `down`.
+  ProductVjp low_rank_vjp(const Exec& ex, const Param& down, const Param& up_weight, const Param* bias, Tensor hidden,
+                          Tensor dy, Activation f) const {
+    const Tensor dhidden = ex.make(hidden.dim(0), hidden.cols());
+    ex.on.linear_vjp(hidden, dhidden,
+                     std::vector{ProductVjp{up_weight.weight, ex.grad(up_weight), ex.grad(bias), dy, true}},
+                     Into::overwrite);
+    ex.on.activate_vjp(dhidden, dhidden, hidden, f, 0);
+    return {down.weight, ex.grad(down), {}, dhidden, true};
+  }
+
+  Config config_;
+  Projections project_;
+  Param *maa_x_ = nullptr, *maa_down_ = nullptr, *maa_up_ = nullptr;
+  std::array<Param*, kStreams> maa_{};
+  Param *decay_, *decay_down_, *decay_up_;
+  Param *gate_ = nullptr, *gate_down_ = nullptr, *gate_up_ = nullptr, *norm_gain_ = nullptr, *norm_bias_ = nullptr;
+};
+
+}  // namespace
+
+std::unique_ptr<Mixer> make_rwkv6(const Config& config, int64_t layer, Params& params) {
+  return std::make_unique<Rwkv6>(config, layer, params);
+}
+
+}  // namespace qwerky
