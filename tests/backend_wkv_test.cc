@@ -1,0 +1,255 @@
+// SPDX-License-Identifier: MIT
+// The recurrences of every fast backend against the reference in f64: odd sizes, segments, grouped values, any split of
+// a sequence, strong and weak decays.
+#include <gtest/gtest.h>
+
+#include <array>
+#include <cmath>
+
+#include "backend/backend.h"
+#include "backend/reference.h"
+#include "base/parallel.h"
+#include "base/random.h"
+
+namespace qwerky {
+namespace {
+
+/// The same numbers as f32 and as f64.
+struct Twin {
+  std::vector<float> f;
+  std::vector<double> d;
+  int64_t rows = 0, cols = 0;
+  Twin() = default;
+  Twin(int64_t r, int64_t c) : f(size_t(r * c)), d(f.size()), rows(r), cols(c) {}
+  void set(size_t i, double x) { d[i] = f[i] = static_cast<float>(x); }
+  Tensor narrow() { return Tensor(f.data(), DType::f32, {rows, cols}); }
+  Tensor wide() { return Tensor(d.data(), DType::f64, {rows, cols}); }
+};
+
+enum class Decay { mixed, strong, weak };
+
+/// Operands of both recurrences: 0 r, 1 log_w, 2 k, 3 v, 4 kappa, 5 a.
+struct Operands {
+  std::array<Twin, 6> x;
+  Operands(bool seven, int heads, int kv_heads, int N, int64_t R, Decay decay, uint64_t seed) {
+    const int64_t A = heads * N;
+    for (size_t q = 0; q < 6; ++q) x[q] = Twin(R, q == 3 ? kv_heads * N : A);
+    Random random(seed);
+    uint64_t n = 0;
+    const double strongest = seven ? -0.6065 : -5;
+    for (size_t q = 0; q < 6; ++q)
+      for (size_t i = 0; i < x[q].f.size(); ++i) {
+        const double u = random.uniform(n++), z = random.normal(1000000 + n);
+        if (q == 1)
+          x[q].set(i, decay == Decay::strong ? strongest : decay == Decay::weak ? -1e-4 : strongest * std::pow(u, 4));
+        else
+          x[q].set(i, q == 5 ? u : z);
+      }
+    for (int64_t i = 0; i < R * heads; ++i) {  // kappa has norm 1
+      double square = 0;
+      for (int64_t j = 0; j < N; ++j) square += std::pow(x[4].d[size_t(i * N + j)], 2);
+      for (int64_t j = 0; j < N; ++j) x[4].set(size_t(i * N + j), x[4].d[size_t(i * N + j)] / std::sqrt(square));
+    }
+  }
+};
+
+template <class Op>
+Op six(Operands& x, bool wide, int heads, int kv_heads, int N) {
+  Op p;
+  p.heads = heads, p.head = N, p.scale = 1 / std::sqrt(double(N));
+  std::array<Tensor*, 4> to = {&p.r, &p.log_w, &p.k, &p.v};
+  for (size_t q = 0; q < 4; ++q) *to[q] = wide ? x.x[q].wide() : x.x[q].narrow();
+  if constexpr (std::is_same_v<Op, Wkv6>) {
+    p.kv_heads = kv_heads;
+  } else {
+    p.kappa = wide ? x.x[4].wide() : x.x[4].narrow();
+    p.a = wide ? x.x[5].wide() : x.x[5].narrow();
+  }
+  return p;
+}
+
+/// Largest difference in units of the largest expected value.
+double distance(const std::vector<float>& found, const std::vector<double>& expected) {
+  double top = 1e-30, worst = 0;
+  for (size_t i = 0; i < expected.size(); ++i) {
+    if (!std::isfinite(found[i])) return INFINITY;
+    top = std::max(top, std::abs(expected[i]));
+    worst = std::max(worst, std::abs(found[i] - expected[i]));
+  }
+  return worst / top;
+}
+
+/// Roundings of a sum over N channels and over rows that decays hardly shorten add up like a random walk.
+double tolerance(int N, int64_t rows) { return 1.2e-7 * 4 * std::sqrt(double(N + rows)) + 1e-6; }
+
+std::vector<std::string> fast_backends() {
+  std::vector<std::string> names = available_backends();
+  std::erase(names, "reference");
+  return names;
+}
+
+struct Case {
+  bool seven;
+  int heads, kv_heads, N;
+  std::vector<int64_t> lengths;  // one segment each
+  Decay decay;
+};
+
+std::string describe(const Case& c, const std::string& backend) {
+  std::string s = backend + " wkv" + (c.seven ? "7" : "6") + " H=" + std::to_string(c.heads) + "/" +
+                  std::to_string(c.kv_heads) + " N=" + std::to_string(c.N) + " decay " + std::to_string(int(c.decay)) +
+                  " rows";
+  for (int64_t n : c.lengths) s += " " + std::to_string(n);
+  return s;
+}
+
+std::vector<Segment> segments_of(const std::vector<int64_t>& lengths) {
+  std::vector<Segment> segments;
+  int64_t row = 0;
+  for (int64_t n : lengths) segments.push_back({nullptr, row, n}), row += n;
+  return segments;
+}
+
+void forward(const Backend& on, const Case& c, Operands& x, bool wide, Tensor o, Batch batch, int64_t offset) {
+  if (c.seven)
+    on.wkv7(o, six<Wkv7>(x, wide, c.heads, c.heads, c.N), batch, offset);
+  else
+    on.wkv6(o, six<Wkv6>(x, wide, c.heads, c.kv_heads, c.N), batch, offset);
+}
+
+void reverse(const Backend& on, const Case& c, Operands& x, Operands& d, bool wide, Tensor d_o, Batch batch) {
+  if (c.seven)
+    on.wkv7_vjp(six<Wkv7>(d, wide, c.heads, c.heads, c.N), d_o, six<Wkv7>(x, wide, c.heads, c.heads, c.N), batch);
+  else
+    on.wkv6_vjp(six<Wkv6>(d, wide, c.heads, c.kv_heads, c.N), d_o, six<Wkv6>(x, wide, c.heads, c.kv_heads, c.N), batch);
+}
+
+std::vector<Case> cases() {
+  std::vector<Case> all;
+  const std::vector<std::vector<int64_t>> lengths = {{1}, {2}, {7, 1}, {16}, {33, 5}, {64}, {100}, {3, 40, 17}};
+  for (bool seven : {false, true})
+    for (int N : {8, 16, 20, 32, 64, 128}) {
+      size_t i = 0;
+      for (const auto& l : lengths) {
+        if (N == 128 && l.size() == 1 && l[0] == 64) continue;
+        const Decay decay = static_cast<Decay>(i % 3);
+        const bool many = N <= 20;
+        const int kv_heads = many ? 1 + int(i % 3) : 1, group = 1 + int((i + 1) % 3) * (many ? 1 : i % 2 == 0);
+        all.push_back({seven, kv_heads * group, seven ? kv_heads * group : kv_heads, N, l, decay});
+        ++i;
+      }
+      for (Decay decay : {Decay::strong, Decay::weak, Decay::mixed})
+        all.push_back({seven, 2, seven ? 2 : 1, N, {100}, decay});
+    }
+  for (bool seven : {false, true})
+    for (int N : {9, 12, 24, 31, 40, 48, 80, 256}) all.push_back({seven, 2, seven ? 2 : 1, N, {21}, Decay::mixed});
+  return all;
+}
+
+int64_t total(const std::vector<int64_t>& lengths) {
+  int64_t sum = 0;
+  for (int64_t n : lengths) sum += n;
+  return sum;
+}
+
+TEST(Wkv, ForwardFromZero) {
+  const ReferenceOf<double> reference;
+  for (const Case& c : cases()) {
+    const int64_t R = total(c.lengths), A = c.heads * c.N;
+    Operands x(c.seven, c.heads, c.kv_heads, c.N, R, c.decay, 7);
+    const auto segments = segments_of(c.lengths);
+    Twin o(R, A);
+    forward(reference, c, x, true, o.wide(), segments, 0);
+    for (const std::string& name : fast_backends()) {
+      forward(*make_backend(name, Precision::f32), c, x, false, o.narrow(), segments, 0);
+      EXPECT_LT(distance(o.f, o.d), tolerance(c.N, R)) << describe(c, name);
+    }
+  }
+}
+
+TEST(Wkv, ContinuesAnySplit) {
+  const ReferenceOf<double> reference;
+  const std::vector<std::vector<int64_t>> splits = {{1, 1, 1, 97}, {64, 36}, {33, 7, 60},
+                                                    {50, 1, 49},   {5, 95},  {31, 33, 36}};
+  for (bool seven : {false, true})
+    for (int N : {8, 16, 20, 32, 64, 128}) {
+      const int heads = N == 8 ? 3 : 2, kv_heads = seven ? heads : 1;
+      const Case c{seven, heads, kv_heads, N, {100}, Decay::mixed};
+      const int64_t A = heads * N, offset = 5, scalars = A * N + offset + 3;
+      Operands x(seven, heads, kv_heads, N, 100, c.decay, 11);
+      State wide(DType::f64, scalars, 0);
+      Twin before(1, scalars), o(100, A);
+      for (int64_t i = 0; i < scalars; ++i) before.set(size_t(i), Random(3).normal(uint64_t(i)));
+      std::memcpy(wide.at(0, scalars).data, before.d.data(), before.d.size() * 8);
+      const Segment whole{&wide, 0, 100};
+      forward(reference, c, x, true, o.wide(), {&whole, 1}, offset);
+      const double* last = wide.at(0, scalars).as<double>();
+      for (const std::string& name : fast_backends())
+        for (const auto& split : splits) {
+          State state(DType::f32, scalars, 0);
+          std::memcpy(state.at(0, scalars).data, before.f.data(), before.f.size() * 4);
+          std::ranges::fill(o.f, NAN);
+          int64_t row = 0;
+          for (int64_t n : split) {
+            const Segment part{&state, row, n};
+            forward(*make_backend(name, Precision::f32), c, x, false, o.narrow(), {&part, 1}, offset);
+            state.advance(n);
+            row += n;
+          }
+          const float* end = state.at(0, scalars).as<float>();
+          EXPECT_LT(distance(o.f, o.d), tolerance(N, 100)) << describe(c, name) << " split " << split[0];
+          EXPECT_LT(distance({end, end + scalars}, {last, last + scalars}), tolerance(N, 100))
+              << describe(c, name) << " split " << split[0];
+          for (int64_t i : {int64_t(0), int64_t(4), scalars - 1})
+            EXPECT_EQ(end[i], before.f[size_t(i)]) << "outside of the state";
+        }
+    }
+}
+
+TEST(Wkv, Vjp) {
+  const ReferenceOf<double> reference;
+  for (const Case& c : cases()) {
+    const int64_t R = total(c.lengths), A = c.heads * c.N;
+    Operands x(c.seven, c.heads, c.kv_heads, c.N, R, c.decay, 13);
+    Operands d(c.seven, c.heads, c.kv_heads, c.N, R, c.decay, 17);
+    const auto segments = segments_of(c.lengths);
+    Twin d_o(R, A);
+    for (size_t i = 0; i < d_o.f.size(); ++i) d_o.set(i, Random(19).normal(i));
+    reverse(reference, c, x, d, true, d_o.wide(), segments);
+    for (const std::string& name : fast_backends()) {
+      for (Twin& t : d.x) std::ranges::fill(t.f, NAN);
+      reverse(*make_backend(name, Precision::f32), c, x, d, false, d_o.narrow(), segments);
+      const char* const names[6] = {"r", "log_w", "k", "v", "kappa", "a"};
+      for (size_t q = 0; q < (c.seven ? 6u : 4u); ++q)
+        EXPECT_LT(distance(d.x[q].f, d.x[q].d), 4 * tolerance(c.N, R)) << describe(c, name) << " d" << names[q];
+    }
+  }
+}
+
+/// A row's result depends neither on the threads nor on the other rows of the call.
+TEST(Wkv, SameBitsForAnyThreadsAndCompany) {
+  const int before = threads();
+  for (const std::string& name : fast_backends())
+    for (bool seven : {false, true})
+      for (int N : {8, 20, 64}) {
+        const Case c{seven, 6, seven ? 6 : 3, N, {70, 90, 70}, Decay::mixed};
+        const int64_t R = 230, A = 6 * N;
+        Operands x(seven, 6, c.kv_heads, N, R, c.decay, 23);
+        auto segments = segments_of(c.lengths);
+        const auto on = make_backend(name, Precision::f32);
+        Twin together(R, A), alone(R, A);
+        set_threads(2);
+        forward(*on, c, x, false, together.narrow(), segments, 0);
+        Operands d(seven, 6, c.kv_heads, N, R, c.decay, 0), d_alone = d;
+        reverse(*on, c, x, d, false, together.narrow(), segments);
+        set_threads(1);
+        for (const Segment& s : segments) forward(*on, c, x, false, alone.narrow(), {&s, 1}, 0);
+        EXPECT_EQ(together.f, alone.f) << describe(c, name);
+        for (const Segment& s : segments) reverse(*on, c, x, d_alone, false, together.narrow(), {&s, 1});
+        for (size_t q = 0; q < (seven ? 6u : 4u); ++q) EXPECT_EQ(d.x[q].f, d_alone.x[q].f) << describe(c, name);
+      }
+  set_threads(before);
+}
+
+}  // namespace
+}  // namespace qwerky
