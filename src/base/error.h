@@ -33,9 +33,9 @@ template <class... Parts>
 
 }  // namespace qwerky
 
-#define CHECK(condition, ...)                                                                         \
-  do {                                                                                                \
-    if (!(condition)) [[unlikely]]                                                                    \
+#define CHECK(condition, ...)                                                                                  \
+  do {                                                                                                         \
+    if (!(condition)) [[unlikely]]                                                                             \
       ::qwerky::check_failed(__FILE__, __LINE__, #condition, ::qwerky::concat("" __VA_OPT__(, ) __VA_ARGS__)); \
   } while (0)
 

@@ -34,7 +34,7 @@ void run_parallel(int64_t n, int64_t grain, const void* context, Body body) noex
   if (n <= 0) return;
   const int64_t wanted = std::min<int64_t>(thread_count, n / std::max<int64_t>(grain, 1));
   if (wanted <= 1 || omp_in_parallel() != 0) return body(context, 0, n);
-#pragma omp parallel num_threads(static_cast<int>(wanted))
+#pragma omp parallel num_threads(static_cast <int>(wanted))
   {
     const int64_t me = omp_get_thread_num();
     const int64_t team = omp_get_num_threads();

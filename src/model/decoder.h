@@ -37,6 +37,8 @@ class Decoder {
                const Tap& tap = nullptr) const;
   /// logits = hidden headᵀ   [R, V]
   void logits(const Exec& ex, Tensor hidden, Tensor logits) const;
+  /// dhidden = dlogits head;  the head's gradient is +=.
+  void logits_vjp(const Exec& ex, Tensor hidden, Tensor dhidden, Tensor dlogits) const;
   /// Forward, loss, backward; gradients of what trains are added to ex.gradients. Segments start at zero state.
   /// With `recompute`, each layer keeps only its input and runs its forward again on the way back.
   void train(const Exec& ex, std::span<const int32_t> tokens, Batch batch, const HiddenLoss& loss,

@@ -116,8 +116,6 @@ Param* Params::find(std::string_view name) {
 
 const Param* Params::find(std::string_view name) const { return const_cast<Params*>(this)->find(name); }
 
-void Params::tie(Param& alias, Param& target) { ties_.emplace_back(&alias, &target); }
-
 void Params::allocate(Arena& arena, DType type) {
   constexpr int64_t kAlignElements = 64;  // every tensor starts on a cache line whatever the type
   block_count_ = 0;
@@ -126,11 +124,17 @@ void Params::allocate(Arena& arena, DType type) {
     block_count_ += (p.count() + kAlignElements - 1) / kAlignElements * kAlignElements;
   }
   block_ = arena.zeros(type, {block_count_});
-  for (Param& p : list_)
-    p.weight = Tensor(static_cast<char*>(block_.data) + p.offset * size_of(type), type, p.shape);
-  for (auto& [alias, target] : ties_) {
-    alias->weight = target->weight;
-    alias->offset = target->offset;
+  for (Param& p : list_) p.weight = Tensor(static_cast<char*>(block_.data) + p.offset * size_of(type), type, p.shape);
+}
+
+void Params::allocate(Arena& arena, DType matrices, DType vectors) {
+  block_ = {};
+  block_count_ = 0;
+  for (Param& p : list_) {
+    int wide = 0;
+    for (int i = 0; i < p.shape.rank; ++i) wide += p.shape.dim[static_cast<size_t>(i)] > 1;
+    p.weight = arena.tensor(wide >= 2 ? matrices : vectors, p.shape);
+    p.offset = 0;
   }
 }
 
@@ -166,14 +170,13 @@ void Params::bind(const TensorSource& source, bool borrow, const std::function<b
       p.weight = stored.shaped(p.shape);
     }
   }
-  for (auto& [alias, target] : ties_) {
-    alias->weight = target->weight;
-    alias->offset = target->offset;
-  }
   for (const std::string& name : source.names())
-    if (!used.contains(name) && !(ignore && ignore(name))) problem("tensor ", name, ": in the file but not part of this architecture");
+    if (!used.contains(name) && !(ignore && ignore(name)))
+      problem("tensor ", name, ": in the file but not part of this architecture");
   if (count > kMostNamed) problems += concat("\n  … and ", count - kMostNamed, " more");
-  if (count > 0) fail(source.describe(), ": ", count, count == 1 ? " tensor does not" : " tensors do not", " fit the configuration:", problems);
+  if (count > 0)
+    fail(source.describe(), ": ", count, count == 1 ? " tensor does not" : " tensors do not",
+         " fit the configuration:", problems);
 }
 
 int64_t Params::count() const {

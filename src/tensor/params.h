@@ -48,11 +48,11 @@ class Params {
   Param& declare(std::string name, Shape shape, bool optional = false);
   Param* find(std::string_view name);
   const Param* find(std::string_view name) const;
-  /// Makes `alias` (never stored, never counted) hold the weight of `target` after bind/allocate: tied heads.
-  void tie(Param& alias, Param& target);
 
   /// One block of `type` in `arena` for all parameters, zero-filled, in declaration order. Sets offset.
   void allocate(Arena& arena, DType type);
+  /// The same with a type of their own for matrices (two extents above 1): what inference holds. No common block.
+  void allocate(Arena& arena, DType matrices, DType vectors);
   /// Copies every declared tensor from `source` into allocated memory with conversion of type, or, where
   /// nothing was allocated and the source's memory outlives this (`borrow`), points at it. Extents of 1 may
   /// be added or dropped ([1,1,A] = [A]). All missing, misshapen, non-finite and unused tensors are reported
@@ -79,7 +79,6 @@ class Params {
  private:
   std::deque<Param> list_;
   std::unordered_map<std::string, Param*> by_name_;
-  std::vector<std::pair<Param*, Param*>> ties_;
   Tensor block_;
   int64_t block_count_ = 0;
 };

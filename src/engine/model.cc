@@ -1,0 +1,111 @@
+// SPDX-License-Identifier: MIT
+#include "engine/model.h"
+
+#include <set>
+
+namespace qwerky {
+namespace {
+
+bool is_matrix(const Shape& shape) {
+  int wide = 0;
+  for (int i = 0; i < shape.rank; ++i) wide += shape.dim[static_cast<size_t>(i)] > 1;
+  return wide >= 2;
+}
+
+/// bf16 when every matrix of the file is bf16, else f32 (f16 widens without loss).
+DType stored_matrix_type(const TensorSource& source) {
+  bool any = false;
+  for (const std::string& name : source.names()) {
+    const Tensor t = source.find(name);
+    if (!is_matrix(t.shape)) continue;
+    if (t.type != DType::bf16) return DType::f32;
+    any = true;
+  }
+  return any ? DType::bf16 : DType::f32;
+}
+
+/// Tensors the published classes declare in every RWKV-7 layer but never use, by layer.
+std::vector<std::pair<std::string, Shape>> unused_tensors(const Config& c) {
+  std::vector<std::pair<std::string, Shape>> list;
+  const Shape wide{1, 1, c.width()};
+  for (int64_t layer = 0; layer < c.layers; ++layer) {
+    if (c.mixers[static_cast<size_t>(layer)] != MixerKind::rwkv7) continue;
+    const std::string prefix = mixer_prefix(layer);
+    list.emplace_back(prefix + "r_k", Shape{c.heads, c.head_dim});
+    if (c.balance) {
+      list.emplace_back(prefix + "k_k", wide);
+      list.emplace_back(prefix + "k_a", wide);
+    }
+    if (layer == c.first_rwkv7()) {
+      list.emplace_back(prefix + "v0", wide);
+      list.emplace_back(prefix + "v1", Shape{c.hidden, c.rank_mix});
+      list.emplace_back(prefix + "v2", Shape{c.rank_mix, c.width()});
+    }
+  }
+  return list;
+}
+
+}  // namespace
+
+bool is_unused_tensor(const Config& config, std::string_view name) {
+  if (config.tied && name == "lm_head.weight") return true;
+  if (name.ends_with(".rotary_emb.inv_freq")) return true;  // recomputed from rope_theta
+  for (const auto& [unused, shape] : unused_tensors(config))
+    if (name == unused) return true;
+  return false;
+}
+
+int64_t Model::bytes_per_token() const {
+  int64_t bytes = 0;
+  params.each([&](const Param& p) {
+    if (p.weight && (config().tied || p.name != "model.embed_tokens.weight")) bytes += p.weight.bytes();
+  });
+  return bytes;
+}
+
+std::unique_ptr<Model> make_model(const Config& config, bool train, bool bf16) {
+  auto model = std::make_unique<Model>();
+  model->weights = std::make_unique<Arena>("weights");
+  model->decoder = std::make_unique<Decoder>(config, model->params);
+  if (train) {
+    model->params.allocate(*model->weights, DType::f32);
+  } else {
+    model->params.allocate(*model->weights, bf16 ? DType::bf16 : DType::f32, DType::f32);
+  }
+  return model;
+}
+
+std::unique_ptr<Model> load_model(const Path& path, const LoadOptions& options) {
+  const Checkpoint checkpoint = open_checkpoint(path);
+  const Config config = read_config(checkpoint.config, checkpoint.tensors.get());
+  auto model = make_model(config, options.train, options.bf16 || stored_matrix_type(*checkpoint.tensors) == DType::bf16);
+  model->path = path;
+  model->config_json = checkpoint.config;
+  model->params.bind(*checkpoint.tensors, false, [&](std::string_view name) { return is_unused_tensor(config, name); });
+  model->tokenizer_path = checkpoint.tokenizer;
+  if (!checkpoint.tokenizer.empty()) {
+    if (options.need_tokenizer) model->tokenizer = load_tokenizer(checkpoint.tokenizer);
+  } else if (options.need_tokenizer) {
+    fail(path.string(), ": no tokenizer found beside the model; looked for tokenizer.json, vocab.json + merges.txt, tokenizer.model, tok*.bin");
+  }
+  if (model->tokenizer && model->tokenizer->size() > config.vocab)
+    fail(path.string(), ": the tokenizer has ", model->tokenizer->size(), " ids but the model's vocabulary has ", config.vocab, ": it belongs to another model");
+  return model;
+}
+
+void save_model(const Path& dir, const Config& config, const Params& params, DType type, const Path& tokenizer_from) {
+  std::vector<NamedTensor> tensors;
+  params.each([&](const Param& p) {
+    if (p.weight) tensors.push_back({p.name, p.weight, is_matrix(p.shape) ? type : DType::f32});
+  });
+  Arena zeros("unused tensors");
+  for (const auto& [name, shape] : unused_tensors(config))
+    tensors.push_back({name, zeros.zeros(DType::f32, shape), is_matrix(shape) ? type : DType::f32});
+  Json json = write_config(config);
+  json["torch_dtype"] = type == DType::bf16 ? "bfloat16" : "float32";
+  if (!tokenizer_from.empty())
+    for (const Path& file : tokenizer_files(tokenizer_from)) write_file(dir / file.filename(), read_file(file));
+  write_checkpoint(dir, json, tensors);
+}
+
+}  // namespace qwerky

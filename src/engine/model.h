@@ -1,0 +1,49 @@
+// SPDX-License-Identifier: MIT
+// A model in memory: configuration, weights, decoder and tokenizer.
+#pragma once
+
+#include <memory>
+#include <optional>
+
+#include "io/checkpoint.h"
+#include "io/tokenizer.h"
+#include "model/decoder.h"
+
+namespace qwerky {
+
+struct LoadOptions {
+  /// All weights as f32 in one block (masters for training); otherwise matrices keep f32 or bf16 as stored.
+  bool train = false;
+  /// When not training: matrices are held as bf16 whatever the file has.
+  bool bf16 = false;
+  /// A missing tokenizer is an Error; otherwise `tokenizer` is null.
+  bool need_tokenizer = true;
+};
+
+struct Model {
+  Path path;
+  Json config_json;  ///< as on disk
+  Params params;
+  std::unique_ptr<Decoder> decoder;
+  std::unique_ptr<Tokenizer> tokenizer;
+  Path tokenizer_path;
+  std::unique_ptr<Arena> weights;
+
+  const Config& config() const { return decoder->config(); }
+  /// Weight bytes read per decoded token: everything but the embedding table of an untied head.
+  int64_t bytes_per_token() const;
+};
+
+std::unique_ptr<Model> load_model(const Path& path, const LoadOptions& options = {});
+/// A model with memory but zero weights, to be filled by an initialiser.
+std::unique_ptr<Model> make_model(const Config& config, bool train, bool bf16 = false);
+
+/// Published tensor names that this engine ignores because the family's forward never uses them: k_k, k_a, r_k with
+/// balance_state, and the value mixing of the first RWKV-7 layer.
+bool is_unused_tensor(const Config& config, std::string_view name);
+
+/// Writes a loadable Hugging Face directory: config, weights stored as `type` (vectors always f32), the unused but
+/// published tensors as zeros, and the tokenizer files of `tokenizer_from`.
+void save_model(const Path& dir, const Config& config, const Params& params, DType type, const Path& tokenizer_from);
+
+}  // namespace qwerky
