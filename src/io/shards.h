@@ -13,35 +13,43 @@
 
 namespace qwerky {
 
-/// Documents of a corpus. `inputs` are files or directories (searched recursively, sorted): .txt, .jsonl
-/// (one object per line, text under `field`), each optionally .zst. A .txt is split at "<|endoftext|>" lines if it
-/// has any, else it is one document. Invalid UTF-8, an empty corpus, a malformed line: an Error naming file and line.
-/// `each` gets every document in order.
+/// Documents of a corpus. `inputs` are files or directories (searched recursively, sorted): .txt, .jsonl (one
+/// object per line, text under `field`), each optionally .zst. A .txt is cut at every "<|endoftext|>" and before
+/// lines that begin with one of `split_before`; line ends around a document are dropped, blank documents skipped,
+/// and what exceeds 64 MiB is cut at a line end. Read as a stream whatever the size.
 struct CorpusOptions {
-  std::vector<Path> inputs;
+  std::vector<Path> inputs = {};
   std::string field = "text";
+  std::vector<std::string> split_before = {};  ///< for .txt without separators, e.g. {"Once upon a time", "Chapter "}
 };
+/// `each` gets every document in order. Invalid UTF-8, a malformed or truncated file, a missing field: an Error
+/// naming file and line; no text at all is an Error too.
 void read_corpus(const CorpusOptions& options, const std::function<void(std::string&& document)>& each);
 
 struct ShardOptions {
   CorpusOptions corpus;
-  int64_t holdout_tokens = 0;          ///< the last tokens of the corpus, kept for validation
-  std::vector<Path> exclude_overlap;   ///< texts: documents that share a run of `overlap_chars` characters with any are dropped
-  int64_t overlap_chars = 100;
+  int64_t holdout_tokens = 0;              ///< the last tokens of the corpus, kept for validation
+  std::vector<Path> exclude_overlap = {};  ///< texts; see overlap_chars
+  bool drop_holdout_overlap = true;        ///< treat the held-out documents as one of exclude_overlap
+  int64_t overlap_chars = 100;             ///< training documents that share a run of so many characters are dropped
+  bool append_eos = true;                  ///< end each document with EOS (never twice the token that begins one)
 };
 
-/// One stream of token ids, mapped from disk: documents joined by EOS (BOS in front where the model adds it).
+/// One stream of token ids, mapped from disk: each document is BOS where the model adds it, its tokens, EOS.
 class TokenStream {
  public:
-  explicit TokenStream(const Path& file);
+  explicit TokenStream(const Path& file);  ///< throws unless the file is whole and its SHA-256 holds
   explicit TokenStream(std::vector<int32_t> tokens);
+  /// As the constructor, but null for a file that is not a whole shard.
+  static std::unique_ptr<TokenStream> open(const Path& file);
   std::span<const int32_t> tokens() const { return tokens_; }
   int64_t size() const { return static_cast<int64_t>(tokens_.size()); }
   const std::string& hash() const { return hash_; }
 
-  /// Fills `count` windows of `length` tokens for training step `step`: windows are non-overlapping chunks of the
-  /// stream at a per-epoch random offset, in an order that is a permutation per epoch; the same (seed, step) gives
-  /// the same windows always. out: [count][length].
+  /// Fills `count` windows of `length` tokens for training step `step`. An epoch is size()/length windows: the
+  /// stream, closed to a ring, is cut at a random place and every `length` tokens from there, and the windows come
+  /// in a random order. A pure function of (seed, step, count, length). out: [count][length]. Throws when the
+  /// stream is shorter than one window.
   void windows(uint64_t seed, int64_t step, int64_t count, int64_t length, int32_t* out) const;
 
  private:
@@ -52,13 +60,15 @@ class TokenStream {
 };
 
 struct Shards {
-  std::unique_ptr<TokenStream> train, validation;
-  int64_t documents = 0, dropped = 0;  ///< dropped for overlap with exclude_overlap
-  std::string corpus_hash;             ///< SHA-256 over the documents
+  std::unique_ptr<TokenStream> train, validation;  ///< validation is null without a holdout
+  int64_t documents = 0;                           ///< read
+  int64_t dropped = 0;                             ///< of these, left out of training for overlap
+  std::string corpus_hash;                         ///< SHA-256 over the documents
 };
 
-/// Tokenises into `cache_dir` (or reads what is there when corpus files, options and tokenizer are the same: a
-/// manifest with sizes, times and hashes decides). Progress: `progress(bytes_done, bytes_total)`.
+/// Tokenises into `cache_dir` (train.tokens, validation.tokens, manifest.json), or reads what is there when corpus
+/// files, options and tokenizer are the same and the shards are whole. A document that the border of the holdout
+/// cuts keeps its first part in training. Progress: `progress(bytes_done, bytes_total)` of the files.
 Shards prepare_shards(const ShardOptions& options, const Tokenizer& tokenizer, const Path& cache_dir,
                       const std::function<void(int64_t, int64_t)>& progress = nullptr);
 

@@ -1,0 +1,31 @@
+// SPDX-License-Identifier: MIT
+// Writing the files that TokenStream maps.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string_view>
+
+#include "io/files.h"
+
+namespace qwerky {
+
+constexpr uint32_t kShardVersion = 1;
+
+/// The memory of tokens, as it is stored and hashed.
+std::string_view bytes_of(std::span<const int32_t> tokens);
+
+/// Appends tokens; the file appears under its name with commit().
+class ShardWriter {
+ public:
+  explicit ShardWriter(const Path& path);
+  void write(std::span<const int32_t> tokens);
+  void commit();
+
+ private:
+  FileWriter file_;
+  Sha256 hash_;
+  uint64_t count_ = 0;
+};
+
+}  // namespace qwerky
