@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-#include <immintrin.h>
+#include "backend/intrinsics.h"
 
 #include "backend/cpu.h"
 #include "backend/scratch.h"

@@ -70,6 +70,11 @@ QWERKY_INLINE V split_power(V a, V& m) {
 /// x with the sign of s flipped in.
 QWERKY_INLINE V flip_sign(V x, V s) { return {_mm512_xor_ps(x.r, _mm512_and_ps(s.r, _mm512_set1_ps(-0.0f)))}; }
 
+/// Exchanges neighbours of one lane, of two lanes, and of four lanes.
+QWERKY_INLINE V swap_1(V a) { return {_mm512_permute_ps(a.r, 0xb1)}; }
+QWERKY_INLINE V swap_2(V a) { return {_mm512_permute_ps(a.r, 0x4e)}; }
+QWERKY_INLINE V swap_4(V a) { return {_mm512_shuffle_f32x4(a.r, a.r, 0xb1)}; }
+
 QWERKY_INLINE __m256 low_half(V a) { return _mm512_castps512_ps256(a.r); }
 QWERKY_INLINE __m256 high_half(V a) { return _mm512_extractf32x8_ps(a.r, 1); }
 QWERKY_INLINE __m256 sum_to_8(V a) { return _mm256_add_ps(low_half(a), high_half(a)); }
@@ -167,6 +172,11 @@ QWERKY_INLINE V split_power(V a, V& m) {
 /// x with the sign of s flipped in.
 QWERKY_INLINE V flip_sign(V x, V s) { return {_mm256_xor_ps(x.r, _mm256_and_ps(s.r, _mm256_set1_ps(-0.0f)))}; }
 
+/// Exchanges neighbours of one lane, of two lanes, and of four lanes.
+QWERKY_INLINE V swap_1(V a) { return {_mm256_permute_ps(a.r, 0xb1)}; }
+QWERKY_INLINE V swap_2(V a) { return {_mm256_permute_ps(a.r, 0x4e)}; }
+QWERKY_INLINE V swap_4(V a) { return {_mm256_permute2f128_ps(a.r, a.r, 1)}; }
+
 QWERKY_INLINE __m256 sum_to_8(V a) { return a.r; }
 QWERKY_INLINE __m256 max_to_8(V a) { return a.r; }
 
@@ -223,6 +233,13 @@ QWERKY_INLINE float max_of(V a) {
   __m128 c = _mm_max_ps(_mm256_castps256_ps128(b), _mm256_extractf128_ps(b, 1));
   c = _mm_max_ps(c, _mm_movehl_ps(c, c));
   return _mm_cvtss_f32(_mm_max_ss(c, _mm_movehdup_ps(c)));
+}
+
+/// In every lane the sum of its group of eight.
+QWERKY_INLINE V sum_of_eight(V a) {
+  a += swap_4(a);
+  a += swap_2(a);
+  return a + swap_1(a);
 }
 
 /// e^x within 2 ulp; 0 below -87, the largest float's neighbourhood above 88.72, NaN for NaN.
