@@ -78,7 +78,8 @@ std::unique_ptr<Model> make_model(const Config& config, bool train, bool bf16) {
 std::unique_ptr<Model> load_model(const Path& path, const LoadOptions& options) {
   const Checkpoint checkpoint = open_checkpoint(path);
   const Config config = read_config(checkpoint.config, checkpoint.tensors.get());
-  auto model = make_model(config, options.train, options.bf16 || stored_matrix_type(*checkpoint.tensors) == DType::bf16);
+  auto model =
+      make_model(config, options.train, options.bf16 || stored_matrix_type(*checkpoint.tensors) == DType::bf16);
   model->path = path;
   model->config_json = checkpoint.config;
   model->params.bind(*checkpoint.tensors, false, [&](std::string_view name) { return is_unused_tensor(config, name); });
@@ -86,10 +87,13 @@ std::unique_ptr<Model> load_model(const Path& path, const LoadOptions& options) 
   if (!checkpoint.tokenizer.empty()) {
     if (options.need_tokenizer) model->tokenizer = load_tokenizer(checkpoint.tokenizer);
   } else if (options.need_tokenizer) {
-    fail(path.string(), ": no tokenizer found beside the model; looked for tokenizer.json, vocab.json + merges.txt, tokenizer.model, tok*.bin");
+    fail(path.string(),
+         ": no tokenizer found beside the model; looked for tokenizer.json, vocab.json + merges.txt, tokenizer.model, "
+         "tok*.bin");
   }
   if (model->tokenizer && model->tokenizer->size() > config.vocab)
-    fail(path.string(), ": the tokenizer has ", model->tokenizer->size(), " ids but the model's vocabulary has ", config.vocab, ": it belongs to another model");
+    fail(path.string(), ": the tokenizer has ", model->tokenizer->size(), " ids but the model's vocabulary has ",
+         config.vocab, ": it belongs to another model");
   return model;
 }
 

@@ -1,0 +1,182 @@
+// SPDX-License-Identifier: MIT
+#include "engine/engine.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <numeric>
+
+#include "base/random.h"
+
+namespace qwerky {
+namespace {
+
+double seconds_since(std::chrono::steady_clock::time_point start) {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+/// Rows of one prefill call: enough for the products to run at full speed, few enough to bound scratch memory.
+constexpr int64_t kPrefillRows = 512;
+
+}  // namespace
+
+Precision resolve_precision(const std::string& name, const Params& params) {
+  if (name == "f32") return Precision::f32;
+  if (name == "bf16") return Precision::bf16;
+  if (name != "auto") fail("--precision: expected auto, f32 or bf16, found ", name);
+  bool bf16 = false;
+  params.each([&](const Param& p) { bf16 |= p.weight && p.weight.type == DType::bf16; });
+  return bf16 && has_native_bf16() ? Precision::bf16 : Precision::f32;
+}
+
+Engine::Engine(const std::string& path, const EngineOptions& options) : internals_(std::make_unique<Internals>()) {
+  internals_->model = load_model(path, {.need_tokenizer = options.tokenizer});
+  internals_->backend = make_backend(options.backend, resolve_precision(options.precision, internals_->model->params));
+}
+
+Engine::~Engine() = default;
+
+std::vector<int32_t> Engine::encode(std::string_view text, bool special) const {
+  return internals_->model->tokenizer->encode(text, special);
+}
+
+std::string Engine::decode(std::span<const int32_t> ids) const {
+  return internals_->model->tokenizer->decode(ids, true);
+}
+
+std::vector<int32_t> Engine::beginning() const {
+  const Tokenizer* t = internals_->model->tokenizer.get();
+  if (t == nullptr) return {};
+  if (t->bos) return {*t->bos};
+  if (!t->eos.empty()) return {t->eos.front()};
+  return {};
+}
+
+bool Engine::ends_text(int32_t id) const {
+  const Tokenizer* t = internals_->model->tokenizer.get();
+  if (t == nullptr) return false;
+  return std::find(t->eos.begin(), t->eos.end(), id) != t->eos.end() || (t->bos && *t->bos == id);
+}
+
+int64_t Engine::vocab() const { return internals_->model->config().vocab; }
+
+int64_t Engine::max_tokens() const {
+  const Config& c = internals_->model->config();
+  for (int64_t i = 0; i < c.layers; ++i)
+    if (c.mixers[static_cast<size_t>(i)] == MixerKind::softmax && c.windows[static_cast<size_t>(i)] == 0)
+      return c.max_positions;
+  return 0;
+}
+
+struct Session::Timeline {
+  const Engine& engine;
+  Arena scratch{"session scratch"};
+  std::unique_ptr<State> state;
+  std::vector<float> logits;
+};
+
+Session::Session(const Engine& engine, int64_t capacity)
+    : timeline_(new Timeline{.engine = engine, .state = {}, .logits = {}}) {
+  const auto& in = engine.internals();
+  timeline_->state = in.model->decoder->make_state(in.backend->scalar(), capacity);
+  timeline_->logits.resize(static_cast<size_t>(engine.vocab()));
+}
+
+Session::Session(std::unique_ptr<Timeline> timeline) : timeline_(std::move(timeline)) {}
+Session::Session(Session&&) noexcept = default;
+Session::~Session() = default;
+
+void Session::append(std::span<const int32_t> ids) {
+  const auto& in = timeline_->engine.internals();
+  const Decoder& decoder = *in.model->decoder;
+  State& state = *timeline_->state;
+  for (int32_t id : ids)
+    if (id < 0 || id >= decoder.config().vocab)
+      fail("token ", id, " is outside the vocabulary of ", decoder.config().vocab);
+  if (timeline_->engine.max_tokens() > 0 && state.position() + static_cast<int64_t>(ids.size()) > state.capacity())
+    fail("context: ", state.position() + static_cast<int64_t>(ids.size()), " tokens do not fit in the ",
+         state.capacity(), " this session was made for");
+  const Exec ex{*in.backend, timeline_->scratch};
+  while (!ids.empty()) {
+    Scope scope(timeline_->scratch);
+    const auto part = ids.first(std::min<size_t>(ids.size(), kPrefillRows));
+    ids = ids.subspan(part.size());
+    const int64_t rows = static_cast<int64_t>(part.size());
+    const Segment segment{&state, 0, rows};
+    const Tensor hidden = ex.make(rows, decoder.config().hidden);
+    decoder.forward(ex, part, {&segment, 1}, hidden);
+    if (ids.empty())
+      decoder.logits(ex, hidden.rows(rows - 1, 1),
+                     Tensor(timeline_->logits.data(), DType::f32, {1, decoder.config().vocab}));
+  }
+}
+
+std::span<const float> Session::logits() const { return timeline_->logits; }
+int64_t Session::position() const { return timeline_->state->position(); }
+int64_t Session::state_bytes() const { return timeline_->state->bytes(); }
+
+Session Session::fork() const {
+  Session copy(timeline_->engine, timeline_->state->capacity());
+  copy.timeline_->state->copy_from(*timeline_->state);
+  copy.timeline_->logits = timeline_->logits;
+  return copy;
+}
+
+int32_t sample(std::span<const float> logits, const SamplerOptions& options, int64_t index) {
+  const auto best = static_cast<int32_t>(std::max_element(logits.begin(), logits.end()) - logits.begin());
+  if (options.temperature <= 0) return best;
+  std::vector<int32_t> order(logits.size());
+  std::iota(order.begin(), order.end(), 0);
+  size_t kept = order.size();
+  const auto likelier = [&](int32_t a, int32_t b) {
+    const float x = logits[static_cast<size_t>(a)], y = logits[static_cast<size_t>(b)];
+    return x > y || (x == y && a < b);
+  };
+  if (options.top_k > 0) kept = std::min(kept, static_cast<size_t>(options.top_k));
+  const bool sorted = options.top_p < 1 || kept < order.size();
+  if (sorted)
+    std::partial_sort(order.begin(), order.begin() + static_cast<int64_t>(options.top_p < 1 ? order.size() : kept),
+                      order.end(), likelier);
+  std::vector<double> p(kept);
+  double total = 0;
+  for (size_t i = 0; i < kept; ++i) {
+    const auto logit = static_cast<double>(logits[static_cast<size_t>(order[i])]);
+    total += p[i] = std::exp((logit - static_cast<double>(logits[static_cast<size_t>(best)])) / options.temperature);
+  }
+  if (options.top_p < 1) {  // the smallest set of likeliest tokens with at least this mass
+    double mass = 0;
+    size_t n = 0;
+    while (n < kept && mass < options.top_p * total) mass += p[n++];
+    kept = std::max<size_t>(n, 1);
+    total = mass;
+  }
+  double left = Random(options.seed, hash_name("sampler")).uniform(static_cast<uint64_t>(index)) * total;
+  for (size_t i = 0; i < kept; ++i)
+    if ((left -= p[i]) < 0) return order[i];
+  return order[kept - 1];
+}
+
+Generated generate(Session& session, const Engine& engine, std::span<const int32_t> prompt,
+                   const GenerateOptions& options, const std::function<bool(int32_t)>& emit) {
+  if (prompt.empty()) fail("prompt: empty, and the model has no token that begins a text");
+  Generated out;
+  out.prompt_tokens = static_cast<int64_t>(prompt.size());
+  const auto begin = std::chrono::steady_clock::now();
+  session.append(prompt);
+  out.prefill_seconds = seconds_since(begin);
+  const auto start = std::chrono::steady_clock::now();
+  for (int64_t i = 0; i < options.max_tokens; ++i) {
+    const int32_t id = sample(session.logits(), options.sampler, i);
+    if (options.stop_at_end && engine.ends_text(id)) {
+      out.ended = true;
+      break;
+    }
+    out.ids.push_back(id);
+    if (emit && !emit(id)) break;
+    if (i + 1 < options.max_tokens) session.append({&id, 1});
+  }
+  out.decode_seconds = seconds_since(start);
+  return out;
+}
+
+}  // namespace qwerky

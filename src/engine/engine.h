@@ -1,0 +1,18 @@
+// SPDX-License-Identifier: MIT
+// What an Engine holds; for the layers above that need tensors (measurement, benchmarks).
+#pragma once
+
+#include "engine/model.h"
+#include "qwerky/qwerky.h"
+
+namespace qwerky {
+
+struct Engine::Internals {
+  std::unique_ptr<Model> model;
+  std::unique_ptr<Backend> backend;
+};
+
+/// The precision of matrix products: "auto" is bf16 when the weights are bf16 and the CPU multiplies it in hardware.
+Precision resolve_precision(const std::string& name, const Params& params);
+
+}  // namespace qwerky

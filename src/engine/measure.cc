@@ -1,0 +1,217 @@
+// SPDX-License-Identifier: MIT
+#include "engine/measure.h"
+
+#include <atomic>
+#include <cmath>
+#include <mutex>
+
+#include "base/parallel.h"
+
+namespace qwerky {
+namespace {
+
+/// Below this many parameters a window per thread beats threads within an operation.
+constexpr int64_t kSmallModel = 20'000'000;
+constexpr int64_t kLogitBytes = 32 << 20;
+
+int64_t parameters(const Decoder& d) {
+  const Config& c = d.config();
+  return c.layers * (2 * c.hidden * c.width() + 2 * c.hidden * c.kv_width() + 3 * c.hidden * c.intermediate) +
+         c.vocab * c.hidden;
+}
+
+/// What one window yields; summed in window order, so the result does not depend on threads.
+struct Partial {
+  std::vector<double> nll_teacher, nll_student, kl;
+  std::vector<double> align, error, energy;  // per layer
+  int64_t same = 0;
+};
+
+Tensor doubles(const Exec& ex, Tensor rows, std::vector<double>& out) {
+  const Tensor wide = ex.scratch.tensor(DType::f64, rows.shape);
+  convert(wide, rows);
+  out.assign(wide.as<double>(), wide.as<double>() + wide.count());
+  return wide;
+}
+
+void append(std::vector<double>& to, const std::vector<double>& from) { to.insert(to.end(), from.begin(), from.end()); }
+
+void add_by_position(std::vector<double>& sums, const std::vector<double>& values) {
+  if (sums.size() < values.size()) sums.resize(values.size());
+  for (size_t i = 0; i < values.size(); ++i) sums[i] += values[i];
+}
+
+Scores finish(double sum, int64_t tokens, std::vector<double> by_position, const std::vector<int64_t>& counts) {
+  for (size_t i = 0; i < by_position.size(); ++i) by_position[i] /= static_cast<double>(counts[i]);
+  return {tokens, sum / static_cast<double>(tokens), std::move(by_position)};
+}
+
+}  // namespace
+
+double Scores::perplexity() const { return std::exp(nll); }
+
+std::span<const int32_t> Windows::inputs(int64_t i) const {
+  const size_t first = static_cast<size_t>(i * length);
+  return ids.subspan(first, std::min(static_cast<size_t>(length), ids.size() - 1 - first));
+}
+
+std::span<const int32_t> Windows::targets(int64_t i) const {
+  return ids.subspan(static_cast<size_t>(i * length) + 1, inputs(i).size());
+}
+
+int64_t logit_rows(int64_t vocab, int64_t rows) {
+  return std::clamp<int64_t>(kLogitBytes / (4 * vocab), 16, std::max<int64_t>(rows, 16));
+}
+
+void for_each_window(int64_t n, int64_t params, const std::function<void(int64_t, Arena&)>& job) {
+  std::mutex failed;
+  std::string what;
+  const auto run = [&](int64_t begin, int64_t end) {
+    try {
+      Arena scratch("window scratch");
+      for (int64_t i = begin; i < end; ++i) {
+        Scope scope(scratch);
+        job(i, scratch);
+      }
+    } catch (const Error& e) {
+      const std::lock_guard lock(failed);
+      what = e.what();
+    }
+  };
+  if (params > kSmallModel) {
+    run(0, n);
+  } else {
+    parallel_for(n, 1, run);
+  }
+  if (!what.empty()) throw Error(what);
+}
+
+Scores score(const Backend& on, const Decoder& model, const Windows& windows, const Progress& progress) {
+  const int64_t n = windows.count();
+  if (n == 0) fail("text: expected at least 2 tokens, found ", windows.ids.size());
+  std::vector<Partial> parts(static_cast<size_t>(n));
+  std::atomic<int64_t> done = 0;
+  for_each_window(n, parameters(model), [&](int64_t i, Arena& scratch) {
+    const Exec ex{on, scratch};
+    const auto inputs = windows.inputs(i), targets = windows.targets(i);
+    const int64_t rows = static_cast<int64_t>(inputs.size());
+    const Segment segment{nullptr, 0, rows};
+    const Tensor hidden = ex.make(rows, model.config().hidden);
+    model.forward(ex, inputs, {&segment, 1}, hidden);
+    const int64_t step = logit_rows(model.config().vocab, rows);
+    for (int64_t r = 0; r < rows; r += step) {
+      Scope scope(scratch);
+      const int64_t m = std::min(step, rows - r);
+      const Tensor logits = ex.make(m, model.config().vocab), loss = ex.make(1, m);
+      model.logits(ex, hidden.rows(r, m), logits);
+      on.cross_entropy(loss, {}, logits, targets.subspan(static_cast<size_t>(r), static_cast<size_t>(m)), 1);
+      std::vector<double> nll;
+      doubles(ex, loss, nll);
+      append(parts[static_cast<size_t>(i)].nll_teacher, nll);
+    }
+    if (progress) progress(++done, n);
+  });
+  double sum = 0;
+  int64_t tokens = 0;
+  std::vector<double> by_position;
+  std::vector<int64_t> counts(static_cast<size_t>(windows.length));
+  for (const Partial& p : parts) {
+    for (double x : p.nll_teacher) sum += x;
+    for (size_t k = 0; k < p.nll_teacher.size(); ++k) ++counts[k];
+    tokens += static_cast<int64_t>(p.nll_teacher.size());
+    add_by_position(by_position, p.nll_teacher);
+  }
+  return finish(sum, tokens, std::move(by_position), counts);
+}
+
+Comparison compare(const Backend& on, const Decoder& teacher, const Decoder& student, const Windows& windows,
+                   bool layers, const Progress& progress) {
+  if (teacher.config().vocab != student.config().vocab)
+    fail("compare: the vocabularies differ: ", teacher.config().vocab, " and ", student.config().vocab, " ids");
+  layers = layers && teacher.config().layers == student.config().layers &&
+           teacher.config().hidden == student.config().hidden;
+  const int64_t n = windows.count(), L = teacher.config().layers, D = teacher.config().hidden,
+                V = teacher.config().vocab;
+  if (n == 0) fail("text: expected at least 2 tokens, found ", windows.ids.size());
+  std::vector<Partial> parts(static_cast<size_t>(n));
+  std::atomic<int64_t> done = 0;
+  for_each_window(n, parameters(teacher), [&](int64_t i, Arena& scratch) {
+    Partial& part = parts[static_cast<size_t>(i)];
+    const Exec ex{on, scratch};
+    const auto inputs = windows.inputs(i), targets = windows.targets(i);
+    const int64_t rows = static_cast<int64_t>(inputs.size());
+    const Segment segment{nullptr, 0, rows};
+    const Batch batch{&segment, 1};
+    const Tensor hidden_t = ex.make(rows, D), hidden_s = ex.make(rows, student.config().hidden);
+    Tap tap;
+    Decoder::Shared shared;
+    if (layers) {
+      shared = student.share(ex, batch, rows, false);
+      tap = [&](int64_t layer, const Io& io) {
+        Scope scope(scratch);
+        const Tensor y = ex.make(rows, D), loss = ex.make(1, rows), gap = ex.make(rows, D);
+        student.mixer(layer).forward(ex, {io.x, y, shared.rope, shared.v_first}, batch);
+        on.align(loss, gap, y, io.y, 1);
+        part.align.push_back(on.sum(loss));
+        // ‖y_T - y_S‖² = D · align², row by row
+        part.error.push_back(on.sum_of_squares(loss) * static_cast<double>(D));
+        part.energy.push_back(on.sum_of_squares(io.y));
+      };
+    }
+    teacher.forward(ex, inputs, batch, hidden_t, tap);
+    student.forward(ex, inputs, batch, hidden_s);
+    const int64_t step = logit_rows(V, rows);
+    for (int64_t r = 0; r < rows; r += step) {
+      Scope scope(scratch);
+      const int64_t m = std::min(step, rows - r);
+      const auto targets_now = targets.subspan(static_cast<size_t>(r), static_cast<size_t>(m));
+      const Tensor logits_t = ex.make(m, V), logits_s = ex.make(m, V), loss = ex.make(1, m);
+      teacher.logits(ex, hidden_t.rows(r, m), logits_t);
+      student.logits(ex, hidden_s.rows(r, m), logits_s);
+      std::vector<double> values;
+      const auto collect = [&](std::vector<double>& into) {
+        doubles(ex, loss, values);
+        append(into, values);
+      };
+      on.cross_entropy(loss, {}, logits_t, targets_now, 1), collect(part.nll_teacher);
+      on.cross_entropy(loss, {}, logits_s, targets_now, 1), collect(part.nll_student);
+      on.kl(loss, {}, logits_s, logits_t, 1), collect(part.kl);
+      std::vector<int32_t> best_t(static_cast<size_t>(m)), best_s(static_cast<size_t>(m));
+      on.argmax(best_t, logits_t), on.argmax(best_s, logits_s);
+      for (size_t k = 0; k < best_t.size(); ++k) part.same += best_t[k] == best_s[k];
+    }
+    if (progress) progress(++done, n);
+  });
+
+  Comparison c;
+  std::vector<int64_t> counts(static_cast<size_t>(windows.length));
+  std::vector<double> teacher_at, student_at, error(static_cast<size_t>(L)), energy(static_cast<size_t>(L));
+  double nll_t = 0, nll_s = 0;
+  int64_t tokens = 0, same = 0;
+  if (layers) c.alignment.resize(static_cast<size_t>(L));
+  for (const Partial& p : parts) {
+    for (size_t k = 0; k < p.kl.size(); ++k) {
+      nll_t += p.nll_teacher[k], nll_s += p.nll_student[k], c.kl += p.kl[k];
+      ++counts[k];
+    }
+    tokens += static_cast<int64_t>(p.kl.size());
+    same += p.same;
+    add_by_position(teacher_at, p.nll_teacher), add_by_position(student_at, p.nll_student),
+        add_by_position(c.kl_by_position, p.kl);
+    for (size_t l = 0; l < p.align.size(); ++l)
+      c.alignment[l] += p.align[l], error[l] += p.error[l], energy[l] += p.energy[l];
+  }
+  const double total = static_cast<double>(tokens);
+  c.kl /= total;
+  c.top1 = static_cast<double>(same) / total;
+  for (size_t l = 0; l < c.alignment.size(); ++l) {
+    c.alignment[l] /= total;
+    c.unexplained.push_back(energy[l] > 0 ? error[l] / energy[l] : 0);
+  }
+  for (size_t k = 0; k < c.kl_by_position.size(); ++k) c.kl_by_position[k] /= static_cast<double>(counts[k]);
+  c.teacher = finish(nll_t, tokens, std::move(teacher_at), counts);
+  c.student = finish(nll_s, tokens, std::move(student_at), counts);
+  return c;
+}
+
+}  // namespace qwerky

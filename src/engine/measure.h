@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: MIT
+// How far a student is from its teacher on given text, and the perplexity of one model.
+#pragma once
+
+#include <functional>
+#include <span>
+#include <vector>
+
+#include "model/decoder.h"
+
+namespace qwerky {
+
+/// Consecutive windows of token ids: window i reads ids [i·length, (i+1)·length) and predicts each next id, so every
+/// id but the first is scored once. The last window may be shorter.
+struct Windows {
+  std::span<const int32_t> ids;
+  int64_t length = 256;
+  int64_t count() const { return ids.size() < 2 ? 0 : (static_cast<int64_t>(ids.size()) - 2) / length + 1; }
+  std::span<const int32_t> inputs(int64_t i) const;
+  std::span<const int32_t> targets(int64_t i) const;
+};
+
+struct Scores {
+  int64_t tokens = 0;
+  double nll = 0;                       ///< mean of -log p(next id), natural log
+  std::vector<double> nll_by_position;  ///< mean per position within the window
+  double perplexity() const;
+};
+
+struct Comparison {
+  Scores teacher, student;
+  double kl = 0;                    ///< mean Σ p_T (log p_T - log p_S) over positions
+  double top1 = 0;                  ///< share of positions at which both rank the same id first
+  std::vector<double> alignment;    ///< per layer: mean ‖y_T - y_S‖₂ / √D, both mixers on the teacher's input
+  std::vector<double> unexplained;  ///< per layer: Σ‖y_T - y_S‖² / Σ‖y_T‖²
+  std::vector<double> kl_by_position;
+  double ratio() const { return student.perplexity() / teacher.perplexity(); }
+};
+
+using Progress = std::function<void(int64_t done, int64_t total)>;
+
+Scores score(const Backend& on, const Decoder& model, const Windows& windows, const Progress& progress = nullptr);
+/// Both models on the same windows. With `layers`, also the stage-1 alignment errors of every converted layer.
+Comparison compare(const Backend& on, const Decoder& teacher, const Decoder& student, const Windows& windows,
+                   bool layers, const Progress& progress = nullptr);
+
+/// Rows of a logits slice: [tokens, vocabulary] is never held whole.
+int64_t logit_rows(int64_t vocab, int64_t rows);
+
+/// Runs job(i, scratch) for i in [0, n): side by side when one model is small, one after the other (with threads inside
+/// each operation) when it is large. Results must not depend on which.
+void for_each_window(int64_t n, int64_t parameters, const std::function<void(int64_t, Arena&)>& job);
+
+}  // namespace qwerky
