@@ -18,22 +18,26 @@ class Tokenizer {
   virtual ~Tokenizer() = default;
 
   /// Ids of `text`, without BOS or EOS. With `special`, added and special tokens written in the text are
-  /// recognised; without, they are ordinary text (what a prompt from a stranger should get).
+  /// recognised; without, they are ordinary text (what a prompt from a stranger should get). Bytes that are not
+  /// UTF-8 become U+FFFD. Any number of threads may encode at once.
   virtual std::vector<int32_t> encode(std::string_view text, bool special = true) const = 0;
   /// The bytes one id stands for; may be part of a UTF-8 character. Special tokens give their text.
   /// Throws Error when id is outside [0, size()).
   virtual std::string piece(int32_t id) const = 0;
-  /// Bytes of a sequence; special tokens are left out when `skip_special`.
+  /// Bytes of a sequence that begins a text; special tokens are left out when `skip_special`.
   virtual std::string decode(std::span<const int32_t> ids, bool skip_special = false) const;
-  /// The text that decode(encode(text)) gives back: NFC for Qwen, "" prefix handling for SentencePiece.
+  /// The text that decode(encode(text)) gives back: NFC for Qwen; the model's own
+  /// rules for SentencePiece.
   virtual std::string normalise(std::string_view text) const = 0;
   /// One more than the largest id.
   virtual int64_t size() const = 0;
   virtual bool is_special(int32_t id) const = 0;
 
-  std::optional<int32_t> bos;       ///< begins a text, where the model has such a token
-  bool adds_bos = false;            ///< the model expects `bos` in front of every text
-  std::vector<int32_t> eos;         ///< any of these ends a text
+  std::optional<int32_t> bos;  ///< begins a text, where the model has such a token
+  bool adds_bos = false;       ///< the model expects `bos` in front of every text
+  std::vector<int32_t> eos;    ///< any of these ends a text; the first is the one to write
+  /// encode() puts a space in front of a text, and decode() drops it from the first piece (SentencePiece).
+  bool drops_first_space = false;
   std::optional<int32_t> id_of(std::string_view special_token) const;  ///< by the token's exact text
 
  protected:
@@ -53,7 +57,8 @@ std::vector<std::filesystem::path> tokenizer_files(const std::filesystem::path& 
 /// `special`, and returns the text of its tokenizer.json. Deterministic: ties go to the pair of lowest ids.
 std::string train_bpe(std::string_view corpus, int64_t vocab_size, const std::vector<std::string>& special);
 
-/// Emits only whole UTF-8 characters while ids arrive one by one; invalid bytes become U+FFFD.
+/// Emits only whole UTF-8 characters while ids arrive one by one; invalid bytes become U+FFFD. Ids continue a text;
+/// push `bos` first where they begin one, so that the space of a SentencePiece model's first piece is dropped.
 class StreamDecoder {
  public:
   explicit StreamDecoder(const Tokenizer& tokenizer, bool skip_special = true)
@@ -65,6 +70,7 @@ class StreamDecoder {
  private:
   const Tokenizer& tokenizer_;
   bool skip_special_;
+  bool begins_ = false;  // the next piece begins a text
   std::string pending_;
 };
 

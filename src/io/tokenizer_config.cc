@@ -1,0 +1,168 @@
+// SPDX-License-Identifier: MIT
+// What the JSON files beside a vocabulary say about added tokens, BOS and EOS.
+#include <algorithm>
+#include <charconv>
+
+#include "base/error.h"
+#include "io/tokenizer_formats.h"
+
+namespace qwerky {
+
+namespace {
+
+bool boolean(const Json& object, const char* key, bool otherwise) {
+  const auto it = object.find(key);
+  return it != object.end() && it->is_boolean() ? it->get<bool>() : otherwise;
+}
+
+/// A token is written as its text or as {"content": text, …}.
+std::string token_text(const Json& value) {
+  if (value.is_string()) return value.get<std::string>();
+  if (value.is_object() && value.contains("content") && value["content"].is_string())
+    return value["content"].get<std::string>();
+  return {};
+}
+
+/// "eos_token_id": an id, a list of ids, or null.
+std::vector<int64_t> ids_under(const Json& object, const char* key) {
+  std::vector<int64_t> out;
+  if (!object.is_object()) return out;
+  const auto it = object.find(key);
+  if (it == object.end()) return out;
+  const auto add = [&](const Json& value) {
+    if (value.is_number_integer() && value.get<int64_t>() >= 0) out.push_back(value.get<int64_t>());
+  };
+  if (it->is_array()) {
+    for (const Json& value : *it) add(value);
+  } else {
+    add(*it);
+  }
+  return out;
+}
+
+constexpr const char* kRoles[] = {"bos_token", "eos_token", "unk_token", "pad_token", "cls_token", "sep_token", "mask_token"};
+
+}  // namespace
+
+std::vector<AddedToken> TokenizerConfig::listed_tokens() const {
+  std::vector<AddedToken> out;
+  if (added_tokens.is_object()) {
+    const auto specials = special_texts();
+    for (const auto& [text, id] : added_tokens.items()) {
+      if (!id.is_number_integer() || id.get<int64_t>() < 0 || id.get<int64_t>() > INT32_MAX)
+        fail("added_tokens.json: \"", text, "\": expected an id, found ", id.dump().substr(0, 40));
+      const bool special = std::find(specials.begin(), specials.end(), text) != specials.end();
+      out.push_back({.id = id.get<int32_t>(), .text = text, .special = special});
+    }
+  }
+  if (!tokenizer_config.is_object() || !tokenizer_config.contains("added_tokens_decoder")) return out;
+  const Json& listed = tokenizer_config["added_tokens_decoder"];
+  if (!listed.is_object())
+    fail("tokenizer_config.json: added_tokens_decoder is ", listed.type_name(), ", expected an object");
+  for (const auto& [key, value] : listed.items()) {
+    AddedToken token;
+    const auto [end, error] = std::from_chars(key.data(), key.data() + key.size(), token.id);
+    if (error != std::errc() || end != key.data() + key.size() || token.id < 0)
+      fail("tokenizer_config.json: added_tokens_decoder: \"", key, "\" is not an id");
+    token.text = token_text(value);
+    if (token.text.empty()) fail("tokenizer_config.json: added_tokens_decoder: token ", key, " has no content");
+    if (value.is_object()) {
+      token.special = boolean(value, "special", false);
+      token.normalized = boolean(value, "normalized", !token.special);
+      token.lstrip = boolean(value, "lstrip", false);
+      token.rstrip = boolean(value, "rstrip", false);
+      token.single_word = boolean(value, "single_word", false);
+    }
+    out.push_back(std::move(token));
+  }
+  return out;
+}
+
+std::string TokenizerConfig::role(const std::string& key) const {
+  for (const Json* file : {&tokenizer_config, &special_tokens_map}) {
+    if (!file->is_object()) continue;
+    const auto it = file->find(key);
+    if (it != file->end()) return token_text(*it);
+  }
+  return {};
+}
+
+std::vector<std::string> TokenizerConfig::special_texts() const {
+  std::vector<std::string> out;
+  for (const char* key : kRoles) {
+    std::string text = role(key);
+    if (!text.empty()) out.push_back(std::move(text));
+  }
+  for (const Json* file : {&tokenizer_config, &special_tokens_map}) {
+    if (!file->is_object()) continue;
+    const auto it = file->find("additional_special_tokens");
+    if (it == file->end() || !it->is_array()) continue;
+    for (const Json& value : *it) {
+      std::string text = token_text(value);
+      if (!text.empty()) out.push_back(std::move(text));
+    }
+  }
+  return out;
+}
+
+std::string TokenizerConfig::tokenizer_class() const {
+  if (!tokenizer_config.is_object()) return {};
+  const auto it = tokenizer_config.find("tokenizer_class");
+  if (it == tokenizer_config.end() || !it->is_string()) return {};
+  std::string name = it->get<std::string>();
+  if (name.ends_with("Fast")) name.resize(name.size() - 4);
+  return name;
+}
+
+bool AddedTokenizer::is_special(int32_t id) const {
+  const AddedToken* token = added_.by_id(id);
+  return token != nullptr && token->special;
+}
+
+std::optional<int32_t> AddedTokenizer::find_special(std::string_view text) const {
+  const AddedToken* token = added_.by_text(text);
+  if (token == nullptr) return std::nullopt;
+  return token->id;
+}
+
+void AddedTokenizer::add_token(AddedToken token, const std::string& where) {
+  if (token.id < 0) fail(where, ": added token \"", token.text, "\" has id ", token.id);
+  added_.add(std::move(token));
+}
+
+void AddedTokenizer::apply(const TokenizerConfig& config, const std::string& name) {
+  const auto by_role = [&](const char* key) -> std::optional<int32_t> {
+    const std::string text = config.role(key);
+    if (text.empty()) return std::nullopt;
+    auto id = find_special(text);
+    if (!id) id = find_ordinary(text);
+    if (!id) fail(name, ": ", key, " \"", text, "\" is not in the vocabulary");
+    return id;
+  };
+  const auto checked = [&](int64_t id, const char* file, const char* key) {
+    if (id >= size())
+      fail(name, ": ", key, " ", id, " in ", file, " is outside the vocabulary of ", size(),
+           ": these tokenizer files belong to another model, or tokenizer_config.json is missing");
+    return static_cast<int32_t>(id);
+  };
+  if (const auto id = by_role("bos_token")) {
+    bos = id;
+  } else if (!bos) {
+    for (int64_t given : ids_under(config.config, "bos_token_id")) bos = checked(given, "config.json", "bos_token_id");
+  }
+  if (config.tokenizer_config.is_object()) adds_bos = boolean(config.tokenizer_config, "add_bos_token", adds_bos);
+  adds_bos = adds_bos && bos.has_value();
+
+  std::vector<int32_t> ends;
+  const auto add_end = [&](int32_t id) {
+    if (std::find(ends.begin(), ends.end(), id) == ends.end()) ends.push_back(id);
+  };
+  if (const auto id = by_role("eos_token")) add_end(*id);
+  for (int64_t id : ids_under(config.config, "eos_token_id")) add_end(checked(id, "config.json", "eos_token_id"));
+  for (int64_t id : ids_under(config.generation_config, "eos_token_id"))
+    add_end(checked(id, "generation_config.json", "eos_token_id"));
+  for (int32_t id : eos) add_end(id);
+  eos = std::move(ends);
+}
+
+}  // namespace qwerky
