@@ -4,6 +4,9 @@
 
 #include "backend/simd.h"
 #include "backend/gemm_kernel.inl"
+#include "backend/gemm_pack.inl"
+#include "backend/gemm.inl"
+#include "backend/rows.inl"
 
 class Cpu final : public Reference {
  public:
@@ -12,6 +15,72 @@ class Cpu final : public Reference {
 
   std::string name() const override { return kName; }
 
+  // --- products -------------------------------------------------------------------------------------------------
+  void linear(Tensor x, std::span<const Product> products) const override {
+    for (const Product& p : products)
+      if (!packable(x, p.weight)) return Reference::linear(x, products);
+    kernels::linear(precision_, x, products);
+  }
+  void linear_vjp(Tensor x, Tensor dx, std::span<const ProductVjp> products, Into into) const override {
+    bool packs = !products.empty();
+    for (const ProductVjp& p : products) packs = packs && p.dy.count() > 0 && (!dx || packable(x, p.weight));
+    packs ? kernels::linear_vjp(precision_, x, dx, products, into) : Reference::linear_vjp(x, dx, products, into);
+  }
+  void embed(Tensor y, Tensor table, std::span<const int32_t> tokens) const override {
+    packable(y, table) ? kernels::embed(y, table, tokens) : Reference::embed(y, table, tokens);
+  }
+  void embed_vjp(Tensor dtable, Tensor dy, std::span<const int32_t> tokens) const override {
+    kernels::embed_vjp(dtable, dy, tokens);
+  }
+
+  // --- rows and positions ---------------------------------------------------------------------------------------
+  void add(Tensor y, Tensor x) const override { kernels::add(y, x); }
+  void rmsnorm(Tensor y, Tensor x, Tensor gain, double eps) const override { kernels::rmsnorm(y, x, gain, eps); }
+  void rmsnorm_vjp(Tensor dx, Tensor dgain, Tensor dy, Tensor x, Tensor gain, double eps, Into into) const override {
+    kernels::rmsnorm_vjp(dx, dgain, dy, x, gain, eps, into);
+  }
+  void add_rmsnorm(Tensor sum, Tensor y, Tensor a, Tensor b, Tensor gain, double eps) const override {
+    kernels::add_rmsnorm(sum, y, a, b, gain, eps);
+  }
+  void groupnorm(Tensor y, Tensor x, Tensor gain, Tensor bias, int heads, double eps) const override {
+    kernels::groupnorm(y, x, gain, bias, heads, eps);
+  }
+  void groupnorm_vjp(Tensor dx, Tensor dgain, Tensor dbias, Tensor dy, Tensor x, Tensor gain, int heads,
+                     double eps) const override {
+    kernels::groupnorm_vjp(dx, dgain, dbias, dy, x, gain, heads, eps);
+  }
+  void activate(Tensor y, Tensor x, Activation f, int64_t first) const override { kernels::activate(y, x, f, first); }
+  void activate_vjp(Tensor dx, Tensor dy, Tensor y, Activation f, int64_t first) const override {
+    kernels::activate_vjp(dx, dy, y, f, first);
+  }
+  void swiglu(Tensor y, Tensor gate, Tensor up) const override { kernels::swiglu(y, gate, up); }
+  void swiglu_vjp(Tensor dgate, Tensor dup, Tensor dy, Tensor gate, Tensor up) const override {
+    kernels::swiglu_vjp(dgate, dup, dy, gate, up);
+  }
+  void gate(Tensor y, Tensor o, Tensor g, bool sigmoid) const override { kernels::gate(y, o, g, sigmoid); }
+  void gate_vjp(Tensor d_o, Tensor dg, Tensor dy, Tensor o, Tensor g, bool sigmoid) const override {
+    kernels::gate_vjp(d_o, dg, dy, o, g, sigmoid);
+  }
+  void rope(Tensor x, Tensor table, bool transpose) const override { kernels::rope(x, table, transpose); }
+  void token_shift(Tensor delta, Tensor x, Batch batch, int64_t offset) const override {
+    kernels::token_shift(delta, x, batch, offset);
+  }
+  void token_shift_vjp(Tensor dx, Tensor ddelta, Batch batch) const override {
+    kernels::token_shift_vjp(dx, ddelta, batch);
+  }
+  void shift_mix(Tensor y, Tensor x, Tensor delta, Tensor mu, Tensor m) const override {
+    kernels::shift_mix(y, x, delta, mu, m);
+  }
+  void shift_mix_vjp(Tensor dx, Tensor ddelta, Tensor dmu, Tensor dm, Tensor dy, Tensor delta, Tensor mu,
+                     Tensor m) const override {
+    kernels::shift_mix_vjp(dx, ddelta, dmu, dm, dy, delta, mu, m);
+  }
+
  private:
-  [[maybe_unused]] Precision precision_;
+  /// Whether there is anything to multiply, of types with a kernel.
+  static bool packable(Tensor x, Tensor weight) {
+    return x.count() > 0 && (weight.type == DType::f32 || weight.type == DType::bf16);
+  }
+
+  Precision precision_;
 };

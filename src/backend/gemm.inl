@@ -1,0 +1,219 @@
+// SPDX-License-Identifier: MIT
+// linear, embed and their VJPs: matrix products blocked for the caches and split over threads by outputs only.
+
+/// Columns [first, last) of one product C = A·B (+ bias), C at c[m c_row + n].
+struct Output {
+  Right b;
+  float* c;
+  int64_t c_row;
+  const float* bias;
+  bool accumulate;
+  int64_t first, last;
+};
+
+// The blocking below is free to choose: see gemm_kernel.inl on the order of summation.
+constexpr int64_t kFewRows = 12;     ///< up to here B is streamed once, panel by panel over the whole depth
+constexpr int64_t kLeftRows = 384;  ///< rows of A that stay in the L2 cache, with kBlockWords of each: 384 KiB
+constexpr int64_t kBlockWords = 256;
+constexpr int64_t kStreamWords = 64;   ///< depth of a panel that is packed and used within the L1 cache
+constexpr int64_t kPackFromRows = 24;  ///< rows from which packing an untransposed B pays
+constexpr int64_t kMaxOutputs = 16;    ///< products handled in one pass over A
+
+/// Rows of A as the words of the tiles.
+inline Left words_of(const Left& a, int64_t, int64_t, WordF32) noexcept { return a; }
+#if QWERKY_ISA == 512
+inline Left words_of(const Left& a, int64_t height, int64_t depth, WordBf16) noexcept {
+  const int64_t words = vectors_of((depth + 1) / 2) * kLanes, columns = vectors_of(height) * kLanes;
+  if (a.col == 1) {
+    const int64_t row = words + kLanes;  // rows a multiple of 4 KiB apart would share cache sets
+    float* out = static_cast<float*>(scratch(Scratch::gemm_a, height * row * 4));
+    pack_pairs(out, row, a.p, a.row, depth, height);
+    return {out, row, 1};
+  }
+  float* out = static_cast<float*>(scratch(Scratch::gemm_a, (depth + 1) / 2 * columns * 4));
+  pack_rows(out, a.p, a.col, depth, height, WordBf16());
+  return {out, 1, columns};
+}
+#endif
+
+/// One panel of one output: rows of `a` (words), k in [k, k + depth) of K.
+template <class Word>
+void multiply_block(const Left& a, float* c, int64_t rows, const Output& out, int64_t n, int64_t k, int64_t depth,
+                    int64_t K, int64_t step) noexcept {
+  const int64_t width = smaller(kPanel, out.last - n), vectors = vectors_of(width);
+  const int tail = static_cast<int>(width - (vectors - 1) * kLanes);
+  const Right& b = out.b;
+  const bool direct = Word::kDepth == 1 && !b.half && !b.transposed && (b.row <= 2 * kPanel || rows < kPackFromRows);
+  float* packed =
+      direct ? nullptr : static_cast<float*>(scratch(Scratch::gemm_b, kBlockWords * kPanel * int64_t{sizeof(float)}));
+  if (direct) step = depth;
+  for (int64_t i = 0; i < depth; i += step) {
+    const int64_t part = smaller(step, depth - i), words = (part + Word::kDepth - 1) / Word::kDepth;
+    Tile t{a.p + i / Word::kDepth * a.col,
+           a.row,
+           a.col,
+           packed,
+           vectors * kLanes,
+           c + n,
+           out.c_row,
+           words,
+           out.bias != nullptr && k + i + part == K ? out.bias + n : nullptr,
+           out.accumulate || k + i > 0,
+           tail};
+    if (direct) {
+      t.b = static_cast<const float*>(b.p) + (k + i) * b.row + n;
+      t.b_row = b.row;
+      tail == kLanes ? multiply_panel<Word, false>(t, rows, vectors) : multiply_panel<Word, true>(t, rows, vectors);
+    } else {
+      pack_panel<Word>(packed, b, k + i, part, n, width);
+      multiply_panel<Word, false>(t, rows, vectors);
+    }
+  }
+}
+
+/// Rows [m0, m1) of all outputs, on the calling thread.
+template <class Word>
+void multiply(const Left& a, int64_t m0, int64_t m1, int64_t K, const Output* outputs, int64_t count) noexcept {
+  const bool few = m1 - m0 <= kFewRows;
+  const int64_t block = few ? K : kBlockWords * Word::kDepth;
+  const int64_t step = few ? kStreamWords * Word::kDepth : block;
+  for (int64_t m = m0; m < m1; m += kLeftRows) {
+    const int64_t rows = smaller(kLeftRows, m1 - m);
+    for (int64_t k = 0; k < K; k += block) {
+      const int64_t depth = smaller(block, K - k);
+      const Left words = words_of({a.p + m * a.row + k * a.col, a.row, a.col}, rows, depth, Word());
+      for (const Output* out = outputs; out != outputs + count; ++out)
+        for (int64_t n = out->first; n < out->last; n += kPanel)
+          multiply_block<Word>(words, out->c + m * out->c_row, rows, *out, n, k, depth, K, step);
+    }
+  }
+}
+
+inline void multiply(Precision precision, const Left& a, int64_t m0, int64_t m1, int64_t K, const Output* outputs,
+                     int64_t count) noexcept {
+#if QWERKY_ISA == 512
+  if (precision == Precision::bf16) return multiply<WordBf16>(a, m0, m1, K, outputs, count);
+#endif
+  static_cast<void>(precision);
+  multiply<WordF32>(a, m0, m1, K, outputs, count);
+}
+
+/// Items of `cost` multiplications each that are worth a thread: about 20 microseconds.
+constexpr int64_t grain_of(int64_t cost) { return 1 + (int64_t{1} << 20) / (cost + 1); }
+
+/// All rows of all outputs: threads share the column panels of all outputs or, where these are few, the rows.
+inline void multiply_parallel(Precision precision, const Left& a, int64_t M, int64_t K, const Output* outputs,
+                              int64_t count) noexcept {
+  int64_t panels = 0, columns = 0;
+  for (int64_t i = 0; i < count; ++i) {
+    panels += (outputs[i].last - outputs[i].first + kPanel - 1) / kPanel;
+    columns += outputs[i].last - outputs[i].first;
+  }
+  if (panels < 8 * threads() && M >= 32 * threads()) {
+    return parallel_for(M, grain_of(columns * K), [=](int64_t begin, int64_t end) {
+      multiply(precision, a, begin, end, K, outputs, count);
+    });
+  }
+  parallel_for(panels, grain_of((M + 4) * kPanel * K), [=](int64_t begin, int64_t end) {
+    Output mine[kMaxOutputs];
+    int64_t n = 0, before = 0;
+    for (int64_t i = 0; i < count; ++i) {
+      const int64_t size = (outputs[i].last - outputs[i].first + kPanel - 1) / kPanel;
+      const int64_t from = begin > before ? begin - before : 0, to = smaller(end - before, size);
+      if (from < to) {
+        mine[n] = outputs[i];
+        mine[n].last = smaller(outputs[i].last, outputs[i].first + to * kPanel);
+        mine[n++].first = outputs[i].first + from * kPanel;
+      }
+      before += size;
+    }
+    multiply(precision, a, 0, M, K, mine, n);
+  });
+}
+
+namespace kernels {
+
+inline void linear(Precision precision, Tensor x, std::span<const Product> products) noexcept {
+  const int64_t R = x.row_count(), K = x.cols();
+  const Left a{x.as<float>(), K, 1};
+  Output outputs[kMaxOutputs];
+  int64_t n = 0;
+  for (const Product& p : products) {
+    const int64_t out = p.y.cols();
+    const Right w{p.weight.data, p.in_out ? out : K, !p.in_out, p.weight.type == DType::bf16};
+    outputs[n++] = {w, p.y.as<float>(), out, p.bias ? p.bias.as<float>() : nullptr, false, 0, out};
+    if (n == kMaxOutputs || &p == &products.back()) {
+      multiply_parallel(precision, a, R, K, outputs, n);
+      n = 0;
+    }
+  }
+}
+
+/// sum[c] += Σ_r p[r, c], each column in row order.
+inline void add_column_sums(float* sum, const float* p, int64_t rows, int64_t columns) noexcept {
+  parallel_for((columns + kLanes - 1) / kLanes, grain_of(8 * kLanes * rows), [=](int64_t begin, int64_t end) {
+    sweep(smaller(columns, end * kLanes) - begin * kLanes, [=](int64_t i, auto lanes) {
+      const float* from = p + begin * kLanes + i;
+      V s = load(sum + begin * kLanes + i, lanes);
+      for (int64_t r = 0; r < rows; ++r) s += load(from + r * columns, lanes);
+      store(sum + begin * kLanes + i, s, lanes);
+    });
+  });
+}
+
+inline void linear_vjp(Precision precision, Tensor x, Tensor dx, std::span<const ProductVjp> products,
+                       Into into) noexcept {
+  const int64_t R = x.row_count(), K = x.cols();
+  bool accumulate = into == Into::add;
+  for (const ProductVjp& p : products) {
+    const int64_t out = p.dy.cols();
+    const float* dy = p.dy.as<float>();
+    if (dx) {
+      const Right w{p.weight.data, p.in_out ? out : K, p.in_out, p.weight.type == DType::bf16};
+      const Output o{w, dx.as<float>(), K, nullptr, accumulate, 0, K};
+      multiply_parallel(precision, {dy, out, 1}, R, out, &o, 1);
+      accumulate = true;
+    }
+    if (p.dweight) {  // [out, K] += dyᵀ x, or [K, out] += xᵀ dy
+      const float *l = p.in_out ? x.as<float>() : dy, *r = p.in_out ? dy : x.as<float>();
+      const int64_t rows = p.in_out ? K : out, columns = p.in_out ? out : K;
+      const Output o{{r, columns, false, false}, p.dweight.as<float>(), columns, nullptr, true, 0, columns};
+      multiply_parallel(precision, {l, 1, rows}, rows, R, &o, 1);
+    }
+    if (p.dbias) add_column_sums(p.dbias.as<float>(), dy, R, out);
+  }
+}
+
+template <class T>
+void embed_rows(float* y, const T* table, const int32_t* tokens, int64_t rows, int64_t D) noexcept {
+  parallel_for(rows, grain_of(8 * D), [=](int64_t begin, int64_t end) {
+    for (int64_t r = begin; r < end; ++r)
+      sweep(D, [=](int64_t i, auto lanes) { store(y + r * D + i, widen(table + tokens[r] * D + i, lanes), lanes); });
+  });
+}
+
+inline void embed(Tensor y, Tensor table, std::span<const int32_t> tokens) noexcept {
+  const int64_t rows = static_cast<int64_t>(tokens.size());
+  if (table.type == DType::bf16)
+    embed_rows(y.as<float>(), table.as<bf16>(), tokens.data(), rows, y.cols());
+  else
+    embed_rows(y.as<float>(), table.as<float>(), tokens.data(), rows, y.cols());
+}
+
+/// Rows in order; threads share the columns.
+inline void embed_vjp(Tensor dtable, Tensor dy, std::span<const int32_t> tokens) noexcept {
+  const int64_t D = dy.cols(), rows = static_cast<int64_t>(tokens.size());
+  const int32_t* token = tokens.data();
+  float* to = dtable.as<float>();
+  const float* from = dy.as<float>();
+  parallel_for((D + kLanes - 1) / kLanes, grain_of(16 * kLanes * rows), [=](int64_t begin, int64_t end) {
+    const int64_t first = begin * kLanes, width = smaller(D, end * kLanes) - first;
+    for (int64_t r = 0; r < rows; ++r)
+      sweep(width, [=](int64_t i, auto lanes) {
+        float* p = to + token[r] * D + first + i;
+        store(p, load(p, lanes) + load(from + r * D + first + i, lanes), lanes);
+      });
+  });
+}
+
+}  // namespace kernels

@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: MIT
+// Operands of matrix products and their packing into words (see gemm_kernel.inl). bf16 operands are rounded here.
+
+/// A[m, k] at p[m row + k col]; row or col is 1.
+struct Left {
+  const float* p;
+  int64_t row, col;
+};
+
+/// B[k, n] at p[k row + n], or at p[n row + k] when transposed; p holds f32, or bf16 when `half`.
+struct Right {
+  const void* p;
+  int64_t row;
+  bool transposed, half;
+};
+
+QWERKY_INLINE V widen(const float* p, AllLanes) { return load(p); }
+QWERKY_INLINE V widen(const float* p, FirstLanes part) { return load(p, part.n); }
+QWERKY_INLINE V widen(const bf16* p, AllLanes) { return load_bf16(p); }
+QWERKY_INLINE V widen(const bf16* p, FirstLanes part) { return load_bf16(p, part.n); }
+
+/// out[k][n] = B[k, n] for B at p[k row + n]; rows of out are whole vectors, excess columns 0.
+template <class T>
+void pack_rows(float* out, const T* p, int64_t row, int64_t depth, int64_t width, WordF32) noexcept {
+  for (int64_t k = 0; k < depth; ++k, p += row, out += vectors_of(width) * kLanes)
+    sweep(width, [=](int64_t n, auto lanes) { store(out + n, widen(p + n, lanes)); });
+}
+
+/// out[k][n] = B[k, n] for B at p[n row + k].
+template <class T>
+void pack_transposed(float* out, const T* p, int64_t row, int64_t depth, int64_t width, WordF32) noexcept {
+  transpose_by<true>(out, vectors_of(width) * kLanes, width, depth,
+                     [=](int64_t n, int64_t k, auto lanes) { return widen(p + n * row + k, lanes); });
+}
+
+#if QWERKY_ISA == 512
+/// The first n <= 32 of p[0 … 31] as bf16, the rest 0.
+QWERKY_INLINE V load_pairs(const float* p, int64_t n) {
+  if (n >= 32) return {reinterpret_cast<__m512>(_mm512_cvtne2ps_pbh(load(p + 16).r, load(p).r))};
+  const V low = load(p, static_cast<int>(smaller(n, 16)));
+  const V high = n > 16 ? load(p + 16, static_cast<int>(n - 16)) : zero();
+  return {reinterpret_cast<__m512>(_mm512_cvtne2ps_pbh(high.r, low.r))};
+}
+QWERKY_INLINE V load_pairs(const bf16* p, int64_t n) {
+  if (n >= 32) return {_mm512_castsi512_ps(_mm512_loadu_si512(p))};
+  return {_mm512_castsi512_ps(_mm512_maskz_loadu_epi16((__mmask32{1} << n) - 1u, p))};
+}
+
+/// 16 words (p[i], q[i]) rounded to bf16, i < n.
+template <class Lanes>
+QWERKY_INLINE V interleave(const float* p, const float* q, Lanes lanes, __m512i order) {
+  const __m512i both = reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(load(q, lanes).r, load(p, lanes).r));
+  return {_mm512_castsi512_ps(_mm512_permutexvar_epi16(order, both))};
+}
+template <class Lanes>
+QWERKY_INLINE V interleave(const bf16* p, const bf16* q, Lanes lanes, __m512i) {
+  const __mmask16 m = first_lanes(lanes.n).r;
+  const __m512i low = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(m, p));
+  const __m512i high = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(m, q));
+  return {_mm512_castsi512_ps(_mm512_or_si512(low, _mm512_slli_epi32(high, 16)))};
+}
+
+/// out[k / 2][n] = (B[k, n], B[k + 1, n]); 0 beyond an odd depth.
+template <class T>
+void pack_rows(float* out, const T* p, int64_t row, int64_t depth, int64_t width, WordBf16) noexcept {
+  static constexpr T kNothing[kLanes] = {};
+  alignas(64) uint16_t index[32];
+  for (uint16_t i = 0; i < 16; ++i) {
+    index[2 * i] = i;
+    index[2 * i + 1] = static_cast<uint16_t>(16 + i);
+  }
+  const __m512i order = _mm512_load_si512(index);
+  for (int64_t k = 0; k < depth; k += 2, p += 2 * row, out += vectors_of(width) * kLanes) {
+    const bool last = k + 1 == depth;
+    sweep(width, [=](int64_t n, auto lanes) {
+      store(out + n, interleave(p + n, last ? kNothing : p + row + n, lanes, order));
+    });
+  }
+}
+
+template <class T>
+void pack_transposed(float* out, const T* p, int64_t row, int64_t depth, int64_t width, WordBf16) noexcept {
+  transpose_by<true>(out, vectors_of(width) * kLanes, width, (depth + 1) / 2,
+                     [=](int64_t n, int64_t w, auto) { return load_pairs(p + n * row + 2 * w, depth - 2 * w); });
+}
+
+/// out[m][k / 2] = (A[m, k], A[m, k + 1]) for A at p[m row + k], rows of out `words` apart: whole vectors.
+inline void pack_pairs(float* out, int64_t words, const float* p, int64_t row, int64_t depth, int64_t height) noexcept {
+  for (int64_t m = 0; m < height; ++m, p += row, out += words)
+    for (int64_t k = 0; k < depth; k += 32) store(out + k / 2, load_pairs(p + k, depth - k));
+}
+#endif
+
+/// Columns [n, n + width) and k [k, k + depth) of B as words, rows of whole vectors.
+template <class Word>
+void pack_panel(float* out, const Right& b, int64_t k, int64_t depth, int64_t n, int64_t width) noexcept {
+  const int64_t first = b.transposed ? n * b.row + k : k * b.row + n;
+  const auto pack = [&](const auto* p) {
+    b.transposed ? pack_transposed(out, p, b.row, depth, width, Word()) : pack_rows(out, p, b.row, depth, width, Word());
+  };
+  b.half ? pack(static_cast<const bf16*>(b.p) + first) : pack(static_cast<const float*>(b.p) + first);
+}
