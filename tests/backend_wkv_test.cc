@@ -251,5 +251,97 @@ TEST(Wkv, SameBitsForAnyThreadsAndCompany) {
   set_threads(before);
 }
 
+/// Fields of both prepares in the order k, v, decay, rate, mix, v_first, log_w, k_tilde, kappa, a, v_out, and k_k, k_a.
+struct Prepared {
+  std::vector<Twin> x;
+  Prepared(int64_t R, int64_t A, int64_t W, uint64_t seed) {
+    uint64_t n = 0;
+    for (int q = 0; q < 13; ++q) {
+      x.emplace_back(q < 11 ? R : 1, q < 2 ? W : A);
+      for (size_t i = 0; i < x.back().f.size(); ++i) {
+        const double z = Random(seed).normal(n++);
+        x.back().set(i, q == 2 ? 4 * z - 2 : q < 11 ? z : double(float(bf16(float(z)))));
+      }
+    }
+  }
+  Tensor at(size_t q, bool wide) { return wide ? x[q].wide() : x[q].narrow(); }
+  Rwkv6Prepare six(bool wide, int heads, int kv_heads, int N, bool balance) {
+    return {heads, kv_heads, N, balance, at(0, wide), at(2, wide), at(6, wide), at(7, wide)};
+  }
+  Rwkv7Prepare seven(bool wide, int heads, int kv_heads, int N, bool balance, bool first) {
+    Rwkv7Prepare p;
+    p.heads = heads, p.kv_heads = kv_heads, p.head = N, p.balance = balance;
+    p.k = at(0, wide), p.v = at(1, wide), p.decay = at(2, wide), p.rate = at(3, wide);
+    if (!first) p.mix = at(4, wide);
+    p.v_first = at(5, wide), p.log_w = at(6, wide), p.k_tilde = at(7, wide), p.kappa = at(8, wide), p.a = at(9, wide);
+    p.v_out = at(10, wide);
+    if (!balance) p.k_k = at(11, wide), p.k_a = at(12, wide);
+    return p;
+  }
+};
+
+void expect_close(Prepared& x, const std::vector<size_t>& fields, double tolerance, const std::string& what) {
+  for (size_t q : fields) EXPECT_LT(distance(x.x[q].f, x.x[q].d), tolerance) << what << " field " << q;
+}
+
+struct PrepareShape {
+  int heads, kv_heads, N;
+  int64_t rows;
+};
+const PrepareShape kPrepareShapes[] = {{8, 4, 8, 9},   {3, 1, 8, 5},  {5, 5, 8, 40},  {4, 2, 16, 3}, {6, 3, 20, 33},
+                                       {4, 1, 24, 70}, {2, 2, 31, 4}, {14, 2, 64, 3}, {3, 1, 128, 5}};
+
+TEST(Prepare, Six) {
+  const ReferenceOf<double> reference;
+  for (const auto& [heads, kv_heads, N, R] : kPrepareShapes)
+    for (bool balance : {true, false}) {
+      Prepared x(R, heads * N, kv_heads * N, 29), d(R, heads * N, kv_heads * N, 31);
+      reference.rwkv6_prepare(x.six(true, heads, kv_heads, N, balance));
+      for (const std::string& name : fast_backends()) {
+        const auto on = make_backend(name, Precision::f32);
+        const std::string what = name + " H=" + std::to_string(heads) + " N=" + std::to_string(N);
+        on->rwkv6_prepare(x.six(false, heads, kv_heads, N, balance));
+        expect_close(x, {6, 7}, 1e-6, what);
+        Prepared e = d;
+        reference.rwkv6_prepare_vjp(e.six(true, heads, kv_heads, N, balance), x.six(true, heads, kv_heads, N, balance));
+        on->rwkv6_prepare_vjp(e.six(false, heads, kv_heads, N, balance), x.six(false, heads, kv_heads, N, balance));
+        expect_close(e, {0, 2}, 3e-6, what + " gradient");
+      }
+    }
+}
+
+TEST(Prepare, Seven) {
+  const ReferenceOf<double> reference;
+  for (const auto& [heads, kv_heads, N, R] : kPrepareShapes)
+    for (int mode = 0; mode < 8; ++mode) {
+      const bool balance = mode & 1, first = mode & 2, half = mode & 4;  // half: gains stored as bf16
+      if (half && balance) continue;
+      Prepared x(R, heads * N, kv_heads * N, 37), d(R, heads * N, kv_heads * N, 41);
+      std::vector<bf16> gains;
+      for (size_t q : {11u, 12u})
+        for (float g : x.x[q].f) gains.emplace_back(g);
+      for (const std::string& name : fast_backends()) {
+        const auto on = make_backend(name, Precision::f32);
+        const std::string what =
+            name + " H=" + std::to_string(heads) + " N=" + std::to_string(N) + " mode " + std::to_string(mode);
+        Prepared y = x, e = d;
+        Rwkv7Prepare p = y.seven(false, heads, kv_heads, N, balance, first);
+        if (half) {
+          p.k_k = Tensor(gains.data(), DType::bf16, {heads * N});
+          p.k_a = Tensor(gains.data() + heads * N, DType::bf16, {heads * N});
+        }
+        reference.rwkv7_prepare(y.seven(true, heads, kv_heads, N, balance, first));
+        on->rwkv7_prepare(p);
+        expect_close(y, {5, 6, 7, 8, 9, 10}, 1e-6, what);
+        reference.rwkv7_prepare_vjp(e.seven(true, heads, kv_heads, N, balance, first),
+                                    y.seven(true, heads, kv_heads, N, balance, first));
+        on->rwkv7_prepare_vjp(e.seven(false, heads, kv_heads, N, balance, first), p);
+        expect_close(e, {0, 1, 2, 3}, 4e-6, what + " gradient");
+        if (!first) expect_close(e, {4, 5}, 4e-6, what + " gradient");
+        if (!balance) expect_close(e, {11, 12}, 4e-6, what + " gradient");
+      }
+    }
+}
+
 }  // namespace
 }  // namespace qwerky

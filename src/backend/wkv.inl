@@ -3,6 +3,8 @@
 #include "backend/wkv_scan.inl"
 #include "backend/wkv_small.inl"
 
+namespace kernels {
+
 QWERKY_INLINE Wkv operands(const Wkv6& p) {
   return {p.heads,         p.kv_heads,
           p.head,          static_cast<float>(p.scale),
@@ -100,3 +102,5 @@ inline void wkv7(Tensor o, const Wkv7& p, Batch batch, int64_t offset) {
 inline void wkv7_vjp(const Wkv7& d, Tensor d_o, const Wkv7& p, Batch batch) {
   wkv_reverse<true>(gradients(d), d_o.as<float>(), operands(p), batch);
 }
+
+}  // namespace kernels

@@ -3,6 +3,8 @@
 //   z = κ S (values),  S <- diag(w) S + bᵀ z + kᵀ v  with b = -a κ,  o = scale · r S       (WKV-6: without z and b)
 // Columns of S do not meet, so a strip of columns runs through the rows while it lies in L1.
 
+namespace kernels {
+
 /// Operands of wkv6 and wkv7; kappa and a are null in WKV-6. r, log_w, k, kappa, a, o [rows, heads·N], v [rows,
 /// kv_heads·N].
 struct Wkv {
@@ -359,3 +361,5 @@ void reverse_head(const WkvGrad& d, const float* d_o, const Wkv& p, int head, in
       });
   }
 }
+
+}  // namespace kernels

@@ -2,6 +2,8 @@
 // WKV-6 and WKV-7 for heads of 8 channels: a register holds one row of the states of as many heads as it has room for,
 // so a whole state lives in 8 registers.
 
+namespace kernels {
+
 constexpr int kPack = kLanes / 8;  ///< heads in a register
 
 /// 8 floats at p, and with AVX-512 8 more at p + second.
@@ -216,3 +218,5 @@ void reverse_pack_rows(const WkvGrad& d, const float* d_o, const PackRows& x, in
     reverse_pack<kDelta>(dS, history, zs, x, j * kScanRows, n, d_o, d, add_dv);
   }
 }
+
+}  // namespace kernels
