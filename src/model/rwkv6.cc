@@ -199,6 +199,7 @@ class Rwkv6 final : public Mixer {
     }
     l.gated = l.normed;
     if (l.gate) ex.on.gate(l.gated = ex.make(rows, A), l.normed, l.gate, gate_ != nullptr);
+    if (io.mixed) ex.on.copy(io.mixed, l.gated);
     ex.on.linear(l.gated, std::vector{project_.o(io.y)});
     return l;
   }

@@ -170,6 +170,7 @@ class Rwkv7 final : public Mixer {
     if (gate_.down) l.gate = up(gate_, l.gate_hidden, Squash::sigmoid);
     l.gated = l.normed;
     if (l.gate) ex.on.gate(l.gated = ex.make(rows, A), l.normed, l.gate, full_gate_ != nullptr);
+    if (io.mixed) ex.on.copy(io.mixed, l.gated);
     ex.on.linear(l.gated, std::vector{project_.o(io.y)});
     return l;
   }

@@ -63,6 +63,7 @@ class Softmax final : public Mixer {
     ex.on.linear(io.x, std::vector{project_.q(l.p), project_.k(l.p), project_.v(l.p)});
     project_.finish(ex, l.p, io.rope);
     ex.on.attention(l.o, l.p.q, l.p.k, l.p.v, shape_, batch, io.state_offset);
+    if (io.mixed) ex.on.copy(io.mixed, l.o);
     ex.on.linear(l.o, std::vector{project_.o(io.y)});
     return l;
   }
