@@ -90,6 +90,8 @@ TEST(Corpus, TextIsCutBeforeGivenLines) {
   options.split_before = {"Once upon", "One day"};
   EXPECT_EQ(documents_of("tail\nOnce upon a\nb. Once upon c\n\nOne day d", "a.txt", options),
             (Documents{"tail", "Once upon a\nb. Once upon c", "One day d"}));
+  EXPECT_EQ(documents_of("a<|endoftext|>Once upon a\nOne day b", "a.txt", options),
+            (Documents{"a", "Once upon a\nOne day b"}));
 }
 
 TEST(Corpus, LinesHoldJson) {

@@ -99,13 +99,15 @@ class Splitter {
   }
 
   void take_text(std::string_view line) {
-    if (at_line_start_ && std::any_of(options_.split_before.begin(), options_.split_before.end(),
-                                      [&](const std::string& start) { return line.starts_with(start); })) {
+    if (at_line_start_ && !separated_ &&
+        std::any_of(options_.split_before.begin(), options_.split_before.end(),
+                    [&](const std::string& start) { return line.starts_with(start); })) {
       emit();
     }
     for (size_t at = line.find(kSeparator); at != line.npos; at = line.find(kSeparator)) {
       document_.append(line.substr(0, at));
       line.remove_prefix(at + kSeparator.size());
+      separated_ = true;
       emit();
     }
     if (document_.size() + line.size() > kMostDocumentBytes) emit();
@@ -154,6 +156,7 @@ class Splitter {
   int64_t line_ = 1;
   int64_t byte_ = 0;  // before the current line
   bool at_line_start_ = true;
+  bool separated_ = false;  // a separator was seen
 };
 
 void decompress(std::string_view bytes, const std::string& name, Splitter& splitter,

@@ -14,9 +14,9 @@
 namespace qwerky {
 
 /// Documents of a corpus. `inputs` are files or directories (searched recursively, sorted): .txt, .jsonl (one
-/// object per line, text under `field`), each optionally .zst. A .txt is cut at every "<|endoftext|>" and before
-/// lines that begin with one of `split_before`; line ends around a document are dropped, blank documents skipped,
-/// and what exceeds 64 MiB is cut at a line end. Read as a stream whatever the size.
+/// object per line, text under `field`), each optionally .zst. A .txt is cut at every "<|endoftext|>" and, as long
+/// as it has shown none, before lines that begin with one of `split_before`; line ends around a document are
+/// dropped, blank documents skipped, and what exceeds 64 MiB is cut at a line end. Read as a stream whatever the size.
 struct CorpusOptions {
   std::vector<Path> inputs = {};
   std::string field = "text";
