@@ -1,0 +1,92 @@
+// SPDX-License-Identifier: MIT
+// Runs the stages of a recipe: lanes, optimiser, log, validation, checkpoints and exact resume.
+#pragma once
+
+#include <atomic>
+#include <functional>
+#include <limits>
+
+#include "distill/stage.h"
+#include "distill/steps.h"
+#include "engine/measure.h"
+#include "engine/model.h"
+#include "io/shards.h"
+
+namespace qwerky {
+
+struct TrainStatus {
+  const Stage* stage = nullptr;
+  int64_t stage_index = 0, step = 0, steps = 0;  ///< steps done in this stage, and its total
+  double loss = 0;                                ///< mean per token (and layer, for align) since the last report
+  double gradient_norm = 0, rate = 0;
+  double validation_kl = std::numeric_limits<double>::quiet_NaN(), validation_ratio = std::numeric_limits<double>::quiet_NaN();
+  double tokens_per_second = 0, share_of_peak = 0, eta_seconds = 0;
+  int64_t memory_bytes = 0;
+};
+
+/// FLOP per training token: 6 × the student's matrix elements that run, 2 × the teacher's; head included, recompute not
+/// counted. In stage 1 the student's part is its mixers alone.
+double flops_per_token(const Stage& stage, const Config& student, const Config* teacher);
+/// Elements of the matrices a token passes: all layers and the head, or the mixers alone.
+int64_t matrix_parameters(const Config& config, bool mixers_only);
+
+struct TrainerOptions {
+  Path dir;                        ///< checkpoints and log.jsonl; made if absent
+  Json settings;                   ///< everything that must be equal for a resume
+  double checkpoint_seconds = 60;  ///< between checkpoints, at least
+  int64_t report_steps = 20;
+  int64_t validate_reports = 10;   ///< validation every so many reports; 0: never
+  int64_t validation_tokens = 8192;
+  double peak_gflops = 0;          ///< for the share of peak; 0: not shown
+  std::function<void(const TrainStatus&)> report;
+  const std::atomic<bool>* stop = nullptr;  ///< set by a signal handler: save and return
+  int64_t stop_after_steps = 0;    ///< for tests: as if stopped after so many steps of this call
+};
+
+enum class Outcome { finished, interrupted };
+
+class Trainer {
+ public:
+  /// `student` holds f32 masters. `teacher` may be null when no stage needs one; `validation` may be null.
+  Trainer(const Backend& on, Model& student, const Model* teacher, const TokenStream& train, const TokenStream* validation,
+          const Recipe& recipe, TrainerOptions options);
+
+  /// True when a checkpoint was found and loaded; an Error when it was made with other settings.
+  bool resume();
+  /// Runs what is left. `before_stage(index)` is called when a stage starts at its first step.
+  Outcome run(const std::function<void(int64_t stage)>& before_stage = nullptr);
+  /// Seconds per step and bytes of scratch of one stage, measured on `steps` steps without changing anything.
+  double measure_step_seconds(const Stage& stage, int64_t steps);
+
+  int64_t memory_bytes() const;
+  double last_loss() const { return last_loss_; }
+
+ private:
+  struct Run {  // consecutive parameters that share a rate
+    int64_t offset, count;
+    bool mixer;
+  };
+  void prepare(const Stage& stage);
+  double step(const Stage& stage, int64_t index, int64_t step);
+  void update(const Stage& stage, int64_t step);
+  void save(int64_t stage, int64_t step);
+  void validate(const Stage& stage, TrainStatus& status) const;
+  Tensor slice(Tensor block, const Run& run) const;
+
+  const Backend& on_;
+  Model& student_;
+  const Model* teacher_;
+  const TokenStream& train_;
+  const TokenStream* validation_;
+  Recipe recipe_;
+  TrainerOptions options_;
+  Arena memory_{"gradients and optimiser"};
+  std::vector<std::unique_ptr<Arena>> scratch_;  // per lane
+  std::vector<Tensor> gradients_;                // per lane
+  Tensor first_moment_, second_moment_, average_;
+  std::vector<Run> runs_;
+  int64_t stage_ = 0, step_ = 0, averaged_ = 0;
+  double last_loss_ = 0, gradient_norm_ = 0;
+};
+
+}  // namespace qwerky
