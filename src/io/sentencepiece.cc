@@ -15,8 +15,10 @@ namespace qwerky {
 
 namespace {
 
-/// normalizer_spec { add_dummy_prefix: false }: appended to a serialised model it overrides the field.
+/// normalizer_spec { add_dummy_prefix: false } and { … remove_extra_whitespaces: false }: appended to a serialised
+/// model they override the fields.
 constexpr std::string_view kNoDummyPrefix("\x1a\x02\x18\x00", 4);
+constexpr std::string_view kKeepSpaces("\x1a\x04\x18\x00\x20\x00", 6);
 constexpr std::string_view kSpaceMark = "\xE2\x96\x81";  // U+2581, SentencePiece's space
 
 std::string with_spaces(std::string_view text) {
@@ -32,14 +34,21 @@ std::string with_spaces(std::string_view text) {
   return out;
 }
 
+/// What remove_extra_whitespaces does: no spaces at either end, one where there were several.
+std::string_view collapse_spaces(std::string_view text, std::string& storage) {
+  storage.clear();
+  for (char c : text)
+    if (c != ' ' || (!storage.empty() && storage.back() != ' ')) storage += c;
+  if (storage.ends_with(' ')) storage.pop_back();
+  return storage;
+}
+
 class SentencePieceTokenizer : public AddedTokenizer {
  public:
   SentencePieceTokenizer(std::string_view bytes, const TokenizerConfig& config, const std::string& name)
       : name_(name), model_(parse_sentencepiece(bytes, name)), cache_owner_(WordCache::new_owner()) {
-    load(first_, bytes);
-    if (model_.add_dummy_prefix) load(rest_, std::string(bytes) + std::string(kNoDummyPrefix));
     drops_first_space = model_.add_dummy_prefix;
-    words_ = !model_.has_charsmap && !model_.remove_extra_whitespaces && model_.escape_whitespaces;
+    words_ = !model_.has_charsmap && model_.escape_whitespaces;
     for (size_t i = 0; i < model_.pieces.size(); ++i) {
       const auto id = static_cast<int32_t>(i);
       const SentencePieceModel::Piece& p = model_.pieces[i];
@@ -48,6 +57,8 @@ class SentencePieceTokenizer : public AddedTokenizer {
         add_token({.id = id, .text = p.text, .special = true}, name);
       if (spans_words(texts_.back())) words_ = false;
     }
+    load(first_, bytes);
+    load(rest_, std::string(bytes) + std::string(words_ ? kKeepSpaces : kNoDummyPrefix));
     for (const AddedToken& token : config.listed_tokens()) {
       if (token.id > size() + 65536) fail(name, ": added token \"", token.text, "\" has id ", token.id);
       add_token(token, name);
@@ -129,10 +140,18 @@ class SentencePieceTokenizer : public AddedTokenizer {
   }
 
   void encode_text(std::string_view text, bool first, std::vector<int32_t>& out) const {
-    const sentencepiece::SentencePieceProcessor& rest = model_.add_dummy_prefix ? rest_ : first_;
-    if (!words_) return encode_with(first ? first_ : rest, text, out);
+    if (!words_) return encode_with(first ? first_ : rest_, text, out);
+    std::string storage;
+    if (model_.remove_extra_whitespaces) {
+      // A literal U+2581 is not collapsed as a space is: left to the library.
+      if (first && text.find(kSpaceMark) != std::string_view::npos) return encode_with(first_, text, out);
+      text = collapse_spaces(text, storage);
+    } else if (text.find(kSpaceMark) != std::string_view::npos) {
+      storage = with_spaces(text);
+      text = storage;
+    }
     WordCache& cache = WordCache::of(cache_owner_);
-    const auto encode = [&](std::string_view word, std::vector<int32_t>& to) { encode_with(rest, word, to); };
+    const auto encode = [&](std::string_view word, std::vector<int32_t>& to) { encode_with(rest_, word, to); };
     for_each_spaced_word(text, [&](std::string_view word) {
       if (first) {
         encode_with(first_, word, out);
@@ -154,7 +173,7 @@ class SentencePieceTokenizer : public AddedTokenizer {
   std::string name_;
   SentencePieceModel model_;
   uint64_t cache_owner_;
-  sentencepiece::SentencePieceProcessor first_, rest_;  // with and without the space in front of the text
+  sentencepiece::SentencePieceProcessor first_, rest_;  // for a text's first word, and for later ones
   std::vector<std::string> texts_;                      // by id, spaces as spaces
   bool words_ = true;                                   // no piece spans a cut between words
 };

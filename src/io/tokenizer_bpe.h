@@ -24,6 +24,7 @@ class ByteLevelTokenizer : public AddedTokenizer {
 
   // Construction, in this order.
 
+  void reserve(size_t pieces) { ids_.reserve(pieces); }
   /// The bytes of `id`; repeated ids or bytes are errors. Pieces that are not `mergeable` only decode.
   void add_piece(std::string bytes, int64_t id, bool mergeable = true);
   /// Merge number `rank` of vocabulary entries given by their bytes.

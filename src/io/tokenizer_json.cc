@@ -109,6 +109,7 @@ void read_vocabulary(const Json& vocab, const std::unordered_set<int64_t>& added
   const std::string where = name + ": vocab";
   if (!vocab.is_object()) fail(where, ": expected an object of token to id, found ", vocab.type_name());
   if (vocab.empty()) fail(where, ": is empty");
+  out.reserve(vocab.size());
   for (const auto& [token, id_value] : vocab.items()) {
     const int64_t id = id_of_json(id_value, where);
     auto bytes = alphabet_to_bytes(token);
