@@ -236,8 +236,8 @@ TEST_F(ShardsTest, DocumentsAreJoined) {
   EXPECT_EQ(text_of(*prepare().train), "one$two$");
   tokenizer_.adds_bos = true;
   EXPECT_EQ(text_of(*prepare().train), "^one$^two$");
-  tokenizer_.eos = {256};
-  EXPECT_EQ(text_of(*prepare().train), "^one^two") << "a token that both begins and ends appears once";
+  tokenizer_.eos = {257, 256};
+  EXPECT_EQ(text_of(*prepare().train), "^one^two") << "a BOS that ends texts stands alone between them";
   tokenizer_.eos = {257};
   options_.append_eos = false;
   const Shards shards = prepare();

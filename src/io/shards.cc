@@ -32,7 +32,8 @@ class Encoder {
   Encoder(const Tokenizer& tokenizer, bool append_eos, ShardWriter& out) : tokenizer_(tokenizer), out_(out) {
     if (tokenizer.adds_bos) begin_ = tokenizer.bos;
     if (append_eos) end_ = end_token(tokenizer);
-    if (end_ == begin_) end_ = std::nullopt;
+    // A BOS that also ends texts stood alone between those the model was trained on (llama2.c).
+    if (begin_ && std::count(tokenizer.eos.begin(), tokenizer.eos.end(), *begin_) != 0) end_ = std::nullopt;
   }
 
   void add(std::string&& document) {

@@ -32,7 +32,7 @@ struct ShardOptions {
   std::vector<Path> exclude_overlap = {};  ///< texts; see overlap_chars
   bool drop_holdout_overlap = true;        ///< treat the held-out documents as one of exclude_overlap
   int64_t overlap_chars = 100;             ///< training documents that share a run of so many characters are dropped
-  bool append_eos = true;                  ///< end each document with EOS (never twice the token that begins one)
+  bool append_eos = true;                  ///< end each document with EOS, unless the BOS before it ends texts too
 };
 
 /// One stream of token ids, mapped from disk: each document is BOS where the model adds it, its tokens, EOS.
