@@ -2,11 +2,14 @@
 // The CPU backend of one instruction set: included in namespace qwerky::avx2 or qwerky::avx512 within a target region.
 // Each override forwards to a kernel family; whatever has no kernel here is the reference's.
 
+// clang-format off: each file builds on those before it
 #include "backend/simd.h"
 #include "backend/gemm_kernel.inl"
 #include "backend/gemm_pack.inl"
 #include "backend/gemm.inl"
 #include "backend/rows.inl"
+#include "backend/attention.inl"
+// clang-format on
 
 class Cpu final : public Reference {
  public:
@@ -74,6 +77,20 @@ class Cpu final : public Reference {
   void shift_mix_vjp(Tensor dx, Tensor ddelta, Tensor dmu, Tensor dm, Tensor dy, Tensor delta, Tensor mu,
                      Tensor m) const override {
     kernels::shift_mix_vjp(dx, ddelta, dmu, dm, dy, delta, mu, m);
+  }
+
+  // --- softmax attention ----------------------------------------------------------------------------------------
+  void attention(Tensor o, Tensor q, Tensor k, Tensor v, const AttentionShape& shape, Batch batch,
+                 int64_t offset) const override {
+    kernels::attention(o, q, k, v, shape, batch, offset);
+  }
+  void attention_vjp(Tensor dq, Tensor dk, Tensor dv, Tensor d_o, Tensor q, Tensor k, Tensor v, Tensor o,
+                     const AttentionShape& shape, Batch batch) const override {
+    kernels::attention_vjp(dq, dk, dv, d_o, q, k, v, o, shape, batch);
+  }
+  void attention_lags(Tensor mass, Tensor sink, Tensor q, Tensor k, const AttentionShape& shape, Batch batch,
+                      int64_t skip) const override {
+    kernels::attention_lags(mass, sink, q, k, shape, batch, skip);
   }
 
  private:
