@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 // The ops wkv6 and wkv7: which form runs, and what threads share.
+#include "backend/wkv_chunk.inl"
 #include "backend/wkv_scan.inl"
 #include "backend/wkv_small.inl"
 
@@ -47,6 +48,11 @@ void each_unit(Batch batch, int units, int64_t unit_floats, const F& f) {
   });
 }
 
+/// Head sizes from which chunks are faster than rows, forward and backward.
+constexpr int kChunkFromN = 128;
+template <bool kDelta>
+constexpr int kChunkVjpFromN = kDelta ? 48 : 24;
+
 template <bool kDelta>
 void wkv_forward(float* o, const Wkv& p, Batch batch, int64_t offset) {
   const int64_t N = p.head, A = p.heads * N;
@@ -86,7 +92,11 @@ void wkv_reverse(const WkvGrad& d, const float* d_o, const Wkv& p, Batch batch) 
     return;
   }
   each_unit(batch, p.kv_heads, 4 * G * N * N, [=](const Segment& s, int unit) {
-    for (int g = 0; g < G; ++g) reverse_head<kDelta>(d, d_o, p, unit * G + g, s.row, s.rows, g > 0);
+    for (int g = 0; g < G; ++g)
+      if (N >= kChunkVjpFromN<kDelta> && s.rows >= kChunk)
+        reverse_chunks<kDelta>(d, d_o, p, unit * G + g, s.row, s.rows, g > 0);
+      else
+        reverse_head<kDelta>(d, d_o, p, unit * G + g, s.row, s.rows, g > 0);
   });
 }
 
