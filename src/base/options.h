@@ -71,7 +71,8 @@ struct JsonReader {
     } else if constexpr (std::is_integral_v<T>) {  // 1e6 is written as a float but is a whole number
       if (!value.is_number() || static_cast<double>(static_cast<int64_t>(value.get<double>())) != value.get<double>())
         fail(where, ": expected a whole number, found ", value.dump());
-      field = static_cast<T>(value.is_number_integer() ? value.get<int64_t>() : static_cast<int64_t>(value.get<double>()));
+      field =
+          static_cast<T>(value.is_number_integer() ? value.get<int64_t>() : static_cast<int64_t>(value.get<double>()));
     } else if constexpr (std::is_floating_point_v<T>) {
       if (!value.is_number()) fail(where, ": expected a number, found ", value.dump());
       field = value.get<T>();

@@ -10,6 +10,8 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <limits>
+#include <fstream>
 #include <cstring>
 #include <iterator>
 #include <system_error>
@@ -287,6 +289,15 @@ int64_t free_disk_bytes(const Path& path) {
   struct statvfs info {};
   if (::statvfs(at.c_str(), &info) != 0) fail("cannot ask for the free space of ", at.string(), ": ", reason(errno));
   return static_cast<int64_t>(info.f_bavail) * static_cast<int64_t>(info.f_frsize);
+}
+
+int64_t available_memory_bytes() {
+  std::ifstream lines("/proc/meminfo");
+  for (std::string key; lines >> key;) {
+    int64_t kib = 0;
+    if (key == "MemAvailable:" && lines >> kib) return kib << 10;
+  }
+  return std::numeric_limits<int64_t>::max();
 }
 
 }  // namespace qwerky

@@ -86,4 +86,7 @@ std::string sha256(std::string_view bytes);
 /// Free bytes on the file system that holds `path` (or its nearest existing parent).
 int64_t free_disk_bytes(const Path& path);
 
+/// Bytes of memory this machine can still give to programs.
+int64_t available_memory_bytes();
+
 }  // namespace qwerky

@@ -1,0 +1,50 @@
+// SPDX-License-Identifier: MIT
+// A subcommand registers its flags and returns what to run. Only this layer prints.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <atomic>
+#include <functional>
+#include <string>
+#include <vector>
+
+namespace qwerky {
+
+/// Runs the parsed command; the value is the exit status.
+using Run = std::function<int()>;
+using Register = void (*)(CLI::App& app, Run& run);
+
+void register_convert(CLI::App& app, Run& run);
+void register_train(CLI::App& app, Run& run);
+void register_generate(CLI::App& app, Run& run);
+void register_compare(CLI::App& app, Run& run);
+void register_eval(CLI::App& app, Run& run);
+void register_logits(CLI::App& app, Run& run);
+void register_inspect(CLI::App& app, Run& run);
+void register_bench(CLI::App& app, Run& run);
+
+/// One flag per visited field: rate_bias becomes --rate-bias.
+struct Flags {
+  CLI::App& app;
+  template <class T>
+  void operator()(const char* name, T& field, const char* help) {
+    std::string flag = "--" + std::string(name);
+    for (char& c : flag)
+      if (c == '_') c = '-';
+    if constexpr (std::is_same_v<T, bool>) {
+      app.add_flag(flag, field, help);
+    } else if constexpr (requires { field.begin()->begin(); field.push_back({}); }) {
+      app.add_option(flag, field, help);
+    } else {
+      app.add_option(flag, field, help)->capture_default_str();
+    }
+  }
+};
+
+/// Set by SIGINT and SIGTERM; a second signal ends the program at once.
+std::atomic<bool>& interrupted();
+
+/// News on stderr: progress lines overwrite each other on a terminal, are rare in a log.
+void say(const std::string& line, bool final);
+
+}  // namespace qwerky

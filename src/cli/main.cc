@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: MIT
+// The program: one binary, one subcommand per file. Results go to stdout, progress to stderr; an Error is one line and
+// exit status 1.
+#include <unistd.h>
+
+#include <chrono>
+#include <csignal>
+#include <cstdio>
+
+#include "base/error.h"
+#include "base/parallel.h"
+#include "cli/command.h"
+
+namespace qwerky {
+
+std::atomic<bool>& interrupted() {
+  static std::atomic<bool> flag = false;
+  return flag;
+}
+
+void say(const std::string& line, bool final) {
+  static const bool terminal = isatty(STDERR_FILENO) != 0;
+  static bool open_line = false;
+  static auto last = std::chrono::steady_clock::time_point{};
+  const auto now = std::chrono::steady_clock::now();
+  if (!final && !terminal && now - last < std::chrono::seconds(10)) return;
+  last = now;
+  std::fprintf(stderr, "%s%s%s", terminal && open_line ? "\r\033[K" : "", line.c_str(), final || !terminal ? "\n" : "");
+  open_line = !final && terminal;
+  std::fflush(stderr);
+}
+
+namespace {
+
+extern "C" void on_signal(int signal) {
+  if (interrupted().exchange(true)) _exit(128 + signal);
+}
+
+int run_program(int argc, char** argv) {
+  struct Command {
+    const char* name;
+    const char* help;
+    Register add;
+  };
+  constexpr Command kCommands[] = {
+      {"convert", "convert a softmax model into an RWKV variant and distil it", register_convert},
+      {"train", "train a small softmax model from random weights", register_train},
+      {"generate", "continue a prompt", register_generate},
+      {"compare", "measure a student against its teacher on text", register_compare},
+      {"eval", "evaluate one model", register_eval},
+      {"logits", "write the logits of given token ids", register_logits},
+      {"inspect", "show what a model is and what it needs", register_inspect},
+      {"bench", "measure this machine and the program on it", register_bench},
+  };
+  CLI::App app("Qwerky: softmax-attention models become linear-attention models, run, and are measured.");
+  app.require_subcommand(1);
+  int thread_count = 0;
+  app.add_option("--threads", thread_count, "threads (default: the cores this process may use)");
+  app.fallthrough();
+  Run run;
+  for (const Command& c : kCommands) c.add(*app.add_subcommand(c.name, c.help), run);
+  CLI11_PARSE(app, argc, argv);
+  if (thread_count != 0) set_threads(thread_count);
+  struct sigaction action {};
+  action.sa_handler = on_signal;
+  sigaction(SIGINT, &action, nullptr);
+  sigaction(SIGTERM, &action, nullptr);
+  return run();
+}
+
+}  // namespace
+}  // namespace qwerky
+
+int main(int argc, char** argv) {
+  try {
+    return qwerky::run_program(argc, argv);
+  } catch (const qwerky::Error& e) {
+    std::fprintf(stderr, "error: %s\n", e.what());
+  } catch (const std::filesystem::filesystem_error& e) {
+    std::fprintf(stderr, "error: %s\n", e.what());
+  } catch (const std::bad_alloc&) {
+    std::fprintf(stderr, "error: out of memory\n");
+  }
+  return 1;
+}

@@ -1,0 +1,265 @@
+// SPDX-License-Identifier: MIT
+#include "distill/convert.h"
+
+#include <chrono>
+#include <cmath>
+#include <iomanip>
+
+#include "backend/peak.h"
+#include "base/parallel.h"
+#include "distill/initialise.h"
+#include "engine/engine.h"
+#include "io/shard_file.h"
+
+namespace qwerky {
+namespace {
+
+constexpr int64_t kFinalTokens = 200'000;  // held-out tokens of the closing comparison, at most
+
+std::string mib(int64_t bytes) { return concat(std::fixed, std::setprecision(1), static_cast<double>(bytes) / (1 << 20), " MiB"); }
+
+std::string duration(double seconds) {
+  const auto s = static_cast<int64_t>(seconds + 0.5);
+  if (s < 120) return concat(s, " s");
+  if (s < 7200) return concat(s / 60, " min ", s % 60, " s");
+  return concat(s / 3600, " h ", s % 3600 / 60, " min");
+}
+
+std::string progress_line(const TrainStatus& s) {
+  std::ostringstream out;
+  out << "stage " << s.stage->name << "  step " << s.step << "/" << s.steps << std::setprecision(4) << "  loss " << s.loss;
+  if (std::isfinite(s.validation_kl)) out << "  val KL " << s.validation_kl;
+  if (std::isfinite(s.validation_ratio)) out << (std::isfinite(s.validation_kl) ? "  ppl ratio " : "  val ppl ") << s.validation_ratio;
+  out << std::fixed << std::setprecision(0) << "  " << s.tokens_per_second << " tok/s";
+  if (s.share_of_peak > 0) out << "  " << 100 * s.share_of_peak << " % of peak";
+  out << "  ETA " << duration(s.eta_seconds) << "  " << mib(s.memory_bytes);
+  return out.str();
+}
+
+/// What a run needs besides its model: data, backend and trainer, shared by convert() and train().
+struct Job {
+  const RunOptions& options;
+  const Say& say;
+  const std::atomic<bool>& stop;
+  Recipe recipe;
+  std::unique_ptr<Backend> backend;
+  Shards data;
+  std::string data_name;
+
+  Path out() const { return options.out; }
+  Path training() const { return out() / "training"; }
+};
+
+Job make_job(const RunOptions& options, const Say& say, const std::atomic<bool>& stop) {
+  if (options.out.empty()) fail("--out: expected a directory to write");
+  Job job{options, say, stop, load_recipe(options.recipe, options.set), nullptr, {}, {}};
+  const Precision precision = options.precision == "bf16" ? Precision::bf16 : Precision::f32;
+  if (options.precision != "auto" && options.precision != "f32" && options.precision != "bf16") fail("--precision: expected auto, f32 or bf16, found ", options.precision);
+  job.backend = make_backend(options.backend, precision);
+  return job;
+}
+
+void read_data(Job& job, const Tokenizer& tokenizer) {
+  ShardOptions shards;
+  for (const std::string& input : job.options.data) {
+    shards.corpus.inputs.emplace_back(input);
+    job.data_name += (job.data_name.empty() ? "" : ", ") + input;
+  }
+  for (const std::string& input : job.options.exclude) shards.exclude_overlap.emplace_back(input);
+  shards.corpus.field = job.options.field;
+  shards.corpus.split_before = job.options.split_before;
+  shards.holdout_tokens = job.options.holdout;
+  if (shards.holdout_tokens == 0) {  // 1 % of what the files hold at about 4 bytes per token
+    int64_t bytes = 0;
+    for (const Path& input : shards.corpus.inputs)
+      if (std::filesystem::is_regular_file(input)) bytes += static_cast<int64_t>(std::filesystem::file_size(input));
+    shards.holdout_tokens = std::clamp<int64_t>(bytes / 400, 4096, kFinalTokens);
+  }
+  job.data = prepare_shards(shards, tokenizer, job.out() / "data", [&](int64_t done, int64_t total) {
+    job.say(concat("tokenising ", done * 100 / std::max<int64_t>(total, 1), " %"), false);
+  });
+  job.say(concat("data: ", job.data.documents, " documents, ", job.data.train->size(), " training tokens, ", job.data.validation->size(), " held out, ",
+                 job.data.dropped, " documents dropped because they share text with the held-out part"), true);
+}
+
+void sample_data(Job& job, const Model& teacher, int64_t tokens) {
+  const int64_t length = job.recipe.stages.front().context;
+  const Path file = job.out() / "data" / concat("sampled-", tokens, "-", job.recipe.seed, ".tokens");
+  job.say("no --data given: the text is sampled from the teacher itself", true);
+  if (!TokenStream::open(file)) {
+    const std::vector<int32_t> ids = sample_corpus(teacher, *job.backend, tokens, length, job.recipe.seed, [&](int64_t done, int64_t total) {
+      job.say(concat("sampling ", done, "/", total, " tokens"), false);
+    });
+    std::filesystem::create_directories(file.parent_path());
+    ShardWriter shard(file);
+    shard.write(ids);
+    shard.commit();
+  }
+  const TokenStream all(file);
+  const auto ids = all.tokens();
+  const size_t held = ids.size() / 20;
+  job.data.train = std::make_unique<TokenStream>(std::vector<int32_t>(ids.begin(), ids.end() - static_cast<int64_t>(held)));
+  job.data.validation = std::make_unique<TokenStream>(std::vector<int32_t>(ids.end() - static_cast<int64_t>(held), ids.end()));
+  job.data.corpus_hash = all.hash();
+  job.data_name = concat(tokens, " tokens sampled from the teacher");
+}
+
+/// Prints what the run will take, and fails when it cannot work.
+void plan(const Job& job, const Model& student, const Model* teacher, Trainer& trainer, const Peaks& peaks) {
+  const int64_t count = student.params.count();
+  job.say(concat("student: ", count, " parameters in ", student.config().layers, " layers, state ", mib(4 * student.decoder->state_scalars(0)), " per sequence"), true);
+  double seconds = 0;
+  for (const Stage& s : job.recipe.stages) {
+    const int64_t sample_steps = s.batch * s.context * flops_per_token(s, student.config(), teacher ? &teacher->config() : nullptr) < 1e11 ? 3 : 1;
+    const double step = trainer.measure_step_seconds(s, sample_steps);
+    const double rate = static_cast<double>(s.batch * s.context) / step;
+    const double gflops = rate * flops_per_token(s, student.config(), teacher ? &teacher->config() : nullptr) * 1e-9;
+    seconds += step * static_cast<double>(s.steps());
+    job.say(concat("plan: stage ", s.name, ": ", s.tokens, " tokens in ", s.steps(), " steps of ", s.batch, " × ", s.context, ", ", std::fixed, std::setprecision(0),
+                   rate, " tokens/s (", 100 * gflops / (job.options.precision == "bf16" ? peaks.bf16_gflops : peaks.f32_gflops), " % of the measured peak), ",
+                   duration(step * static_cast<double>(s.steps()))), true);
+  }
+  const int64_t disk = 4 * student.params.block_count() * 6;
+  job.say(concat("plan: memory ", mib(trainer.memory_bytes()), " (weights ", mib(student.params.block().bytes()), teacher ? concat(", teacher ", mib(teacher->weights->peak_bytes())) : "",
+                 ", gradients, moments and scratch the rest); disk ", mib(disk), "; about ", duration(seconds), " in all"), true);
+  if (const int64_t free = free_disk_bytes(job.out()); free < disk) fail("plan: ", job.out().string(), " has ", mib(free), " free, the run needs ", mib(disk));
+}
+
+void check_memory(int64_t parameters, int64_t lanes, int64_t teacher_bytes) {
+  const int64_t need = teacher_bytes + parameters * 4 * (4 + lanes);
+  if (const int64_t have = available_memory_bytes(); need > have)
+    fail("plan: training needs ", mib(need), " for weights, gradients and optimiser alone (", parameters, " parameters, ", lanes, " lanes); this machine has ", mib(have), " available");
+}
+
+int64_t most_lanes(const Recipe& recipe) {
+  int64_t lanes = 1;
+  for (const Stage& s : recipe.stages) lanes = std::max(lanes, s.lanes);
+  return lanes;
+}
+
+Json scores_json(const Scores& s) { return {{"tokens", s.tokens}, {"nll", s.nll}, {"perplexity", s.perplexity()}}; }
+
+void write_card(const Job& job, const Model& student, const Model& teacher, const Comparison& c, int64_t window) {
+  std::ostringstream card;
+  card << "# " << job.out().filename().string() << "\n\nA " << student.config().model_type << " model converted from `" << teacher.path.filename().string()
+       << "` with the recipe `" << job.recipe.name << "`: softmax attention replaced by " << name_of(student.config().linear_kind())
+       << " without retraining from scratch.\n\n"
+       << "| measured on " << c.teacher.tokens << " held-out tokens, windows of " << window << " | teacher | student |\n|---|---|---|\n"
+       << "| perplexity | " << c.teacher.perplexity() << " | " << c.student.perplexity() << " |\n"
+       << "| perplexity ratio | 1 | " << c.ratio() << " |\n| KL(teacher ‖ student), nats | 0 | " << c.kl << " |\n| same most likely token | 1 | " << c.top1 << " |\n"
+       << "| state per sequence, f32 values | grows by " << 2 * teacher.config().kv_width() * teacher.config().layers << " a token | "
+       << student.decoder->state_scalars(0) << " |\n\nData: " << job.data_name << ". Settings, seeds, hashes and losses: `conversion.json`.\n";
+  write_file(job.out() / "README.md", card.str());
+}
+
+}  // namespace
+
+Outcome convert(const ConvertOptions& options, const Say& say, const std::atomic<bool>& stop) {
+  Job job = make_job(options.run, say, stop);
+  const auto teacher = load_model(options.teacher);
+  const Config config = child_config(teacher->config(), mixer_kind(options.to), options.keep_softmax);
+  if (job.out() == Path(options.teacher)) fail("--out: expected another directory than the teacher's");
+  if (options.store != "auto" && options.store != "f32" && options.store != "bf16") fail("--store: expected auto, f32 or bf16, found ", options.store);
+  for (const Stage& s : job.recipe.stages)
+    if (s.context > teacher->config().max_positions) fail("recipe ", job.recipe.name, ", stage ", s.name, ": context ", s.context, " is longer than the teacher's ", teacher->config().max_positions, " positions");
+  const auto student = make_model(config, true);
+  check_memory(student->params.count(), most_lanes(job.recipe), teacher->weights->peak_bytes());
+  options.run.data.empty() ? sample_data(job, *teacher, options.sample_tokens) : read_data(job, *teacher->tokenizer);
+
+  const Peaks peaks = measure_peaks(threads(), 0.3);
+  const Json settings{{"recipe", to_json(job.recipe)}, {"teacher", options.teacher}, {"config", write_config(config)},
+                      {"data", job.data.corpus_hash}, {"training_tokens", job.data.train->hash()}, {"backend", job.backend->name()}, {"precision", options.run.precision}};
+  TrainerOptions run{.dir = job.training(), .settings = settings, .checkpoint_seconds = options.run.checkpoint_seconds, .report_steps = options.run.report_steps,
+                     .peak_gflops = options.run.precision == "bf16" ? peaks.bf16_gflops : peaks.f32_gflops,
+                     .report = [&](const TrainStatus& s) { say(progress_line(s), std::isfinite(s.validation_ratio)); }, .stop = &stop};
+  Trainer trainer(*job.backend, *student, teacher.get(), *job.data.train, job.data.validation.get(), job.recipe, run);
+  const int64_t window = job.recipe.stages.front().context;
+  const Windows calibration{job.data.train->tokens().first(static_cast<size_t>(std::min(job.recipe.calibration_tokens, job.data.train->size()))), window};
+
+  const bool resumed = trainer.resume();
+  if (!resumed) {
+    copy_from_teacher(*student, *teacher);
+    if (job.recipe.init == "calibrated") {
+      init_calibrated(*student, *teacher, *job.backend, calibration, job.recipe);
+    } else {
+      init_published(*student, job.recipe.seed);
+    }
+  }
+  plan(job, *student, teacher.get(), trainer, peaks);
+  if (options.run.dry_run) return Outcome::finished;
+  say(resumed ? "resuming from the last checkpoint in " + job.training().string() : "starting from the teacher's weights", true);
+
+  const auto start = std::chrono::steady_clock::now();
+  const Outcome outcome = trainer.run([&](int64_t stage) {
+    if (job.recipe.stages[static_cast<size_t>(stage)].refit_output) fit_output(*student, *teacher, *job.backend, calibration, job.recipe.ridge);
+  });
+  if (outcome == Outcome::interrupted) {
+    say("interrupted: progress is saved; repeat the same command to go on", true);
+    return outcome;
+  }
+  const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+
+  const auto held = job.data.validation->tokens();
+  const Windows windows{held.first(static_cast<size_t>(std::min<int64_t>(kFinalTokens, static_cast<int64_t>(held.size())))), window};
+  const Comparison c = compare(*job.backend, *teacher->decoder, *student->decoder, windows, true);
+  const bool bf16 = options.store == "bf16" || (options.store == "auto" && !config.tied && teacher->params.find("lm_head.weight") && teacher->params.find("lm_head.weight")->weight.type == DType::bf16) ||
+                    (options.store == "auto" && teacher->params.find("model.embed_tokens.weight")->weight.type == DType::bf16);
+  save_model(job.out(), config, student->params, bf16 ? DType::bf16 : DType::f32, teacher->tokenizer_path);
+  write_card(job, *student, *teacher, c, window);
+  Json record{{"program", "qwerky 0.1.0"}, {"settings", settings}, {"data", job.data_name}, {"data_sha256", job.data.corpus_hash}, {"documents", job.data.documents},
+              {"documents_dropped", job.data.dropped}, {"training_seconds_of_last_run", seconds}, {"stored_as", bf16 ? "bf16" : "f32"}, {"window", window},
+              {"teacher", scores_json(c.teacher)}, {"student", scores_json(c.student)}, {"ratio", c.ratio()}, {"kl", c.kl}, {"top1", c.top1},
+              {"alignment", c.alignment}, {"unexplained", c.unexplained}, {"state_scalars", student->decoder->state_scalars(0)}};
+  write_file(job.out() / "conversion.json", record.dump(1) + "\n");
+  say(concat("done in ", duration(seconds), ": perplexity ", c.student.perplexity(), " against the teacher's ", c.teacher.perplexity(), " (ratio ", c.ratio(), ", KL ", c.kl,
+             ") on ", c.teacher.tokens, " held-out tokens; state ", student->decoder->state_scalars(0), " values; written to ", job.out().string()), true);
+  return outcome;
+}
+
+Outcome train(const TrainOptions& options, const Say& say, const std::atomic<bool>& stop) {
+  Job job = make_job(options.run, say, stop);
+  if (options.run.data.empty()) fail("--data: expected text to train on");
+  Json json = read_json(options.config);
+  const Path tokenizer_file = job.out() / "tokenizer.json";
+  if (!std::filesystem::exists(tokenizer_file)) {
+    if (options.vocab <= 0) fail("--vocab: expected the size of the vocabulary to train, or a tokenizer.json in ", job.out().string());
+    say(concat("training a byte-level BPE of ", options.vocab, " tokens"), true);
+    std::string text;
+    CorpusOptions corpus{.field = options.run.field, .split_before = options.run.split_before};
+    for (const std::string& input : options.run.data) corpus.inputs.emplace_back(input);
+    read_corpus(corpus, [&](std::string&& document) { text += document + "\n"; });
+    std::filesystem::create_directories(job.out());
+    write_file(tokenizer_file, train_bpe(text, options.vocab, {"<|endoftext|>"}));
+    write_file(job.out() / "tokenizer_config.json", Json{{"tokenizer_class", "Qwen2Tokenizer"}, {"bos_token", nullptr}, {"eos_token", "<|endoftext|>"}, {"add_bos_token", false}}.dump(1) + "\n");
+  }
+  const auto tokenizer = load_tokenizer(job.out());
+  json["vocab_size"] = tokenizer->size();
+  if (!tokenizer->eos.empty()) json["eos_token_id"] = tokenizer->eos.front();
+  const Config config = read_config(json, nullptr);
+  read_data(job, *tokenizer);
+  const auto model = make_model(config, true);
+  check_memory(model->params.count(), most_lanes(job.recipe), 0);
+
+  const Peaks peaks = measure_peaks(threads(), 0.3);
+  const Json settings{{"recipe", to_json(job.recipe)}, {"config", write_config(config)}, {"data", job.data.corpus_hash}, {"backend", job.backend->name()}, {"precision", options.run.precision}};
+  TrainerOptions run{.dir = job.training(), .settings = settings, .checkpoint_seconds = options.run.checkpoint_seconds, .report_steps = options.run.report_steps,
+                     .peak_gflops = options.run.precision == "bf16" ? peaks.bf16_gflops : peaks.f32_gflops,
+                     .report = [&](const TrainStatus& s) { say(progress_line(s), std::isfinite(s.validation_ratio)); }, .stop = &stop};
+  Trainer trainer(*job.backend, *model, nullptr, *job.data.train, job.data.validation.get(), job.recipe, run);
+  if (!trainer.resume()) init_random(*model, job.recipe.seed);
+  plan(job, *model, nullptr, trainer, peaks);
+  if (options.run.dry_run) return Outcome::finished;
+  const Outcome outcome = trainer.run();
+  if (outcome == Outcome::interrupted) {
+    say("interrupted: progress is saved; repeat the same command to go on", true);
+    return outcome;
+  }
+  const auto held = job.data.validation->tokens();
+  const Scores s = score(*job.backend, *model->decoder, {held.first(static_cast<size_t>(std::min<int64_t>(kFinalTokens, static_cast<int64_t>(held.size())))), job.recipe.stages.back().context});
+  save_model(job.out(), config, model->params, DType::bf16, {});
+  write_file(job.out() / "training.json", Json{{"program", "qwerky 0.1.0"}, {"settings", settings}, {"data", job.data_name}, {"data_sha256", job.data.corpus_hash}, {"validation", scores_json(s)}}.dump(1) + "\n");
+  say(concat("done: perplexity ", s.perplexity(), " on ", s.tokens, " held-out tokens; written to ", job.out().string()), true);
+  return outcome;
+}
+
+}  // namespace qwerky

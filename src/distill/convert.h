@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: MIT
+// The main job: teacher directory in, student directory out.
+#pragma once
+
+#include "distill/trainer.h"
+
+namespace qwerky {
+
+/// What both `convert` and `train` are told about data, backend and run.
+struct RunOptions {
+  std::vector<std::string> data;
+  std::string field = "text";
+  std::vector<std::string> split_before;
+  int64_t holdout = 0;
+  std::vector<std::string> exclude;
+  std::string out;
+  std::string recipe = "small";
+  std::vector<std::string> set;
+  std::string backend = "auto", precision = "auto";
+  bool dry_run = false;
+  double checkpoint_seconds = 60;
+  int64_t report_steps = 20;
+
+  template <class V>
+  void visit(V& v) {
+    v("data", data, "text: files or directories (.txt, .jsonl, each optionally .zst); the last ones hold the held-out text");
+    v("field", field, "field of .jsonl rows that holds the text");
+    v("split_before", split_before, "cut .txt files without <|endoftext|> before lines that begin so");
+    v("holdout", holdout, "tokens at the end of the data kept for validation (0: 1 %, at most 200000)");
+    v("exclude", exclude, "texts; documents that share 100 characters in a row with them are not trained on");
+    v("out", out, "directory to write");
+    v("recipe", recipe, "recipe: a name (small, radlads, published-small, teacher) or a .json file");
+    v("set", set, "change a recipe value, e.g. --set stages.1.lr=3e-4 --set init=published");
+    v("backend", backend, "auto | reference | avx2 | avx512");
+    v("precision", precision, "of matrix products while training: auto (f32) | f32 | bf16");
+    v("dry_run", dry_run, "print the plan and stop");
+    v("checkpoint_seconds", checkpoint_seconds, "seconds between checkpoints");
+    v("report_steps", report_steps, "steps between progress lines");
+  }
+};
+
+/// One line of news for the user; `final` lines stay, others overwrite each other.
+using Say = std::function<void(const std::string& line, bool final)>;
+
+struct ConvertOptions {
+  std::string teacher;
+  std::string to = "rad-rwkv7";
+  std::vector<int64_t> keep_softmax;
+  std::string store = "auto";
+  int64_t sample_tokens = 1'000'000;
+  RunOptions run;
+};
+
+struct TrainOptions {
+  std::string config;
+  int64_t vocab = 0;
+  RunOptions run;
+};
+
+/// Both throw Error; both return interrupted when `stop` was set and a checkpoint saved.
+Outcome convert(const ConvertOptions& options, const Say& say, const std::atomic<bool>& stop);
+Outcome train(const TrainOptions& options, const Say& say, const std::atomic<bool>& stop);
+
+/// A built-in recipe by name, or a file, with `set` applied ("stages.1.lr=3e-4") and checked.
+Recipe load_recipe(const std::string& name, const std::vector<std::string>& set);
+
+/// Text drawn from the teacher itself at temperature 1: `tokens` ids, sequences of at most `length`, each from the
+/// beginning of a text. A pure function of (teacher, seed).
+std::vector<int32_t> sample_corpus(const Model& teacher, const Backend& on, int64_t tokens, int64_t length, uint64_t seed, const Progress& progress);
+
+}  // namespace qwerky
