@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: MIT
 // The ops wkv6 and wkv7: which form runs, and what threads share.
-#include "backend/wkv_chunk.inl"
+// clang-format off
 #include "backend/wkv_scan.inl"
+#include "backend/wkv_chunk.inl"
 #include "backend/wkv_small.inl"
+// clang-format on
 
 namespace kernels {
 
