@@ -217,7 +217,7 @@ TEST(Llama2c, ConfigSaysWhatTheHeaderSays) {
   const Json want = Json::parse(R"({"model_type": "llama", "architectures": ["LlamaForCausalLM"], "hidden_size": 8,
     "intermediate_size": 6, "num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 1, "vocab_size": 5,
     "max_position_embeddings": 3, "tie_word_embeddings": true, "rms_norm_eps": 1e-5, "rope_theta": 10000.0,
-    "hidden_act": "silu", "bos_token_id": 1, "eos_token_id": 2, "rope_interleaved": true})");
+    "hidden_act": "silu", "bos_token_id": 1, "eos_token_id": 2})");
   EXPECT_EQ(tied.config(), want);
   EXPECT_FALSE(tied.find("lm_head.weight"));
   EXPECT_EQ(Llama2cFile(llama2c_bytes(kUntied, kTiedFloats + 40), "m").config()["tie_word_embeddings"], false);
@@ -276,7 +276,6 @@ TEST(Llama2c, FoundInADirectoryAmongOtherFiles) {
   const Checkpoint c = open_checkpoint(dir);
   EXPECT_EQ(c.path, dir);
   EXPECT_EQ(c.tensors->describe(), (dir / "m.bin").string());
-  EXPECT_EQ(c.config["rope_interleaved"], true);
   EXPECT_EQ(open_checkpoint(dir / "m.bin").path, dir / "m.bin");
   write_file(dir / "n.bin", llama2c_bytes(kTied, kTiedFloats));
   EXPECT_PRED2(has, error_of([&] { open_checkpoint(dir); }), "holds several llama2.c models (m.bin, n.bin); name one");

@@ -38,7 +38,7 @@ class ShardedTensors : public TensorSource {
 
 /// Opens a Hugging Face directory (config.json; model.safetensors, or the shards that
 /// model.safetensors.index.json lists), a llama2.c .bin file, or a directory with one .bin model beside
-/// tok*.bin / tok*.model. A llama2.c model appears as `llama` with the extra config key "rope_interleaved": true.
+/// tok*.bin / tok*.model. A llama2.c model appears as `llama`.
 /// Throws Error naming what was looked for and what was found; a shard that is listed but absent is named.
 Checkpoint open_checkpoint(const Path& path);
 

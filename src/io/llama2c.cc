@@ -59,6 +59,15 @@ std::string examine(std::string_view bytes, Header& h) {
   return {};
 }
 
+/// llama2.c rotates channels (2i, 2i + 1) of a head together, Hugging Face models (i, i + head/2): moves rows accordingly.
+void halves_from_pairs(char* to, const char* from, int64_t rows, int64_t head, int64_t row_bytes) {
+  for (int64_t r = 0; r < rows; ++r) {
+    const int64_t i = r % head;
+    const int64_t moved = r - i + i / 2 + (i % 2) * (head / 2);
+    std::memcpy(to + moved * row_bytes, from + r * row_bytes, static_cast<size_t>(row_bytes));
+  }
+}
+
 }  // namespace
 
 bool is_llama2c(std::string_view bytes) {
@@ -95,8 +104,19 @@ void Llama2cFile::parse(std::string_view bytes) {
   };
   take("model.embed_tokens.weight", {h.vocab, h.dim});
   take_layers("input_layernorm", {h.dim});
-  take_layers("self_attn.q_proj", {h.dim, h.dim});
-  take_layers("self_attn.k_proj", {kv_dim, h.dim});
+  rotated_ = Block(4 * h.layers * (h.dim + kv_dim) * h.dim, name_);
+  char* rotated = rotated_.data();
+  const auto take_rotated = [&](const char* part, int64_t rows) {
+    take_layers(part, {rows, h.dim});
+    for (int64_t i = 0; i < h.layers; ++i) {
+      Tensor& t = tensors_.at(concat("model.layers.", i, '.', part, ".weight"));
+      halves_from_pairs(rotated, static_cast<const char*>(t.data), rows, head, 4 * h.dim);
+      t.data = rotated;
+      rotated += t.bytes();
+    }
+  };
+  take_rotated("self_attn.q_proj", h.dim);
+  take_rotated("self_attn.k_proj", kv_dim);
   take_layers("self_attn.v_proj", {kv_dim, h.dim});
   take_layers("self_attn.o_proj", {h.dim, h.dim});
   take_layers("post_attention_layernorm", {h.dim});
@@ -122,8 +142,7 @@ void Llama2cFile::parse(std::string_view bytes) {
                  {"rope_theta", 10000.0},
                  {"hidden_act", "silu"},
                  {"bos_token_id", 1},
-                 {"eos_token_id", 2},
-                 {"rope_interleaved", true}};
+                 {"eos_token_id", 2}};
 }
 
 Tensor Llama2cFile::find(std::string_view name) const {

@@ -17,7 +17,8 @@ namespace qwerky {
 /// Whether the header is sound and implies exactly this size.
 bool is_llama2c(std::string_view bytes);
 
-/// The model under Hugging Face names, as views of the mapped file.
+/// The model under Hugging Face names and conventions: views of the mapped file, but for the rows of q_proj and k_proj,
+/// which are copied in the order of halves (llama2.c rotates adjacent pairs).
 class Llama2cFile : public TensorSource {
  public:
   explicit Llama2cFile(const Path& path);
@@ -26,7 +27,7 @@ class Llama2cFile : public TensorSource {
   std::string describe() const override { return name_; }
   std::vector<std::string> names() const override { return order_; }
   Tensor find(std::string_view name) const override;
-  /// The keys a `llama` config.json would have, with "rope_interleaved": true (adjacent pairs rotate, not halves).
+  /// The keys a `llama` config.json would have.
   const Json& config() const { return config_; }
 
  private:
@@ -34,7 +35,8 @@ class Llama2cFile : public TensorSource {
   std::unique_ptr<MappedFile> file_;
   std::string name_;
   Json config_;
-  Block moved_;  // the tensors, where the caller's bytes are not aligned for f32
+  Block rotated_;  // rows of q_proj and k_proj
+  Block moved_;    // the tensors, where the caller's bytes are not aligned for f32
   std::vector<std::string> order_;
   std::map<std::string, Tensor, std::less<>> tensors_;
 };
