@@ -19,17 +19,18 @@ constexpr int kStack = 2 * kChunk;  ///< rows of Q, Y, X; also the row length of
 struct Chunk {
   int N;
   int64_t padded;
-  int c = 0, h = 0;        // rows of the chunk, of Q
-  float *q, *y, *x, *y_t;  // y_t [N, kStack]: Yᵀ
-  float* decay;            // [kChunk + 1, padded]: e^{E_0 - m}, then e^{G_i - m}
-  float *from, *to;        // [padded]: e^m and e^{G_c - m}
-  float* m;                // [kStack, kStack]
+  int c = 0, h = 0;           // rows of the chunk, of Q
+  float *q, *y, *x, *y_t;     // y_t [N, kStack]: Yᵀ
+  float* decay;               // [kChunk + 1, padded]: e^{E_0 - m}, then e^{G_i - m}
+  float *middle, *from, *to;  // [padded]: m, e^m and e^{G_c - m}
+  float* m;                   // [kStack, kStack]
 
-  static int64_t floats(int64_t padded) { return (4 * kStack + kChunk + 1 + 2) * padded + kStack * kStack; }
+  static int64_t floats(int64_t padded) { return (4 * kStack + kChunk + 1 + 3) * padded + kStack * kStack; }
   Chunk(int n, float* memory) : N(n), padded(whole_vectors(n)) {
     const auto take = [&memory](int64_t count) { return (memory += count) - count; };
     q = take(kStack * padded), y = take(kStack * padded), x = take(kStack * padded), y_t = take(kStack * padded);
-    decay = take((kChunk + 1) * padded), from = take(padded), to = take(padded), m = take(kStack * kStack);
+    decay = take((kChunk + 1) * padded), middle = take(padded), from = take(padded), to = take(padded);
+    m = take(kStack * kStack);
   }
 };
 
@@ -39,33 +40,35 @@ void load_chunk(Chunk& u, const HeadRows& p, int rows) {
   u.c = rows;
   u.h = kDelta ? 2 * rows : rows;
   const int64_t second = rows * u.padded;
-  sweep(
-      u.N, [&](int64_t i, auto lanes) __attribute__((always_inline)) {
-        V sum = zero(), middle = zero();
-        for (int t = 0; t < rows; ++t) {
-          sum += load(p.log_w + t * p.stride + i, lanes);
-          if (t == (rows - 1) / 2) middle = sum;
-          store(u.decay + (t + 1) * u.padded + i, sum);
-        }
-        store(u.from + i, exp(middle));
-        store(u.to + i, exp(sum - middle));
-        V before = exp(neg(middle));
-        store(u.decay + i, before);
-        for (int t = 0; t < rows; ++t) {
+  clear(u.decay, u.padded);
+  for (int t = 0; t < rows; ++t)
+    sweep(
+        u.N, [&](int64_t i, auto lanes) __attribute__((always_inline)) {
+          store(u.decay + (t + 1) * u.padded + i,
+                load(u.decay + t * u.padded + i) + load(p.log_w + t * p.stride + i, lanes));
+        });
+  for (int64_t i = 0; i < u.padded; i += kLanes) {
+    const V middle = load(u.decay + (rows + 1) / 2 * u.padded + i);
+    store(u.middle + i, middle);
+    store(u.from + i, exp(middle));
+    store(u.to + i, exp(load(u.decay + rows * u.padded + i) - middle));
+    store(u.decay + i, exp(neg(middle)));
+  }
+  for (int t = 0; t < rows; ++t)
+    sweep(
+        u.N, [&](int64_t i, auto lanes) __attribute__((always_inline)) {
           const int64_t at = t * u.padded + i, in = t * p.stride + i;
-          const V e = exp(load(u.decay + u.padded + at) - middle), inverse = set(1.0f) / e;
+          const V e = exp(load(u.decay + u.padded + at) - load(u.middle + i)), inverse = set(1.0f) / e;
           store(u.decay + u.padded + at, e);
           store(u.q + at, load(p.r + in, lanes) * e);
           store(u.y + at, load(p.k + in, lanes) * inverse);
           if constexpr (kDelta) {
             const V kappa = load(p.kappa + in, lanes);
-            store(u.q + second + at, kappa * before);
+            store(u.q + second + at, kappa * load(u.decay + at));
             store(u.y + second + at, neg(load(p.a + in, lanes) * kappa) * inverse);
           }
           store(u.x + at, load(p.v + t * p.v_stride + i, lanes));
-          before = e;
-        }
-      });
+        });
 }
 
 /// Sets to 0 what lies above the diagonals of the quarters of m [h, h]; in its lower half, and with `strict`
@@ -115,18 +118,29 @@ void chunk_products(Chunk& u, const float* S, int64_t ld) {
   }
 }
 
-/// Row n of S [N, padded] times factor[n] (times other[n]).
-inline void scale_rows(float* S, int64_t ld, int N, int64_t padded, const float* factor, const float* other) {
+/// S = factor ⊙ (S + added), by rows of S [N, padded]; added may be null.
+inline void scale_rows(float* S, const float* added, int N, int64_t padded, const float* factor) {
   for (int n = 0; n < N; ++n) {
-    const V f = set(other ? factor[n] * other[n] : factor[n]);
-    for (int64_t i = 0; i < padded; i += kLanes) store(S + n * ld + i, f * load(S + n * ld + i));
+    const V f = set(factor[n]);
+    for (int64_t i = n * padded; i < (n + 1) * padded; i += kLanes)
+      store(S + i, f * (added ? load(S + i) + load(added + i) : load(S + i)));
   }
+}
+/// to = a ⊙ b, [padded] each.
+inline void multiply_vectors(float* to, const float* a, const float* b, int64_t padded) {
+  for (int64_t i = 0; i < padded; i += kLanes) store(to + i, load(a + i) * load(b + i));
 }
 
 /// Rows of the chunk that starts at row t of `rows`, when the first row is at `position`.
 QWERKY_INLINE int chunk_rows(int64_t position, int64_t t, int64_t rows) {
   const int64_t whole = kChunk - (position + t) % kChunk;
   return static_cast<int>(rows - t < whole ? rows - t : whole);
+}
+
+/// Asks for the next chunk of a head of which `left` rows are left.
+template <bool kDelta>
+QWERKY_INLINE void prefetch_chunk(const HeadRows& x, int c, int64_t left) {
+  if (left > 0) prefetch<kDelta>(x, c, static_cast<int>(left < kChunk ? left : kChunk));
 }
 
 /// Like scan_head.
@@ -143,7 +157,9 @@ void chunk_head(float* o, const Wkv& p, int head, const Segment& s, float* state
   for (int64_t t = 0; t < s.rows; t += u.c) {
     const HeadRows x = head_rows(p, head, s.row + t, nullptr, nullptr);
     load_chunk<kDelta>(u, x, chunk_rows(s.position(), t, s.rows));
-    scale_rows(S, padded, N, padded, u.from, t > 0 ? pending : nullptr);
+    if (t > 0) multiply_vectors(u.from, u.from, pending, padded);
+    scale_rows(S, nullptr, N, padded, u.from);
+    prefetch_chunk<kDelta>(x, u.c, s.rows - t - u.c);
     chunk_products<kDelta>(u, S, padded);
     gemm_f32(u.c, padded, N, u.q, padded, 1, S, padded, out, padded, false);
     gemm_f32(u.c, padded, u.h, u.m, kStack, 1, u.x, padded, out, padded, true);
@@ -157,7 +173,7 @@ void chunk_head(float* o, const Wkv& p, int head, const Segment& s, float* state
     __builtin_memcpy(pending, u.to, static_cast<size_t>(padded) * sizeof(float));
   }
   if (!state) return;
-  scale_rows(S, padded, N, padded, pending, nullptr);
+  scale_rows(S, nullptr, N, padded, pending);
   store_strip(state, S, padded, N, 0);
 }
 
@@ -265,14 +281,17 @@ void reverse_chunks(const WkvGrad& d, const float* d_o, const Wkv& p, int head, 
     const HeadRows x = head_rows(p, head, row + j * kChunk, nullptr, nullptr);
     load_chunk<kDelta>(u, x, chunk_rows(0, j * kChunk, rows));
     u.m = S + full;
-    scale_rows(S, padded, N, padded, u.from, j > 0 ? g.next_from : nullptr);
+    prefetch_chunk<kDelta>(x, u.c, rows - j * kChunk - u.c);
+    if (j > 0) {
+      multiply_vectors(u.from, u.from, g.next_from, padded);
+      scale_rows(S, S - kept, N, padded, u.from);
+    }
     chunk_products<kDelta>(u, S, padded);
     if constexpr (kDelta)
       __builtin_memcpy(S + full + kStack * kStack, u.x + u.c * padded,
                        static_cast<size_t>(u.c * padded) * sizeof(float));
     if (j + 1 == chunks) break;
-    __builtin_memcpy(S + kept, S, static_cast<size_t>(full) * sizeof(float));
-    gemm_f32(N, padded, u.h, u.y, 1, padded, u.x, padded, S + kept, padded, true);
+    gemm_f32(N, padded, u.h, u.y, 1, padded, u.x, padded, S + kept, padded, false);
     __builtin_memcpy(g.next_from, u.to, static_cast<size_t>(padded) * sizeof(float));
   }
   u.m = own_m;
@@ -284,7 +303,18 @@ void reverse_chunks(const WkvGrad& d, const float* d_o, const Wkv& p, int head, 
     if constexpr (kDelta)
       __builtin_memcpy(u.x + u.c * padded, S + full + kStack * kStack,
                        static_cast<size_t>(u.c * padded) * sizeof(float));
-    if (j + 1 < chunks) scale_rows(g.dS, padded, N, padded, u.to, g.next_from);
+    if (j + 1 < chunks) {
+      multiply_vectors(u.to, u.to, g.next_from, padded);
+      scale_rows(g.dS, nullptr, N, padded, u.to);
+    }
+    if (j > 0) {  // the rows before: operands and where their gradients go
+      prefetch<kDelta>(x, -kChunk, kChunk);
+      prefetch(d_o + (x.r - p.r) - kChunk * x.stride, x.stride, kChunk, N);
+      prefetch<kDelta>(HeadRows{N, padded, x.stride, x.v_stride, 0, d.r + (x.r - p.r), d.log_w + (x.r - p.r),
+                                d.k + (x.r - p.r), d.v + (x.v - p.v), kDelta ? d.kappa + (x.r - p.r) : nullptr,
+                                kDelta ? d.a + (x.r - p.r) : nullptr, nullptr, nullptr},
+                       -kChunk, kChunk);
+    }
     const int64_t at = x.r - p.r, at_v = x.v - p.v;
     for (int i = 0; i < u.c; ++i)
       sweep(

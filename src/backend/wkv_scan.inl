@@ -76,6 +76,21 @@ QWERKY_INLINE HeadRows head_rows(const Wkv& p, int head, int64_t row, float* w, 
           b};
 }
 
+/// Asks for `rows` rows of N floats, `stride` apart. A head's rows are too short and too far apart for the hardware to
+/// foresee.
+QWERKY_INLINE void prefetch(const float* p, int64_t stride, int rows, int N) {
+  for (int t = 0; t < rows; ++t)
+    for (int i = 0; i < N; i += 16) __builtin_prefetch(p + t * stride + i);
+}
+/// The operands of the `rows` rows from the `ahead`-th on.
+template <bool kDelta>
+QWERKY_INLINE void prefetch(const HeadRows& x, int64_t ahead, int rows) {
+  for (const float* p : {x.r, x.log_w, x.k}) prefetch(p + ahead * x.stride, x.stride, rows, x.N);
+  prefetch(x.v + ahead * x.v_stride, x.v_stride, rows, x.N);
+  if constexpr (kDelta)
+    for (const float* p : {x.kappa, x.a}) prefetch(p + ahead * x.stride, x.stride, rows, x.N);
+}
+
 /// w = exp(log_w), b = -a κ; the padding becomes exp(0) and 0.
 template <bool kDelta>
 inline void fill_decays(const HeadRows& x, int rows) {
@@ -292,6 +307,8 @@ void scan_head(float* o, const Wkv& p, int head, int64_t row, int64_t rows, floa
     const HeadRows x = head_rows(p, head, row + t, w, b);
     float* to = o + (row + t) * x.stride + head * N;
     fill_decays<kDelta>(x, n);
+    const int64_t left = rows - t - n;
+    if (left > 0) prefetch<kDelta>(x, n, static_cast<int>(left < kScanRows ? left : kScanRows));
     each_strip(strips, [&](int first, auto wide) {
       const int col = first * kLanes, cols = N - col < wide.n * kLanes ? N - col : wide.n * kLanes;
       float* from = in_place ? state + col : S + N * col;
