@@ -23,26 +23,30 @@ struct Keys {
   const float* at(const float* own, const float* old, int64_t position) const {
     return position >= before ? own + (position - before) * stride : old + shape.slot(position) * stride;
   }
-  /// out[n][i] = element n of position first + i, rows kKeyBlock apart, whole vectors.
-  void transposed(float* out, const float* own, const float* old, int64_t first, int64_t count) const {
-    transpose_by<true>(
-        out, kKeyBlock, count, shape.head, [&](int64_t i, int64_t n, auto lanes) __attribute__((always_inline)) {
-          return load(at(own, old, first + i) + n, lanes);
-        });
-  }
-  /// Values of positions [first, first + count), `row` floats apart; in `buffer` when they do not lie that way.
-  const float* values(float* buffer, int64_t first, int64_t count, int64_t& row) const {
+  /// The keys or values of positions [first, first + count), `row` floats apart: where they are, or in `buffer` when
+  /// they do not lie one after the other.
+  const float* rows(float* buffer, const float* own, const float* old, int64_t first, int64_t count,
+                    int64_t& row) const {
     row = stride;
-    if (first >= before) return at(own_v, old_v, first);
+    if (first >= before) return at(own, old, first);
     const int64_t end = first + count;
     const bool in_ring = shape.window > 0 && end > shape.sinks;
-    if (end <= before && !in_ring) return at(own_v, old_v, first);
+    if (end <= before && !in_ring) return at(own, old, first);
     if (end <= before && first >= shape.sinks && shape.slot(end - 1) == shape.slot(first) + count - 1)
-      return at(own_v, old_v, first);
+      return at(own, old, first);
     row = shape.head;
     for (int64_t i = 0; i < count; ++i)
-      std::memcpy(buffer + i * row, at(own_v, old_v, first + i), static_cast<size_t>(row) * sizeof(float));
+      std::memcpy(buffer + i * row, at(own, old, first + i), static_cast<size_t>(row) * sizeof(float));
     return buffer;
+  }
+  /// out[n][i] = element n of position first + i, rows kKeyBlock apart, zeros up to a whole vector. Uses `buffer`.
+  void transposed(float* out, float* buffer, const float* own, const float* old, int64_t first, int64_t count) const {
+    int64_t row = 0;
+    const float* const in = rows(buffer, own, old, first, count, row);
+    transpose(out, kKeyBlock, in, row, count, shape.head);
+    const int64_t excess = (count + kLanes - 1) / kLanes * kLanes - count;
+    for (int64_t n = 0; n < shape.head && excess > 0; ++n)
+      std::memset(out + n * kKeyBlock + count, 0, static_cast<size_t>(excess) * sizeof(float));
   }
 };
 
@@ -149,9 +153,10 @@ inline void attend(const Keys& keys, const Queries& all, float* o, const Attenti
   for (int64_t first = 0; first < end; first += kKeyBlock) {
     if (first + kKeyBlock <= oldest && first >= shape.sinks) continue;
     const int64_t count = std::min(kKeyBlock, end - first);
-    keys.transposed(s.keys, keys.own_k, keys.old_k, first, count);
+    keys.transposed(s.keys, s.values, keys.own_k, keys.old_k, first, count);
     int64_t value_row = 0;
-    const float* const values = o != nullptr ? keys.values(s.values, first, count, value_row) : nullptr;
+    const float* const values =
+        o != nullptr ? keys.rows(s.values, keys.own_v, keys.old_v, first, count, value_row) : nullptr;
     for (int64_t h = 0; h < all.heads; ++h)
       for (int64_t i = 0; i < all.count; i += kQueryTile) {
         const Queries t = all.tile(h, i);
@@ -266,8 +271,8 @@ inline void attend_vjp(const Keys& keys, const Queries& all, const float* o, con
   for (int64_t p = 0; p < end; ++p) std::memset(dk + p * W, 0, bytes), std::memset(dv + p * W, 0, bytes);
   for (int64_t first = 0; first < end; first += kKeyBlock) {
     const int64_t count = std::min(kKeyBlock, end - first);
-    keys.transposed(s.keys, keys.own_k, nullptr, first, count);
-    keys.transposed(s.values, keys.own_v, nullptr, first, count);
+    keys.transposed(s.keys, s.values, keys.own_k, nullptr, first, count);
+    keys.transposed(s.values, s.values, keys.own_v, nullptr, first, count);
     for (int64_t h = 0; h < all.heads; ++h)
       for (int64_t i = 0; i < all.count; i += kQueryTile) {
         const Queries t = all.tile(h, i);
@@ -331,7 +336,7 @@ inline void attention_lags(Tensor mass, Tensor sink, Tensor q, Tensor k, const A
         const AttentionScratch s(N, all.total());
         attend(keys, all, nullptr, s);
         for (int64_t first = 0; first < segment.rows; first += kKeyBlock) {
-          keys.transposed(s.keys, own, nullptr, first, std::min(kKeyBlock, segment.rows - first));
+          keys.transposed(s.keys, s.values, own, nullptr, first, std::min(kKeyBlock, segment.rows - first));
           for (int64_t h = 0; h < all.heads; ++h)
             for (int64_t i = 0; i < all.count; i += kQueryTile) {
               const Queries t = all.tile(h, i);

@@ -9,6 +9,7 @@
 #include "backend/gemm.inl"
 #include "backend/rows.inl"
 #include "backend/attention.inl"
+#include "backend/losses.inl"
 // clang-format on
 
 class Cpu final : public Reference {
@@ -91,6 +92,24 @@ class Cpu final : public Reference {
   void attention_lags(Tensor mass, Tensor sink, Tensor q, Tensor k, const AttentionShape& shape, Batch batch,
                       int64_t skip) const override {
     kernels::attention_lags(mass, sink, q, k, shape, batch, skip);
+  }
+
+  // --- losses and optimiser -------------------------------------------------------------------------------------
+  void align(Tensor loss, Tensor dys, Tensor ys, Tensor yt, double weight) const override {
+    kernels::align(loss, dys, ys, yt, weight);
+  }
+  void cross_entropy(Tensor loss, Tensor dlogits, Tensor logits, std::span<const int32_t> targets,
+                     double weight) const override {
+    kernels::cross_entropy(loss, dlogits, logits, targets, weight);
+  }
+  void kl(Tensor loss, Tensor dstudent, Tensor student, Tensor teacher, double weight) const override {
+    kernels::kl(loss, dstudent, student, teacher, weight);
+  }
+  void argmax(std::span<int32_t> best, Tensor logits) const override { kernels::argmax(best, logits); }
+  double sum(Tensor x) const override { return kernels::sum(x); }
+  double sum_of_squares(Tensor x) const override { return kernels::sum_of_squares(x); }
+  void adamw(const AdamW& rule, Tensor w, Tensor dw, Tensor m, Tensor v) const override {
+    kernels::adamw(rule, w, dw, m, v);
   }
 
  private:
