@@ -12,7 +12,7 @@ struct Output {
 };
 
 // The blocking below is free to choose: see gemm_kernel.inl on the order of summation.
-constexpr int64_t kFewRows = 12;     ///< up to here B is streamed once, panel by panel over the whole depth
+constexpr int64_t kFewRows = 12;    ///< up to here B is streamed once, panel by panel over the whole depth
 constexpr int64_t kLeftRows = 384;  ///< rows of A that stay in the L2 cache, with kBlockWords of each: 384 KiB
 constexpr int64_t kBlockWords = 256;
 constexpr int64_t kStreamWords = 64;   ///< depth of a panel that is packed and used within the L1 cache
@@ -35,6 +35,10 @@ inline Left words_of(const Left& a, int64_t height, int64_t depth, WordBf16) noe
   return {out, 1, columns};
 }
 #endif
+
+inline const char* start(const Right& b, int64_t row, int64_t column) noexcept {
+  return static_cast<const char*>(b.p) + (row * b.row + column) * b.bytes();
+}
 
 /// One panel of one output: rows of `a` (words), k in [k, k + depth) of K.
 template <class Word>
@@ -65,8 +69,14 @@ void multiply_block(const Left& a, float* c, int64_t rows, const Output& out, in
       t.b_row = b.row;
       tail == kLanes ? multiply_panel<Word, false>(t, rows, vectors) : multiply_panel<Word, true>(t, rows, vectors);
     } else {
-      pack_panel<Word>(packed, b, k + i, part, n, width);
-      multiply_panel<Word, false>(t, rows, vectors);
+      const bool stream = step < depth;  // the panel's next part, or the next panel's first
+      pack_panel<Word>(packed, b, k + i, part, n, width, !stream ? 0 : i + step < depth ? step : kPanel * b.row - i);
+      Ahead ahead;  // the next panel
+      if (!stream && n + kPanel < out.last)
+        ahead = b.transposed ? Ahead{start(b, n + kPanel, k), b.row * b.bytes(), depth * b.bytes(),
+                                     smaller(kPanel, out.last - n - kPanel)}
+                             : Ahead{start(b, k, n + kPanel), b.row * b.bytes(), kPanel * b.bytes(), depth};
+      multiply_panel<Word, false>(t, rows, vectors, ahead);
     }
   }
 }
@@ -110,9 +120,8 @@ inline void multiply_parallel(Precision precision, const Left& a, int64_t M, int
     columns += outputs[i].last - outputs[i].first;
   }
   if (panels < 8 * threads() && M >= 32 * threads()) {
-    return parallel_for(M, grain_of(columns * K), [=](int64_t begin, int64_t end) {
-      multiply(precision, a, begin, end, K, outputs, count);
-    });
+    return parallel_for(M, grain_of(columns * K),
+                        [=](int64_t begin, int64_t end) { multiply(precision, a, begin, end, K, outputs, count); });
   }
   parallel_for(panels, grain_of((M + 4) * kPanel * K), [=](int64_t begin, int64_t end) {
     Output mine[kMaxOutputs];

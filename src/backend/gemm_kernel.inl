@@ -7,6 +7,9 @@
 //
 // "Word": 32 bits of an operand, an f32 or a pair of bf16 with the smaller k in the low half.
 
+constexpr int64_t vectors_of(int64_t n) { return (n + kLanes - 1) / kLanes; }
+constexpr int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
+
 /// One f32 a word.
 struct WordF32 {
   static constexpr int kDepth = 1;  ///< k that a word covers
@@ -115,11 +118,24 @@ TileFunction tile_of_rows(int64_t rows) {
 #undef QWERKY_TILE
 }
 
+/// Memory needed soon: `count` runs of `bytes`, `stride` bytes apart.
+struct Ahead {
+  const char* p = nullptr;
+  int64_t stride = 0, bytes = 0, count = 0;
+};
+
 /// All `rows` rows of a column panel `vectors` wide, tallest tiles first.
 template <class Word, int kCols, bool kMasked>
-void multiply_rows(Tile t, int64_t rows) noexcept {
+void multiply_rows(Tile t, int64_t rows, Ahead ahead) noexcept {
   constexpr int64_t kMost = tile_rows(kCols);
+  const int64_t share = (ahead.count * kMost + rows - 1) / rows;  // runs to ask for before each tile
   for (; rows >= kMost; rows -= kMost) {
+    for (int64_t i = 0; i < smaller(share, ahead.count); ++i, ahead.p += ahead.stride)
+      for (int64_t b = 0; b < ahead.bytes; b += 64) _mm_prefetch(ahead.p + b, _MM_HINT_T1);
+    ahead.count -= share;
+    for (int64_t r = kMost; r < smaller(2 * kMost, rows); ++r)
+      for (int64_t v = 0; v < kCols; ++v)
+        _mm_prefetch(reinterpret_cast<const char*>(t.c + r * t.c_row + v * kLanes), _MM_HINT_T0);
     multiply_tile<Word, kMost, kCols, kMasked>(t);
     t.a += kMost * t.a_row;
     t.c += kMost * t.c_row;
@@ -129,20 +145,17 @@ void multiply_rows(Tile t, int64_t rows) noexcept {
 
 /// The same for 1 <= vectors <= kTileVectors; `masked` when B has no more than t.tail columns in its last vector.
 template <class Word, bool kMasked>
-void multiply_panel(const Tile& t, int64_t rows, int64_t vectors) noexcept {
+void multiply_panel(const Tile& t, int64_t rows, int64_t vectors, const Ahead& ahead = {}) noexcept {
   switch (vectors) {
-    case 1: return multiply_rows<Word, 1, kMasked>(t, rows);
-    case 2: return multiply_rows<Word, 2, kMasked>(t, rows);
+    case 1: return multiply_rows<Word, 1, kMasked>(t, rows, ahead);
+    case 2: return multiply_rows<Word, 2, kMasked>(t, rows, ahead);
 #if QWERKY_ISA == 512
-    case 3: return multiply_rows<Word, 3, kMasked>(t, rows);
-    case 4: return multiply_rows<Word, 4, kMasked>(t, rows);
+    case 3: return multiply_rows<Word, 3, kMasked>(t, rows, ahead);
+    case 4: return multiply_rows<Word, 4, kMasked>(t, rows, ahead);
 #endif
     default: __builtin_unreachable();
   }
 }
-
-constexpr int64_t vectors_of(int64_t n) { return (n + kLanes - 1) / kLanes; }
-constexpr int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 
 /// C[M, N] (+)= A[M, K]·B[K, N] on the calling thread without packing, for blocks that stay in the L2 cache. A is at
 /// any strides (a transposed A has a_row = 1), rows of B and C are contiguous and b_row, c_row floats apart.
@@ -156,47 +169,29 @@ inline void gemm_f32(int64_t M, int64_t N, int64_t K, const float* A, int64_t a_
   }
 }
 
-/// In registers: lane j of v[i] and lane i of v[j] change places.
+// Transposition works on squares of 8 × 8 words in 256-bit registers: shuffles across 512 bits take half as long again.
+// again.
+
+QWERKY_INLINE __m256 load_8(const float* p) { return _mm256_loadu_ps(p); }
 #if QWERKY_ISA == 512
-QWERKY_INLINE __m512 low_pairs(__m512 a, __m512 b) { return _mm512_shuffle_ps(a, b, 0x44); }
-QWERKY_INLINE __m512 high_pairs(__m512 a, __m512 b) { return _mm512_shuffle_ps(a, b, 0xee); }
-QWERKY_INLINE void transpose_square(V* v) {
-  __m512 t[16], u[16];
-#pragma GCC unroll 8
-  for (int i = 0; i < 16; i += 2) {
-    t[i] = _mm512_unpacklo_ps(v[i].r, v[i + 1].r);
-    t[i + 1] = _mm512_unpackhi_ps(v[i].r, v[i + 1].r);
-  }
-  // 128-bit lane q of u[4 i + j]: column 4 q + j of rows 4 i … 4 i + 3.
-#pragma GCC unroll 4
-  for (int i = 0; i < 16; i += 4) {
-    u[i] = low_pairs(t[i], t[i + 2]);
-    u[i + 1] = high_pairs(t[i], t[i + 2]);
-    u[i + 2] = low_pairs(t[i + 1], t[i + 3]);
-    u[i + 3] = high_pairs(t[i + 1], t[i + 3]);
-  }
-#pragma GCC unroll 4
-  for (int j = 0; j < 4; ++j) {
-    t[j] = _mm512_shuffle_f32x4(u[j], u[4 + j], 0x88);
-    t[4 + j] = _mm512_shuffle_f32x4(u[j], u[4 + j], 0xdd);
-    t[8 + j] = _mm512_shuffle_f32x4(u[8 + j], u[12 + j], 0x88);
-    t[12 + j] = _mm512_shuffle_f32x4(u[8 + j], u[12 + j], 0xdd);
-  }
-#pragma GCC unroll 4
-  for (int j = 0; j < 4; ++j) {
-    v[j].r = _mm512_shuffle_f32x4(t[j], t[8 + j], 0x88);
-    v[4 + j].r = _mm512_shuffle_f32x4(t[4 + j], t[12 + j], 0x88);
-    v[8 + j].r = _mm512_shuffle_f32x4(t[j], t[8 + j], 0xdd);
-    v[12 + j].r = _mm512_shuffle_f32x4(t[4 + j], t[12 + j], 0xdd);
-  }
+QWERKY_INLINE __m256 load_8(const float* p, int n) {
+  return _mm256_maskz_loadu_ps(static_cast<__mmask8>((1u << n) - 1u), p);
+}
+QWERKY_INLINE void store_8(float* p, __m256 a, int n) {
+  _mm256_mask_storeu_ps(p, static_cast<__mmask8>((1u << n) - 1u), a);
 }
 #else
-QWERKY_INLINE void transpose_square(V* v) {
+QWERKY_INLINE __m256 load_8(const float* p, int n) { return load(p, n).r; }
+QWERKY_INLINE void store_8(float* p, __m256 a, int n) { store(p, V{a}, n); }
+#endif
+
+/// Lane j of v[i] and lane i of v[j] change places.
+QWERKY_INLINE void transpose_square(__m256* v) {
   __m256 t[8], u[8];
 #pragma GCC unroll 4
   for (int i = 0; i < 8; i += 2) {
-    t[i] = _mm256_unpacklo_ps(v[i].r, v[i + 1].r);
-    t[i + 1] = _mm256_unpackhi_ps(v[i].r, v[i + 1].r);
+    t[i] = _mm256_unpacklo_ps(v[i], v[i + 1]);
+    t[i + 1] = _mm256_unpackhi_ps(v[i], v[i + 1]);
   }
   // Half q of u[4 i + j]: column 4 q + j of rows 4 i … 4 i + 3.
 #pragma GCC unroll 2
@@ -208,42 +203,61 @@ QWERKY_INLINE void transpose_square(V* v) {
   }
 #pragma GCC unroll 4
   for (int j = 0; j < 4; ++j) {
-    v[j].r = _mm256_permute2f128_ps(u[j], u[4 + j], 0x20);
-    v[4 + j].r = _mm256_permute2f128_ps(u[j], u[4 + j], 0x31);
+    v[j] = _mm256_permute2f128_ps(u[j], u[4 + j], 0x20);
+    v[4 + j] = _mm256_permute2f128_ps(u[j], u[4 + j], 0x31);
   }
 }
-#endif
 
-/// out[c, r] = read(r, c, n) for r < rows, c < cols, where read gives n <= kLanes words of row r from column c on.
-/// With kPadded, out has room for whole vectors of rows and the excess is 0.
+/// One square of transpose_by. Not inlined: a loop around it would keep a pointer for each row of both sides.
+template <class Read>
+__attribute__((noinline)) void transpose_whole(float* to, int64_t out_row, const Read& read, int64_t r,
+                                               int64_t c) noexcept {
+  __m256 v[8];
+#pragma GCC unroll 8
+  for (int i = 0; i < 8; ++i) v[i] = read(r + i, c);
+  transpose_square(v);
+#pragma GCC unroll 8
+  for (int i = 0; i < 8; ++i, to += out_row) _mm256_storeu_ps(to, v[i]);
+}
+template <class Read>
+__attribute__((noinline)) void transpose_part(float* to, int64_t out_row, const Read& read, int64_t r, int64_t c,
+                                              int height, int width, int stored) noexcept {
+  __m256 v[8];
+#pragma GCC unroll 8
+  for (int i = 0; i < 8; ++i) v[i] = i < height ? read(r + i, c, width) : _mm256_setzero_ps();
+  transpose_square(v);
+#pragma GCC unroll 8
+  for (int i = 0; i < 8; ++i, to += out_row)
+    if (i < width) store_8(to, v[i], stored);
+}
+
+/// out[c, r] for r < rows, c < cols, where read(r, c) is 8 words of row r from column c on and read(r, c, n) the first
+/// n of them and zeros. With kPadded, out has room for whole vectors of rows and the excess is 0.
 template <bool kPadded, class Read>
-QWERKY_INLINE void transpose_by(float* out, int64_t out_row, int64_t rows, int64_t cols, const Read& read) {
-  for (int64_t r = 0; r < rows; r += kLanes) {
-    const int height = static_cast<int>(smaller(kLanes, rows - r));
-    for (int64_t c = 0; c < cols; c += kLanes) {
-      const int width = static_cast<int>(smaller(kLanes, cols - c));
-      V v[kLanes];
-      if (height == kLanes && width == kLanes) {
-#pragma GCC unroll 16
-        for (int i = 0; i < kLanes; ++i) v[i] = read(r + i, c, AllLanes{});
-      } else {
-        for (int i = 0; i < kLanes; ++i) v[i] = i < height ? read(r + i, c, FirstLanes{width}) : zero();
-      }
-      transpose_square(v);
-      float* to = out + c * out_row + r;
-      if (width == kLanes && (kPadded || height == kLanes)) {
-#pragma GCC unroll 16
-        for (int i = 0; i < kLanes; ++i) store(to + i * out_row, v[i]);
-      } else {
-        for (int i = 0; i < width; ++i) store(to + i * out_row, v[i], kPadded ? kLanes : height);
-      }
+void transpose_by(float* out, int64_t out_row, int64_t rows, int64_t cols, const Read& read) noexcept {
+  const int64_t end = kPadded ? vectors_of(rows) * kLanes : rows;
+  for (int64_t r = 0; r < end; r += 8) {
+    const int height = static_cast<int>(smaller(8, rows - r));
+    for (int64_t c = 0; c < cols; c += 8) {
+      const int width = static_cast<int>(smaller(8, cols - c));
+      if (height == 8 && width == 8)
+        transpose_whole(out + c * out_row + r, out_row, read, r, c);
+      else
+        transpose_part(out + c * out_row + r, out_row, read, r, c, height, width, kPadded ? 8 : height);
     }
   }
 }
 
+/// Reads rows of contiguous f32.
+struct ReadRows {
+  const float* p;
+  int64_t row;
+  QWERKY_INLINE __m256 operator()(int64_t r, int64_t c) const { return load_8(p + r * row + c); }
+  QWERKY_INLINE __m256 operator()(int64_t r, int64_t c, int n) const { return load_8(p + r * row + c, n); }
+};
+
 /// out[c, r] = in[r, c]; rows of both are contiguous, out_row and in_row floats apart.
 inline void transpose(float* out, int64_t out_row, const float* in, int64_t in_row, int64_t rows,
                       int64_t cols) noexcept {
-  transpose_by<false>(out, out_row, rows, cols,
-                      [=](int64_t r, int64_t c, auto lanes) { return load(in + r * in_row + c, lanes); });
+  transpose_by<false>(out, out_row, rows, cols, ReadRows{in, in_row});
 }

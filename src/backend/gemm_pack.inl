@@ -12,12 +12,40 @@ struct Right {
   const void* p;
   int64_t row;
   bool transposed, half;
+  int64_t bytes() const { return half ? 2 : 4; }  ///< of an element
 };
 
 QWERKY_INLINE V widen(const float* p, AllLanes) { return load(p); }
 QWERKY_INLINE V widen(const float* p, FirstLanes part) { return load(p, part.n); }
 QWERKY_INLINE V widen(const bf16* p, AllLanes) { return load_bf16(p); }
 QWERKY_INLINE V widen(const bf16* p, FirstLanes part) { return load_bf16(p, part.n); }
+
+/// 8 words from 8 kDepth elements, or from the first n of them and zeros.
+QWERKY_INLINE __m256 words_8(const float* p, WordF32) { return load_8(p); }
+QWERKY_INLINE __m256 words_8(const float* p, int n, WordF32) { return load_8(p, n); }
+QWERKY_INLINE __m256 widen_8(__m128i h) { return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(h), 16)); }
+QWERKY_INLINE __m256 words_8(const bf16* p, WordF32) {
+  return widen_8(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p)));
+}
+#if QWERKY_ISA == 512
+QWERKY_INLINE __m256 words_8(const bf16* p, int n, WordF32) {
+  return widen_8(_mm_maskz_loadu_epi16(static_cast<__mmask8>((1u << n) - 1u), p));
+}
+QWERKY_INLINE __m256 words_8(const float* p, WordBf16) {
+  return reinterpret_cast<__m256>(_mm512_cvtneps_pbh(load(p).r));
+}
+QWERKY_INLINE __m256 words_8(const float* p, int n, WordBf16) {
+  return reinterpret_cast<__m256>(_mm512_cvtneps_pbh(load(p, n).r));
+}
+QWERKY_INLINE __m256 words_8(const bf16* p, WordBf16) {
+  return _mm256_castsi256_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+}
+QWERKY_INLINE __m256 words_8(const bf16* p, int n, WordBf16) {
+  return _mm256_castsi256_ps(_mm256_maskz_loadu_epi16(first_lanes(n).r, p));
+}
+#else
+QWERKY_INLINE __m256 words_8(const bf16* p, int n, WordF32) { return load_bf16(p, n).r; }
+#endif
 
 /// out[k][n] = B[k, n] for B at p[k row + n]; rows of out are whole vectors, excess columns 0.
 template <class T>
@@ -26,11 +54,29 @@ void pack_rows(float* out, const T* p, int64_t row, int64_t depth, int64_t width
     sweep(width, [=](int64_t n, auto lanes) { store(out + n, widen(p + n, lanes)); });
 }
 
-/// out[k][n] = B[k, n] for B at p[n row + k].
-template <class T>
-void pack_transposed(float* out, const T* p, int64_t row, int64_t depth, int64_t width, WordF32) noexcept {
-  transpose_by<true>(out, vectors_of(width) * kLanes, width, depth,
-                     [=](int64_t n, int64_t k, auto lanes) { return widen(p + n * row + k, lanes); });
+/// Of 8 words in k from B at p[n row + k]; asks for the memory `ahead` elements further on.
+template <class T, class Word>
+struct ReadTransposed {
+  const T* p;
+  int64_t row, depth, ahead;
+  QWERKY_INLINE const T* at(int64_t n, int64_t w) const {
+    const T* from = p + n * row + w * Word::kDepth;
+    if (ahead != 0) _mm_prefetch(reinterpret_cast<const char*>(from + ahead), _MM_HINT_T0);
+    return from;
+  }
+  QWERKY_INLINE __m256 operator()(int64_t n, int64_t w) const {
+    return depth - w * Word::kDepth >= 8 * Word::kDepth ? words_8(at(n, w), Word()) : (*this)(n, w, 8);
+  }
+  QWERKY_INLINE __m256 operator()(int64_t n, int64_t w, int) const {
+    return words_8(at(n, w), static_cast<int>(smaller(depth - w * Word::kDepth, 8 * Word::kDepth)), Word());
+  }
+};
+
+/// out[k / kDepth][n] = the words of B at p[n row + k]; 0 beyond an odd depth.
+template <class Word, class T>
+void pack_transposed(float* out, const T* p, int64_t row, int64_t depth, int64_t width, int64_t ahead) noexcept {
+  transpose_by<true>(out, vectors_of(width) * kLanes, width, (depth + Word::kDepth - 1) / Word::kDepth,
+                     ReadTransposed<T, Word>{p, row, depth, ahead});
 }
 
 #if QWERKY_ISA == 512
@@ -41,11 +87,6 @@ QWERKY_INLINE V load_pairs(const float* p, int64_t n) {
   const V high = n > 16 ? load(p + 16, static_cast<int>(n - 16)) : zero();
   return {reinterpret_cast<__m512>(_mm512_cvtne2ps_pbh(high.r, low.r))};
 }
-QWERKY_INLINE V load_pairs(const bf16* p, int64_t n) {
-  if (n >= 32) return {_mm512_castsi512_ps(_mm512_loadu_si512(p))};
-  return {_mm512_castsi512_ps(_mm512_maskz_loadu_epi16((__mmask32{1} << n) - 1u, p))};
-}
-
 /// 16 words (p[i], q[i]) rounded to bf16, i < n.
 template <class Lanes>
 QWERKY_INLINE V interleave(const float* p, const float* q, Lanes lanes, __m512i order) {
@@ -78,12 +119,6 @@ void pack_rows(float* out, const T* p, int64_t row, int64_t depth, int64_t width
   }
 }
 
-template <class T>
-void pack_transposed(float* out, const T* p, int64_t row, int64_t depth, int64_t width, WordBf16) noexcept {
-  transpose_by<true>(out, vectors_of(width) * kLanes, width, (depth + 1) / 2,
-                     [=](int64_t n, int64_t w, auto) { return load_pairs(p + n * row + 2 * w, depth - 2 * w); });
-}
-
 /// out[m][k / 2] = (A[m, k], A[m, k + 1]) for A at p[m row + k], rows of out `words` apart: whole vectors.
 inline void pack_pairs(float* out, int64_t words, const float* p, int64_t row, int64_t depth, int64_t height) noexcept {
   for (int64_t m = 0; m < height; ++m, p += row, out += words)
@@ -91,12 +126,16 @@ inline void pack_pairs(float* out, int64_t words, const float* p, int64_t row, i
 }
 #endif
 
-/// Columns [n, n + width) and k [k, k + depth) of B as words, rows of whole vectors.
+/// Columns [n, n + width) and k [k, k + depth) of B as words, rows of whole vectors. `ahead`: see pack_transposed.
 template <class Word>
-void pack_panel(float* out, const Right& b, int64_t k, int64_t depth, int64_t n, int64_t width) noexcept {
+void pack_panel(float* out, const Right& b, int64_t k, int64_t depth, int64_t n, int64_t width,
+                int64_t ahead) noexcept {
   const int64_t first = b.transposed ? n * b.row + k : k * b.row + n;
   const auto pack = [&](const auto* p) {
-    b.transposed ? pack_transposed(out, p, b.row, depth, width, Word()) : pack_rows(out, p, b.row, depth, width, Word());
+    if (b.transposed)
+      pack_transposed<Word>(out, p, b.row, depth, width, ahead);
+    else
+      pack_rows(out, p, b.row, depth, width, Word());
   };
   b.half ? pack(static_cast<const bf16*>(b.p) + first) : pack(static_cast<const float*>(b.p) + first);
 }
