@@ -41,8 +41,9 @@ class Trainer {
     std::vector<int32_t> bytes(256);
     for (int32_t b = 0; b < 256; ++b) bytes[static_cast<size_t>(b)] = b;
     const auto& alphabet = byte_alphabet();
-    std::sort(bytes.begin(), bytes.end(),
-              [&](int32_t a, int32_t b) { return alphabet[static_cast<size_t>(a)] < alphabet[static_cast<size_t>(b)]; });
+    std::sort(bytes.begin(), bytes.end(), [&](int32_t a, int32_t b) {
+      return alphabet[static_cast<size_t>(a)] < alphabet[static_cast<size_t>(b)];
+    });
     for (int32_t b : bytes) {
       byte_id_[static_cast<size_t>(b)] = static_cast<int32_t>(pieces_.size());
       ids_.emplace(std::string(1, static_cast<char>(b)), static_cast<int32_t>(pieces_.size()));
@@ -225,8 +226,8 @@ std::string train_bpe(std::string_view corpus, int64_t vocab_size, const std::ve
   const auto wanted = static_cast<size_t>(vocab_size) - special.size();
   while (trainer.pieces().size() < wanted) {
     if (!trainer.merge_next())
-      fail("a text of ", corpus.size(), " bytes gives at most ", trainer.pieces().size() + special.size(),
-           " tokens, ", vocab_size, " were asked for: give more text or ask for fewer");
+      fail("a text of ", corpus.size(), " bytes gives at most ", trainer.pieces().size() + special.size(), " tokens, ",
+           vocab_size, " were asked for: give more text or ask for fewer");
   }
   return to_json(trainer, special).dump(1);
 }

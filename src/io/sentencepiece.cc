@@ -119,7 +119,8 @@ class SentencePieceTokenizer : public AddedTokenizer {
  protected:
   std::optional<int32_t> find_ordinary(std::string_view text) const override {
     const int id = first_.PieceToId(absl_view(text));
-    if (id < 0 || static_cast<size_t>(id) >= model_.pieces.size() || model_.pieces[static_cast<size_t>(id)].text != text)
+    if (id < 0 || static_cast<size_t>(id) >= model_.pieces.size() ||
+        model_.pieces[static_cast<size_t>(id)].text != text)
       return std::nullopt;
     return id;
   }

@@ -109,7 +109,8 @@ void check_charsmap(std::string_view map, const std::string& where) {
     std::memcpy(&unit, map.data() + 4 + size_t{4} * i, 4);
     if ((unit >> 31) != 0) {
       const uint32_t value = unit & 0x7FFFFFFFu;
-      if (value >= replacements.size() || (value > 0 && (static_cast<unsigned char>(replacements[value]) & 0xC0) == 0x80))
+      if (value >= replacements.size() ||
+          (value > 0 && (static_cast<unsigned char>(replacements[value]) & 0xC0) == 0x80))
         fail(where, ": normalisation table: unit ", i, " points outside the replacements");
       continue;
     }
@@ -185,7 +186,10 @@ SentencePieceModel parse_sentencepiece(std::string_view bytes, const std::string
       for_each_field(field.bytes, name + ": trainer_spec", [&](const Field& f) {
         if (f.number == 24 && f.wire == 0) whitespace_as_suffix = f.value != 0;
         if (f.number == 3 && f.wire == 0 && f.value != 1 && f.value != 2)
-          fail(name, ": model_type ", f.value == 3 ? "WORD" : f.value == 4 ? "CHAR" : "unknown",
+          fail(name, ": model_type ",
+               f.value == 3   ? "WORD"
+               : f.value == 4 ? "CHAR"
+                              : "unknown",
                " is not supported; supported: UNIGRAM, BPE");
       });
     } else if (field.number == 3) {

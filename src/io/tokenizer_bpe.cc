@@ -79,7 +79,8 @@ void ByteLevelTokenizer::finish(const TokenizerConfig& config) {
   }
   for (const AddedToken& token : added_.all()) {
     if (token.id > largest_id_)
-      fail(name_, ": added token \"", printable(token.text), "\" has id ", token.id, ", expected at most ", largest_id_);
+      fail(name_, ": added token \"", printable(token.text), "\" has id ", token.id, ", expected at most ",
+           largest_id_);
     const auto index = static_cast<size_t>(token.id);
     if (index >= pieces_.size()) pieces_.resize(index + 1);
     const std::string& piece = pieces_[index];

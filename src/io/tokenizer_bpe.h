@@ -34,8 +34,8 @@ class ByteLevelTokenizer : public AddedTokenizer {
   void add(AddedToken token) { add_token(std::move(token), name_); }
   PreTokenizer pre_tokenizer;
   bool use_nfc = false;
-  bool ignore_merges = false;           ///< a word that is in the vocabulary is that token, whatever the merges say
-  std::optional<int32_t> unknown;       ///< for bytes without a token
+  bool ignore_merges = false;      ///< a word that is in the vocabulary is that token, whatever the merges say
+  std::optional<int32_t> unknown;  ///< for bytes without a token
   bool fuse_unknown = false;
   void finish(const TokenizerConfig& config);
   std::optional<int32_t> find_ordinary(std::string_view text) const override;

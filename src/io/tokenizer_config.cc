@@ -40,7 +40,8 @@ std::vector<int64_t> ids_under(const Json& object, const char* key) {
   return out;
 }
 
-constexpr const char* kRoles[] = {"bos_token", "eos_token", "unk_token", "pad_token", "cls_token", "sep_token", "mask_token"};
+constexpr const char* kRoles[] = {"bos_token", "eos_token", "unk_token", "pad_token",
+                                  "cls_token", "sep_token", "mask_token"};
 
 }  // namespace
 

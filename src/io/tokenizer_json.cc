@@ -90,7 +90,8 @@ void read_pre_tokenizer(const Json& value, ByteLevelTokenizer& out, const std::s
     }
   }
   if (!byte_level)
-    fail(where, ": no ByteLevel step; only byte-level BPE is supported in tokenizer.json (for SentencePiece models give ",
+    fail(where,
+         ": no ByteLevel step; only byte-level BPE is supported in tokenizer.json (for SentencePiece models give ",
          "tokenizer.model)");
 }
 
@@ -260,7 +261,8 @@ std::unique_ptr<Tokenizer> tokenizer_from_vocab(std::string_view vocab, std::str
   bool qwen = kind == "Qwen2Tokenizer";
   if (!qwen && kind != "GPT2Tokenizer") {
     if (!kind.empty() && kind != "PreTrainedTokenizer" && kind != "AutoTokenizer")
-      fail(name, ": tokenizer_class \"", kind, "\" is not supported with vocab.json; supported: Qwen2Tokenizer, GPT2Tokenizer");
+      fail(name, ": tokenizer_class \"", kind,
+           "\" is not supported with vocab.json; supported: Qwen2Tokenizer, GPT2Tokenizer");
     // Qwen2's pattern keeps digits apart, so none of its tokens has two; GPT-2's has "10".
     qwen = std::none_of(root.items().begin(), root.items().end(), [](const auto& entry) {
       const std::string& token = entry.key();

@@ -59,8 +59,9 @@ std::optional<RankLine> parse_rank_line(std::string_view line) {
 /// Ids 128000 to 128255 in the order Meta's tokenizer code gives them.
 std::vector<std::string> llama3_specials() {
   const auto reserved = [](int n) { return "<|reserved_special_token_" + std::to_string(n) + "|>"; };
-  std::vector<std::string> out = {"<|begin_of_text|>", "<|end_of_text|>",     reserved(0),         reserved(1), reserved(2),
-                                  reserved(3),         "<|start_header_id|>", "<|end_header_id|>", reserved(4), "<|eot_id|>"};
+  std::vector<std::string> out = {"<|begin_of_text|>", "<|end_of_text|>", reserved(0),           reserved(1),
+                                  reserved(2),         reserved(3),       "<|start_header_id|>", "<|end_header_id|>",
+                                  reserved(4),         "<|eot_id|>"};
   for (int n = 5; out.size() < kLlama3Specials; ++n) out.push_back(reserved(n));
   return out;
 }

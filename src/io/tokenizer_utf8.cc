@@ -107,8 +107,8 @@ std::string_view nfc(std::string_view text, std::string& storage) {
     // No canonical decomposition is longer than 4 code points.
     utf8proc_int32_t parts[8];
     int boundary = 0;
-    const auto n = utf8proc_decompose_char(step.code, parts, 8,
-                                           static_cast<utf8proc_option_t>(UTF8PROC_STABLE | UTF8PROC_DECOMPOSE), &boundary);
+    const auto n = utf8proc_decompose_char(
+        step.code, parts, 8, static_cast<utf8proc_option_t>(UTF8PROC_STABLE | UTF8PROC_DECOMPOSE), &boundary);
     CHECK(n >= 0 && n <= 8, "decomposition of U+", step.code);
     codes.insert(codes.end(), parts, parts + n);
   }

@@ -10,8 +10,8 @@ namespace qwerky {
 
 /// One step through bytes that may not be UTF-8.
 struct Utf8Step {
-  int32_t code = 0xFFFD;    ///< U+FFFD where invalid
-  int length = 1;           ///< bytes: the character, or the maximal subpart of an ill-formed one (Unicode 3.9, table 3-8)
+  int32_t code = 0xFFFD;  ///< U+FFFD where invalid
+  int length = 1;  ///< bytes: the character, or the maximal subpart of an ill-formed one (Unicode 3.9, table 3-8)
   bool valid = false;
   bool incomplete = false;  ///< the bytes end inside a character that is well-formed so far
 };
