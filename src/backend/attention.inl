@@ -103,22 +103,25 @@ inline Columns columns_of(const AttentionShape& shape, const Queries& tile, int6
 /// Turns a row of scores into exp(scale·score - maximum) and carries the running maximum and sum; returns the factor by
 /// which what was summed before shrinks.
 inline float soften(float* s, Columns c, const Sight& w, float scale, float& maximum, float& total) {
+  const int64_t seen_end = w.from < w.to ? w.to : w.sinks;
+  const int64_t end = std::max(c.begin, (seen_end + kLanes - 1) / kLanes * kLanes);
+  for (int64_t i = end; i < c.end; i += kLanes) store(s + i, zero());
   V top = set(-__builtin_inff());
-  for (int64_t i = c.begin; i < c.end; i += kLanes) {
+  for (int64_t i = c.begin; i < end; i += kLanes) {
     const V x = seen(load(s + i) * set(scale), i, w);
     store(s + i, x);
     top = max(top, x);
   }
   const float block = max_of(top);
   if (block == -__builtin_inff()) {  // nothing seen here
-    for (int64_t i = c.begin; i < c.end; i += kLanes) store(s + i, zero());
+    for (int64_t i = c.begin; i < end; i += kLanes) store(s + i, zero());
     return 1;
   }
   const float before = maximum;
   maximum = block > before ? block : before;
   const V m = set(maximum);
   V sums = zero();
-  for (int64_t i = c.begin; i < c.end; i += kLanes) {
+  for (int64_t i = c.begin; i < end; i += kLanes) {
     const V p = exp(load(s + i) - m);
     store(s + i, p);
     sums += p;

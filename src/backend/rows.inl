@@ -123,11 +123,13 @@ inline void add_rmsnorm(Tensor sum_out, Tensor y, Tensor a, Tensor b, Tensor gai
   parallel_for(y.row_count(), row_grain(D), [=](int64_t begin, int64_t end) {
     for (int64_t r = begin; r < end; ++r) {
       const int64_t at = r * D;
-      sweep(
-          D, [=](int64_t i, auto lanes) __attribute__((always_inline)) {
-            store(ps + at + i, load(pa + at + i, lanes) + load(pb + at + i, lanes), lanes);
-          });
-      const V s = set(inverse_rms(ps + at, D, small));
+      const float squares = sum(sum_terms(
+          D, [=](int64_t i, auto lanes, V total) __attribute__((always_inline)) {
+            const V v = load(pa + at + i, lanes) + load(pb + at + i, lanes);
+            store(ps + at + i, v, lanes);
+            return fma(v, v, total);
+          }));
+      const V s = set(1.0f / square_root(squares / static_cast<float>(D) + small));
       sweep(
           D, [=](int64_t i, auto lanes) __attribute__((always_inline)) {
             store(py + at + i, load(ps + at + i, lanes) * s * load(g + i, lanes), lanes);
@@ -375,14 +377,15 @@ inline void rope(Tensor x, Tensor table, bool transpose) {
   float* const px = x.as<float>();
   const float* const angles = table.as<float>();
   const V turn = set(transpose ? -1.0f : 1.0f);
+  alignas(64) float minus_plus[kLanes];
+  for (int i = 0; i < kLanes; ++i) minus_plus[i] = ((i & 4) != 0) != transpose ? 1.0f : -1.0f;
+  const V signs = load(minus_plus);
   parallel_for(x.row_count(), row_grain(A), [=](int64_t begin, int64_t end) {
     for (int64_t r = begin; r < end; ++r) {
       float* const row = px + r * A;
       const float *const c = angles + r * N, *const s = c + half;
       if (half == 4) {  // a vector holds whole heads: x · (c c) + (second, first) · (-s s)
-        alignas(64) float cosines[kLanes], sines[kLanes];
-        for (int i = 0; i < kLanes; ++i) cosines[i] = c[i & 3], sines[i] = (i & 4) != 0 ? s[i & 3] : -s[i & 3];
-        const V cc = load(cosines), ss = load(sines) * turn;
+        const V cc = repeat_4(c), ss = repeat_4(s) * signs;
         sweep(
             A, [=](int64_t i, auto lanes) __attribute__((always_inline)) {
               const V v = load(row + i, lanes);

@@ -74,6 +74,8 @@ QWERKY_INLINE V flip_sign(V x, V s) { return {_mm512_xor_ps(x.r, _mm512_and_ps(s
 QWERKY_INLINE V swap_1(V a) { return {_mm512_permute_ps(a.r, 0xb1)}; }
 QWERKY_INLINE V swap_2(V a) { return {_mm512_permute_ps(a.r, 0x4e)}; }
 QWERKY_INLINE V swap_4(V a) { return {_mm512_shuffle_f32x4(a.r, a.r, 0xb1)}; }
+/// Four floats again and again.
+QWERKY_INLINE V repeat_4(const float* p) { return {_mm512_broadcast_f32x4(_mm_loadu_ps(p))}; }
 
 QWERKY_INLINE __m256 low_half(V a) { return _mm512_castps512_ps256(a.r); }
 QWERKY_INLINE __m256 high_half(V a) { return _mm512_extractf32x8_ps(a.r, 1); }
@@ -176,6 +178,8 @@ QWERKY_INLINE V flip_sign(V x, V s) { return {_mm256_xor_ps(x.r, _mm256_and_ps(s
 QWERKY_INLINE V swap_1(V a) { return {_mm256_permute_ps(a.r, 0xb1)}; }
 QWERKY_INLINE V swap_2(V a) { return {_mm256_permute_ps(a.r, 0x4e)}; }
 QWERKY_INLINE V swap_4(V a) { return {_mm256_permute2f128_ps(a.r, a.r, 1)}; }
+/// Four floats again and again.
+QWERKY_INLINE V repeat_4(const float* p) { return {_mm256_broadcast_ps(reinterpret_cast<const __m128*>(p))}; }
 
 QWERKY_INLINE __m256 sum_to_8(V a) { return a.r; }
 QWERKY_INLINE __m256 max_to_8(V a) { return a.r; }
