@@ -131,6 +131,32 @@ inline float soften(float* s, Columns c, const Sight& w, float scale, float& max
   return factor;
 }
 
+/// C[kRows, 8] += A[kRows, K]·B[K, 8] in 256-bit registers, which take half the time of half-empty 512-bit ones.
+template <int kRows>
+void product_of_eight(int64_t K, const float* a, int64_t a_row, int64_t a_col, const float* b, int64_t b_row, float* c,
+                      int64_t c_row) noexcept {
+  __m256 sums[kRows];
+#pragma GCC unroll 12
+  for (int r = 0; r < kRows; ++r) sums[r] = _mm256_loadu_ps(c + r * c_row);
+  for (int64_t k = 0; k < K; ++k, a += a_col, b += b_row) {
+    const __m256 row = _mm256_loadu_ps(b);
+#pragma GCC unroll 12
+    for (int r = 0; r < kRows; ++r) sums[r] = _mm256_fmadd_ps(_mm256_broadcast_ss(a + r * a_row), row, sums[r]);
+  }
+#pragma GCC unroll 12
+  for (int r = 0; r < kRows; ++r) _mm256_storeu_ps(c + r * c_row, sums[r]);
+}
+
+/// C[M, N] += A[M, K]·B[K, N], each element one chain over k: gemm_f32, and a short cut for heads of eight channels.
+inline void add_product(int64_t M, int64_t N, int64_t K, const float* a, int64_t a_row, int64_t a_col, const float* b,
+                        int64_t b_row, float* c, int64_t c_row) noexcept {
+  if (N != 8 || kLanes == 8) return gemm_f32(M, N, K, a, a_row, a_col, b, b_row, c, c_row, true);
+  int64_t m = 0;
+  for (; m + 12 <= M; m += 12) product_of_eight<12>(K, a + m * a_row, a_row, a_col, b, b_row, c + m * c_row, c_row);
+  for (; m + 4 <= M; m += 4) product_of_eight<4>(K, a + m * a_row, a_row, a_col, b, b_row, c + m * c_row, c_row);
+  for (; m < M; ++m) product_of_eight<1>(K, a + m * a_row, a_row, a_col, b, b_row, c + m * c_row, c_row);
+}
+
 /// Memory of one thread.
 struct AttentionScratch {
   float *keys, *values, *scores, *slopes, *maximum, *total, *delta;
@@ -179,8 +205,8 @@ inline void attend(const Keys& keys, const Queries& all, float* o, const Attenti
                      __attribute__((always_inline)) { store(row + n, load(row + n, lanes) * set(factor), lanes); });
         }
         if (out != nullptr)
-          gemm_f32(t.count, N, std::min(c.end, count) - c.begin, s.scores + c.begin, kKeyBlock, 1,
-                   values + c.begin * value_row, value_row, out, t.stride, true);
+          add_product(t.count, N, std::min(c.end, count) - c.begin, s.scores + c.begin, kKeyBlock, 1,
+                      values + c.begin * value_row, value_row, out, t.stride);
       }
   }
   for (int64_t h = 0; h < all.heads; ++h)
@@ -297,9 +323,9 @@ inline void attend_vjp(const Keys& keys, const Queries& all, const float* o, con
           }
         }
         const int64_t key = (first + c.begin) * W;
-        gemm_f32(t.count, N, there, ds, kKeyBlock, 1, keys.own_k + key, W, dq + at, t.stride, true);
-        gemm_f32(there, N, t.count, p, 1, kKeyBlock, d_o + at, t.stride, dv + key, W, true);
-        gemm_f32(there, N, t.count, ds, 1, kKeyBlock, t.q, t.stride, dk + key, W, true);
+        add_product(t.count, N, there, ds, kKeyBlock, 1, keys.own_k + key, W, dq + at, t.stride);
+        add_product(there, N, t.count, p, 1, kKeyBlock, d_o + at, t.stride, dv + key, W);
+        add_product(there, N, t.count, ds, 1, kKeyBlock, t.q, t.stride, dk + key, W);
       }
   }
 }
