@@ -12,9 +12,9 @@ struct Output {
 };
 
 // The blocking below is free to choose: see gemm_kernel.inl on the order of summation.
-constexpr int64_t kFewRows = 12;    ///< up to here B is streamed once, panel by panel over the whole depth
-constexpr int64_t kLeftRows = 384;  ///< rows of A that stay in the L2 cache, with kBlockWords of each: 384 KiB
-constexpr int64_t kBlockWords = 256;
+constexpr int64_t kFewRows = 12;       ///< up to here B is streamed once, panel by panel over the whole depth
+constexpr int64_t kLeftRows = 258;     ///< rows of A that stay in the L2 cache, with kBlockWords of each: half a MiB;
+constexpr int64_t kBlockWords = 512;   ///< C passes through the outer caches once for so many words along k
 constexpr int64_t kStreamWords = 64;   ///< depth of a panel that is packed and used within the L1 cache
 constexpr int64_t kPackFromRows = 24;  ///< rows from which packing an untransposed B pays
 constexpr int64_t kMaxOutputs = 16;    ///< products handled in one pass over A
