@@ -119,7 +119,8 @@ const int kRegistered = [] {
     if (b == "reference") continue;
     const auto shapes = [](benchmark::internal::Benchmark* x) {
       x->Args({8, 8, 4, 256})->Args({16, 8, 4, 256})->Args({20, 8, 4, 256})->Args({32, 4, 2, 512});
-      x->Args({64, 14, 2, 512})->Args({128, 12, 2, 512})->Unit(benchmark::kMicrosecond);
+      x->Args({64, 14, 2, 512})->Args({128, 12, 2, 512});
+      x->Args({64, 2, 1, 128})->Args({48, 8, 4, 256})->Args({256, 4, 2, 256})->Unit(benchmark::kMicrosecond);
     };
     const auto decode = [](benchmark::internal::Benchmark* x) {
       x->Args({8, 8, 4, 1})->Args({64, 14, 2, 1})->Args({128, 12, 2, 1})->Unit(benchmark::kMicrosecond);

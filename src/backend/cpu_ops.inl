@@ -10,6 +10,8 @@
 #include "backend/rows.inl"
 #include "backend/attention.inl"
 #include "backend/losses.inl"
+#include "backend/prepare.inl"
+#include "backend/wkv.inl"
 // clang-format on
 
 class Cpu final : public Reference {
@@ -92,6 +94,28 @@ class Cpu final : public Reference {
   void attention_lags(Tensor mass, Tensor sink, Tensor q, Tensor k, const AttentionShape& shape, Batch batch,
                       int64_t skip) const override {
     kernels::attention_lags(mass, sink, q, k, shape, batch, skip);
+  }
+
+  // --- RWKV -----------------------------------------------------------------------------------------------------
+  void rwkv6_prepare(const Rwkv6Prepare& p) const override { kernels::rwkv6_prepare(p); }
+  void rwkv6_prepare_vjp(const Rwkv6PrepareGrad& d, const Rwkv6Prepare& p) const override {
+    kernels::rwkv6_prepare_vjp(d, p);
+  }
+  void rwkv7_prepare(const Rwkv7Prepare& p) const override { kernels::rwkv7_prepare(p); }
+  void rwkv7_prepare_vjp(const Rwkv7PrepareGrad& d, const Rwkv7Prepare& p) const override {
+    kernels::rwkv7_prepare_vjp(d, p);
+  }
+  void wkv6(Tensor o, const Wkv6& p, Batch batch, int64_t offset) const override {
+    kernels::wkv6(o, p, batch, offset);
+  }
+  void wkv6_vjp(const Wkv6& d, Tensor d_o, const Wkv6& p, Batch batch) const override {
+    kernels::wkv6_vjp(d, d_o, p, batch);
+  }
+  void wkv7(Tensor o, const Wkv7& p, Batch batch, int64_t offset) const override {
+    kernels::wkv7(o, p, batch, offset);
+  }
+  void wkv7_vjp(const Wkv7& d, Tensor d_o, const Wkv7& p, Batch batch) const override {
+    kernels::wkv7_vjp(d, d_o, p, batch);
   }
 
   // --- losses and optimiser -------------------------------------------------------------------------------------
