@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: MIT
+#include <unistd.h>
+
 #include <cstdio>
 #include <iomanip>
 #include <memory>
@@ -42,7 +44,8 @@ int generate_text(const Options& o) {
     print(stream.push(id));
     return !interrupted();
   });
-  print(stream.finish() + "\n");
+  print(stream.finish());
+  if (isatty(STDOUT_FILENO) != 0) print("\n");  // a file or pipe gets the text alone
 
   const double rate = static_cast<double>(out.ids.size()) / std::max(out.decode_seconds, 1e-9);
   const double gb = rate * static_cast<double>(engine.internals().model->bytes_per_token()) * 1e-9;
