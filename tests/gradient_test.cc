@@ -59,7 +59,7 @@ double exact(Net<Complex>& net, Net<Complex>* teacher, const std::string& loss) 
   const auto batch = kWindows.segments();
   const int64_t rows = static_cast<int64_t>(inputs.size());
   const Config& c = net.decoder.config();
-  const Tensor hidden = ex.make(rows, c.hidden), logits = ex.make(rows, c.vocab), losses = ex.zeros(1, rows), more = ex.zeros(1, rows);
+  const Tensor hidden = ex.make(rows, c.hidden), logits = ex.make(rows, c.vocab), losses = ex.zeros(1, rows);
   const auto total = [](Tensor t) {
     Complex sum = 0;
     for (int64_t i = 0; i < t.count(); ++i) sum += t.as<Complex>()[i];
