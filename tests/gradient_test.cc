@@ -107,7 +107,8 @@ void check(const Json& json, const std::string& loss, bool recompute) {
     }
     Net<Complex> moved(json, p.name, 1);
     EXPECT_NEAR(along, exact(moved, &teacher_complex, loss), kTolerance * std::max(size, 1e-3)) << json["model_type"] << " " << loss << " " << p.name;
-    if (loss != "align") {
+    const bool unused = p.name.ends_with("time_maa_g") && net.decoder.config().gate == GateKind::none;
+    if (loss != "align" && !unused) {
       EXPECT_GT(size, 0) << p.name << " got no gradient";
     }
   });
