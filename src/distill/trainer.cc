@@ -42,7 +42,9 @@ Trainer::Trainer(const Backend& on, Model& student, const Model* teacher, const 
     : on_(on), student_(student), teacher_(teacher), train_(train), validation_(validation), recipe_(recipe), options_(std::move(options)) {
   recipe_.check();
   int64_t lanes = 1;
+  bool averages = false;
   for (const Stage& s : recipe_.stages) {
+    averages |= s.average_from < 1;
     if (s.loss != "cross_entropy" && teacher == nullptr) fail("stage ", s.name, ": loss ", s.loss, " needs a teacher");
     if (train.size() < s.context + 1) fail("training data: ", train.size(), " tokens, fewer than one window of ", s.context + 1, " that stage ", s.name, " asks for");
     lanes = std::max(lanes, s.lanes);
@@ -50,7 +52,7 @@ Trainer::Trainer(const Backend& on, Model& student, const Model* teacher, const 
   const Shape block{student_.params.block_count()};
   first_moment_ = memory_.zeros(DType::f32, block);
   second_moment_ = memory_.zeros(DType::f32, block);
-  average_ = memory_.zeros(DType::f32, block);
+  if (averages) average_ = memory_.zeros(DType::f32, block);
   for (int64_t i = 0; i < lanes; ++i) {
     gradients_.push_back(memory_.zeros(DType::f32, block));
     scratch_.push_back(std::make_unique<Arena>("training scratch"));
@@ -145,9 +147,9 @@ double Trainer::measure_step_seconds(const Stage& stage, int64_t steps) {
 void Trainer::save(int64_t stage, int64_t step) {
   const auto block = [&](const char* name, Tensor t) { return NamedTensor{name, t, DType::f32}; };
   Json state{{"stage", stage}, {"step", step}, {"averaged", averaged_}, {"settings", options_.settings}};
-  write_safetensors(options_.dir / "checkpoint.safetensors",
-                    {block("weights", student_.params.block()), block("first_moment", first_moment_), block("second_moment", second_moment_), block("average", average_)},
-                    {{"state", state.dump()}});
+  std::vector<NamedTensor> tensors{block("weights", student_.params.block()), block("first_moment", first_moment_), block("second_moment", second_moment_)};
+  if (average_) tensors.push_back(block("average", average_));
+  write_safetensors(options_.dir / "checkpoint.safetensors", tensors, {{"state", state.dump()}});
 }
 
 bool Trainer::resume() {
@@ -170,7 +172,8 @@ bool Trainer::resume() {
     convert(to, from.shaped(to.shape));
   };
   load("weights", student_.params.block());
-  load("first_moment", first_moment_), load("second_moment", second_moment_), load("average", average_);
+  load("first_moment", first_moment_), load("second_moment", second_moment_);
+  if (average_) load("average", average_);
   stage_ = state.at("stage"), step_ = state.at("step"), averaged_ = state.at("averaged");
   return true;
 }
@@ -195,7 +198,8 @@ Outcome Trainer::run(const std::function<void(int64_t)>& before_stage) {
     const Stage& stage = recipe_.stages[static_cast<size_t>(stage_)];
     if (step_ == 0) {
       if (before_stage) before_stage(stage_);
-      on_.zero(first_moment_), on_.zero(second_moment_), on_.zero(average_);
+      on_.zero(first_moment_), on_.zero(second_moment_);
+      if (average_) on_.zero(average_);
       averaged_ = 0;
     }
     prepare(stage);
