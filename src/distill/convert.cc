@@ -82,26 +82,51 @@ void read_data(Job& job, const Tokenizer& tokenizer) {
                  job.data.dropped, " documents dropped because they share text with the held-out part"), true);
 }
 
+/// A digest of the configuration and the first 64 KiB of every tensor.
+std::string fingerprint(const Model& model) {
+  Sha256 hash;
+  hash.update(write_config(model.config()).dump());
+  model.params.each([&](const Param& p) {
+    if (p.weight) hash.update({static_cast<const char*>(p.weight.data), static_cast<size_t>(std::min<int64_t>(p.weight.bytes(), 1 << 16))});
+  });
+  return hash.hex();
+}
+
+/// Text drawn from the teacher, kept in OUT/data as tokenised text is: train.tokens and validation.tokens (the last 5 %).
 void sample_data(Job& job, const Model& teacher, int64_t tokens) {
   const int64_t length = job.recipe.stages.front().context;
-  const Path file = job.out() / "data" / concat("sampled-", tokens, "-", job.recipe.seed, ".tokens");
+  if (tokens < 20 * length) fail("--sample-tokens: expected at least ", 20 * length, " (20 windows of ", length, "), found ", tokens);
+  const Path dir = job.out() / "data", train = dir / "train.tokens", validation = dir / "validation.tokens", manifest = dir / "sampled.json";
+  Json record{{"tokens", tokens}, {"length", length}, {"seed", job.recipe.seed}, {"teacher", fingerprint(teacher)}};
   job.say("no --data given: the text is sampled from the teacher itself", true);
-  if (!TokenStream::open(file)) {
+  const auto open = [&] {
+    job.data.train = TokenStream::open(train), job.data.validation = TokenStream::open(validation);
+    if (job.data.train && job.data.validation) record["train"] = job.data.train->hash(), record["validation"] = job.data.validation->hash();
+  };
+  const auto is_file = [](const Path& path) {
+    std::error_code absent;
+    return std::filesystem::is_regular_file(path, absent);
+  };
+  if (is_file(manifest) && is_file(train) && is_file(validation)) open();
+  if (!record.contains("train") || Json::parse(read_file(manifest), nullptr, /*allow_exceptions=*/false) != record) {
     const std::vector<int32_t> ids = sample_corpus(teacher, *job.backend, tokens, length, job.recipe.seed, [&](int64_t done, int64_t total) {
       job.say(concat("sampling ", done, "/", total, " tokens"), false);
     });
-    std::filesystem::create_directories(file.parent_path());
-    ShardWriter shard(file);
-    shard.write(ids);
-    shard.commit();
+    std::filesystem::create_directories(dir);
+    const size_t kept = ids.size() - ids.size() / 20;
+    const auto write = [](const Path& file, std::span<const int32_t> part) {
+      ShardWriter shard(file);
+      shard.write(part);
+      shard.commit();
+    };
+    write(train, std::span(ids).first(kept));
+    write(validation, std::span(ids).subspan(kept));
+    open();
+    write_file(manifest, record.dump(1) + "\n");
   }
-  const TokenStream all(file);
-  const auto ids = all.tokens();
-  const size_t held = ids.size() / 20;
-  job.data.train = std::make_unique<TokenStream>(std::vector<int32_t>(ids.begin(), ids.end() - static_cast<int64_t>(held)));
-  job.data.validation = std::make_unique<TokenStream>(std::vector<int32_t>(ids.end() - static_cast<int64_t>(held), ids.end()));
-  job.data.corpus_hash = all.hash();
+  job.data.corpus_hash = sha256(record.dump());
   job.data_name = concat(tokens, " tokens sampled from the teacher");
+  job.say(concat("data: ", job.data.train->size(), " training tokens, ", job.data.validation->size(), " held out"), true);
 }
 
 /// Prints what the run will take, and fails when it cannot work.
@@ -157,9 +182,13 @@ void write_card(const Job& job, const Model& student, const Model& teacher, cons
 Outcome convert(const ConvertOptions& options, const Say& say, const std::atomic<bool>& stop) {
   Job job = make_job(options.run, say, stop);
   const auto teacher = load_model(options.teacher);
-  const Config config = child_config(teacher->config(), mixer_kind(options.to), options.keep_softmax);
+  Config config = child_config(teacher->config(), mixer_kind(options.to), options.keep_softmax);
+  if (job.recipe.untie) config.tied = false;
+  for (int64_t* rank : {&config.rank_decay, &config.rank_shift, &config.rank_iclr, &config.rank_mix, &config.rank_gate})
+    *rank = std::max<int64_t>(1, std::llround(static_cast<double>(*rank) * job.recipe.rank_scale));
   if (job.out() == Path(options.teacher)) fail("--out: expected another directory than the teacher's");
   if (options.store != "auto" && options.store != "f32" && options.store != "bf16") fail("--store: expected auto, f32 or bf16, found ", options.store);
+  if (job.recipe.init == "random") fail("recipe ", job.recipe.name, ": init random is for `train`; a conversion starts published or calibrated");
   for (const Stage& s : job.recipe.stages)
     if (s.context > teacher->config().max_positions) fail("recipe ", job.recipe.name, ", stage ", s.name, ": context ", s.context, " is longer than the teacher's ", teacher->config().max_positions, " positions");
   const auto student = make_model(config, true);
