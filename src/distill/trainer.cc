@@ -1,8 +1,11 @@
 // SPDX-License-Identifier: MIT
 #include "distill/trainer.h"
 
+#include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <exception>
+#include <sstream>
 
 #include "base/parallel.h"
 
@@ -14,6 +17,38 @@ using Clock = std::chrono::steady_clock;
 double seconds_between(Clock::time_point a, Clock::time_point b) { return std::chrono::duration<double>(b - a).count(); }
 
 Json number(double x) { return std::isfinite(x) ? Json(x) : Json(); }
+
+/// A line "recipe.stages.1.lr: was 0.001, now 0.0003" for every place at which two settings differ.
+std::string differences(const Json& was, const Json& now) {
+  std::string lines;
+  for (const Json& change : Json::diff(was, now)) {
+    const auto path = change.at("path").get<std::string>();
+    const auto shown = [&](const Json& settings) -> std::string {
+      const Json::json_pointer at(path);
+      if (!settings.contains(at)) return "absent";
+      const std::string text = settings[at].dump();
+      return text.size() <= 80 ? text : text.substr(0, 77) + "...";
+    };
+    std::string name = path.substr(std::min<size_t>(1, path.size()));
+    std::replace(name.begin(), name.end(), '/', '.');
+    lines += "\n  " + name + ": was " + shown(was) + ", now " + shown(now);
+  }
+  return lines;
+}
+
+/// Drops what the log has beyond a checkpoint, and a line that was cut: those steps run, and are logged, again.
+void trim_log(const Path& file, int64_t stage, int64_t step) {
+  std::error_code absent;
+  if (!std::filesystem::is_regular_file(file, absent)) return;
+  const std::string text = read_file(file);
+  std::string kept, line;
+  for (std::istringstream lines(text); std::getline(lines, line);) {
+    const Json entry = Json::parse(line, nullptr, /*allow_exceptions=*/false);
+    if (!entry.is_object() || !entry.contains("stage") || !entry["stage"].is_number_integer() || !entry.contains("step") || !entry["step"].is_number_integer()) continue;
+    if (std::pair<int64_t, int64_t>(entry["stage"], entry["step"]) <= std::pair(stage, step)) kept += line + "\n";
+  }
+  if (kept != text) write_file(file, kept);
+}
 
 }  // namespace
 
@@ -91,6 +126,7 @@ double Trainer::step(const Stage& stage, int64_t index, int64_t step) {
   const int64_t layers = stage.loss == "align" ? converted_layers(student_.config()) : 1;
   const double weight = 1.0 / static_cast<double>(stage.batch * stage.context * layers);
   std::vector<double> losses(static_cast<size_t>(stage.lanes));
+  std::vector<std::exception_ptr> failures(static_cast<size_t>(stage.lanes));  // no exception may leave a thread
   parallel_for(stage.lanes, 1, [&](int64_t begin, int64_t end) {
     for (int64_t lane = begin; lane < end; ++lane) {
       const int64_t first = stage.batch * lane / stage.lanes, last = stage.batch * (lane + 1) / stage.lanes;
@@ -98,11 +134,17 @@ double Trainer::step(const Stage& stage, int64_t index, int64_t step) {
                                 last - first, stage.context};
       const Exec ex{on_, *scratch_[static_cast<size_t>(lane)], gradients_[static_cast<size_t>(lane)]};
       double& loss = losses[static_cast<size_t>(lane)];
-      if (stage.loss == "align") loss = align_step(ex, *teacher_->decoder, *student_.decoder, windows, weight);
-      if (stage.loss == "kl") loss = kl_step(ex, *teacher_->decoder, *student_.decoder, windows, weight, stage.recompute);
-      if (stage.loss == "cross_entropy") loss = cross_entropy_step(ex, *student_.decoder, windows, weight, stage.recompute);
+      try {
+        if (stage.loss == "align") loss = align_step(ex, *teacher_->decoder, *student_.decoder, windows, weight);
+        if (stage.loss == "kl") loss = kl_step(ex, *teacher_->decoder, *student_.decoder, windows, weight, stage.recompute);
+        if (stage.loss == "cross_entropy") loss = cross_entropy_step(ex, *student_.decoder, windows, weight, stage.recompute);
+      } catch (...) {
+        failures[static_cast<size_t>(lane)] = std::current_exception();
+      }
     }
   });
+  for (const std::exception_ptr& failure : failures)
+    if (failure) std::rethrow_exception(failure);
   double total = 0;
   for (double loss : losses) total += loss;
   for (int64_t lane = 1; lane < stage.lanes; ++lane)
@@ -146,7 +188,7 @@ double Trainer::measure_step_seconds(const Stage& stage, int64_t steps) {
 
 void Trainer::save(int64_t stage, int64_t step) {
   const auto block = [&](const char* name, Tensor t) { return NamedTensor{name, t, DType::f32}; };
-  Json state{{"stage", stage}, {"step", step}, {"averaged", averaged_}, {"settings", options_.settings}};
+  Json state{{"stage", stage}, {"step", step}, {"averaged", averaged_}, {"loss_sum", number(loss_sum_)}, {"loss_steps", loss_steps_}, {"reports", reports_}, {"settings", options_.settings}};
   std::vector<NamedTensor> tensors{block("weights", student_.params.block()), block("first_moment", first_moment_), block("second_moment", second_moment_)};
   if (average_) tensors.push_back(block("average", average_));
   write_safetensors(options_.dir / "checkpoint.safetensors", tensors, {{"state", state.dump()}});
@@ -159,22 +201,27 @@ bool Trainer::resume() {
   const auto it = stored.metadata().find("state");
   if (it == stored.metadata().end()) fail(file.string(), ": not a training checkpoint of this program");
   const Json state = parse_json(it->second, file.string());
-  if (state.at("settings") != options_.settings) {
-    std::string differing;
-    for (const auto& [key, value] : options_.settings.items())
-      if (!state["settings"].contains(key) || state["settings"][key] != value)
-        differing += "\n  " + key + ": was " + (state["settings"].contains(key) ? state["settings"][key].dump() : "absent") + ", now " + value.dump();
-    fail("resume: ", options_.dir.string(), " was started with other settings:", differing, "\nrepeat the first command to go on, or choose another --out");
-  }
+  if (!state.is_object() || !state.contains("settings")) fail(file.string(), ": not a training checkpoint of this program");
+  if (state["settings"] != options_.settings)
+    fail("resume: ", options_.dir.string(), " was started with other settings:", differences(state["settings"], options_.settings), "\nrepeat the first command to go on, or choose another --out");
   const auto load = [&](const char* name, Tensor to) {
     const Tensor from = stored.find(name);
-    if (!from || from.count() != to.count()) fail(file.string(), ": tensor ", name, " is missing or has another size");
+    if (!from || from.count() != to.count()) fail(file.string(), ": tensor ", name, " is missing or has another size than the model needs");
     convert(to, from.shaped(to.shape));
   };
   load("weights", student_.params.block());
   load("first_moment", first_moment_), load("second_moment", second_moment_);
   if (average_) load("average", average_);
-  stage_ = state.at("stage"), step_ = state.at("step"), averaged_ = state.at("averaged");
+  const auto count = [&](const char* key, int64_t most) {
+    const bool fine = state.contains(key) && state[key].is_number_integer() && state[key].get<int64_t>() >= 0 && state[key].get<int64_t>() <= most;
+    if (!fine) fail(file.string(), ": ", key, ": expected a number from 0 to ", most, ", found ", state.contains(key) ? state[key].dump() : "nothing");
+    return state[key].get<int64_t>();
+  };
+  const auto stages = static_cast<int64_t>(recipe_.stages.size());
+  stage_ = count("stage", stages);
+  const int64_t steps = stage_ < stages ? recipe_.stages[static_cast<size_t>(stage_)].steps() : 0;
+  step_ = count("step", steps), averaged_ = count("averaged", steps), loss_steps_ = count("loss_steps", steps), reports_ = count("reports", steps);
+  loss_sum_ = state.contains("loss_sum") && state["loss_sum"].is_number() ? state["loss_sum"].get<double>() : 0;
   return true;
 }
 
@@ -192,6 +239,7 @@ void Trainer::validate(const Stage& stage, TrainStatus& status) const {
 
 Outcome Trainer::run(const std::function<void(int64_t)>& before_stage) {
   std::filesystem::create_directories(options_.dir);
+  trim_log(options_.dir / "log.jsonl", stage_, step_);
   auto saved = Clock::now();
   int64_t done = 0;
   for (; stage_ < static_cast<int64_t>(recipe_.stages.size()); ++stage_, step_ = 0) {
@@ -200,36 +248,38 @@ Outcome Trainer::run(const std::function<void(int64_t)>& before_stage) {
       if (before_stage) before_stage(stage_);
       on_.zero(first_moment_), on_.zero(second_moment_);
       if (average_) on_.zero(average_);
-      averaged_ = 0;
+      averaged_ = loss_steps_ = reports_ = 0, loss_sum_ = 0;
     }
     prepare(stage);
     const int64_t steps = stage.steps();
     TrainStatus status{.stage = &stage, .stage_index = stage_, .steps = steps};
-    double loss_sum = 0, busy = 0;
-    int64_t loss_steps = 0, reports = 0;
+    double busy = 0;
+    int64_t timed = 0;
     while (step_ < steps) {
       const auto begin = Clock::now();
       const double loss = step(stage, stage_, step_);
       update(stage, step_);
       const auto end = Clock::now();
       busy += seconds_between(begin, end);
-      loss_sum += loss, ++loss_steps, ++step_, ++done;
+      loss_sum_ += loss, ++loss_steps_, ++timed, ++step_, ++done;
       last_loss_ = loss;
       if (step_ % options_.report_steps == 0 || step_ == steps) {
-        status.step = step_, status.loss = loss_sum / static_cast<double>(loss_steps);
+        status.step = step_, status.loss = loss_sum_ / static_cast<double>(loss_steps_);
         status.gradient_norm = gradient_norm_, status.rate = stage.rate(step_ - 1, false);
-        status.tokens_per_second = static_cast<double>(loss_steps * stage.batch * stage.context) / busy;
+        status.tokens_per_second = static_cast<double>(timed * stage.batch * stage.context) / busy;
         const double gflops = flops_per_token(stage, student_.config(), teacher_ ? &teacher_->config() : nullptr) * status.tokens_per_second * 1e-9;
         status.share_of_peak = options_.peak_gflops > 0 ? gflops / options_.peak_gflops : 0;
-        status.eta_seconds = busy / static_cast<double>(loss_steps) * static_cast<double>(steps - step_);
+        status.eta_seconds = busy / static_cast<double>(timed) * static_cast<double>(steps - step_);
         status.memory_bytes = memory_bytes();
-        if (options_.validate_reports > 0 && (++reports % options_.validate_reports == 0 || step_ == steps)) validate(stage, status);
-        append_line(options_.dir / "log.jsonl",
-                    Json{{"stage", stage_}, {"name", stage.name}, {"step", step_}, {"loss", number(status.loss)}, {"lr", status.rate},
-                         {"gradient_norm", number(gradient_norm_)}, {"tokens_per_second", std::round(status.tokens_per_second)},
-                         {"validation_kl", number(status.validation_kl)}, {"validation_ratio", number(status.validation_ratio)}}.dump());
+        status.validated = options_.validate_reports > 0 && (++reports_ % options_.validate_reports == 0 || step_ == steps);
+        if (status.validated) validate(stage, status);
+        Json entry{{"stage", stage_}, {"name", stage.name}, {"step", step_}, {"loss", number(status.loss)}, {"lr", status.rate},
+                   {"gradient_norm", number(gradient_norm_)}, {"tokens_per_second", std::round(status.tokens_per_second)}};
+        if (status.validated && teacher_) entry["validation_kl"] = number(status.validation_kl);
+        if (status.validated) entry[teacher_ ? "validation_ratio" : "validation_perplexity"] = number(status.validation_ratio);
+        append_line(options_.dir / "log.jsonl", entry.dump());
         if (options_.report) options_.report(status);
-        loss_sum = busy = 0, loss_steps = 0;
+        loss_sum_ = busy = 0, loss_steps_ = timed = 0;
       }
       const bool asked = (options_.stop && options_.stop->load()) || (options_.stop_after_steps > 0 && done >= options_.stop_after_steps);
       if (asked || seconds_between(saved, Clock::now()) >= options_.checkpoint_seconds) {
@@ -246,6 +296,7 @@ Outcome Trainer::run(const std::function<void(int64_t)>& before_stage) {
       }
     }
   }
+  averaged_ = loss_steps_ = reports_ = 0, loss_sum_ = 0;
   save(stage_, 0);
   return Outcome::finished;
 }

@@ -19,6 +19,7 @@ struct TrainStatus {
   int64_t stage_index = 0, step = 0, steps = 0;  ///< steps done in this stage, and its total
   double loss = 0;                                ///< mean per token (and layer, for align) since the last report
   double gradient_norm = 0, rate = 0;
+  bool validated = false;                         ///< whether the values below were measured for this report
   double validation_kl = std::numeric_limits<double>::quiet_NaN(), validation_ratio = std::numeric_limits<double>::quiet_NaN();
   double tokens_per_second = 0, share_of_peak = 0, eta_seconds = 0;
   int64_t memory_bytes = 0;
@@ -86,6 +87,8 @@ class Trainer {
   Tensor first_moment_, second_moment_, average_;
   std::vector<Run> runs_;
   int64_t stage_ = 0, step_ = 0, averaged_ = 0;
+  double loss_sum_ = 0;                     // since the last report
+  int64_t loss_steps_ = 0, reports_ = 0;  // of this sum; in this stage
   double last_loss_ = 0, gradient_norm_ = 0;
 };
 
