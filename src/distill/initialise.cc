@@ -232,6 +232,7 @@ void fit_output(Model& student, const Model& teacher, const Backend& on, const W
     if (is_linear(c, layer)) {
       gram[static_cast<size_t>(layer)] = sums.zeros(on.scalar(), {A, A});
       cross[static_cast<size_t>(layer)] = sums.zeros(on.scalar(), {D, A});
+      fill(student, mixer_prefix(layer) + "o_proj.bias", [](int64_t) { return 0; });  // the fit explains y whole
     }
   const Exec ex{on, scratch};
   for (int64_t i = 0; i < windows.count(); ++i) {
