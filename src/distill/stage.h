@@ -13,6 +13,7 @@ namespace qwerky {
 struct Stage {
   std::string name;
   std::string loss = "align";                ///< align | kl | cross_entropy
+  double next_token = 0;                     ///< with kl: adds so much of the cross-entropy of the next token
   std::string train = "*";                   ///< glob over parameter names
   int64_t tokens = 1'000'000;
   int64_t context = 512;                     ///< tokens of a training window
@@ -35,6 +36,7 @@ struct Stage {
   void visit(V& v) {
     v("name", name, "name in logs");
     v("loss", loss, "align | kl | cross_entropy");
+    v("next_token", next_token, "with kl: weight of the next token's cross-entropy beside it");
     v("train", train, "glob over parameter names, alternatives separated by |");
     v("tokens", tokens, "training tokens");
     v("context", context, "tokens of a window");

@@ -69,9 +69,10 @@ double align_step(const Exec& ex, const Decoder& teacher, const Decoder& student
   return total;
 }
 
-double kl_step(const Exec& ex, const Decoder& teacher, const Decoder& student, const WindowBatch& windows, double weight, bool recompute) {
+double kl_step(const Exec& ex, const Decoder& teacher, const Decoder& student, const WindowBatch& windows, double weight, bool recompute,
+               double next_token) {
   Scope scope(ex.scratch);
-  const std::vector<int32_t> inputs = windows.inputs();
+  const std::vector<int32_t> inputs = windows.inputs(), targets = windows.targets();
   const std::vector<Segment> batch = windows.segments();
   const int64_t rows = static_cast<int64_t>(inputs.size()), V = student.config().vocab;
   const Tensor hidden_t = ex.make(rows, teacher.config().hidden);
@@ -85,7 +86,10 @@ double kl_step(const Exec& ex, const Decoder& teacher, const Decoder& student, c
       const Tensor logits_t = ex.make(n, V), logits_s = ex.make(n, V), loss = ex.make(1, n);
       teacher.logits(ex, hidden_t.rows(r, n), logits_t);
       student.logits(ex, hidden.rows(r, n), logits_s);
+      const Tensor dnext = next_token > 0 ? ex.make(n, V) : Tensor();
+      if (dnext) ex.on.cross_entropy(loss, dnext, logits_s, std::span(targets).subspan(static_cast<size_t>(r), static_cast<size_t>(n)), next_token * weight);
       ex.on.kl(loss, logits_s, logits_s, logits_t, weight);
+      if (dnext) ex.on.add(logits_s, dnext);
       total += ex.on.sum(loss);
       student.logits_vjp(ex, hidden.rows(r, n), dhidden.rows(r, n), logits_s);
     }

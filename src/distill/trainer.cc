@@ -136,7 +136,7 @@ double Trainer::step(const Stage& stage, int64_t index, int64_t step) {
       double& loss = losses[static_cast<size_t>(lane)];
       try {
         if (stage.loss == "align") loss = align_step(ex, *teacher_->decoder, *student_.decoder, windows, weight);
-        if (stage.loss == "kl") loss = kl_step(ex, *teacher_->decoder, *student_.decoder, windows, weight, stage.recompute);
+        if (stage.loss == "kl") loss = kl_step(ex, *teacher_->decoder, *student_.decoder, windows, weight, stage.recompute, stage.next_token);
         if (stage.loss == "cross_entropy") loss = cross_entropy_step(ex, *student_.decoder, windows, weight, stage.recompute);
       } catch (...) {
         failures[static_cast<size_t>(lane)] = std::current_exception();
