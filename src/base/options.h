@@ -3,10 +3,14 @@
 // ways here, and flags with help in the program.
 #pragma once
 
+#include <cmath>
+#include <limits>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <set>
 #include <string>
 #include <type_traits>
+#include <utility>
 #include <vector>
 
 #include "base/error.h"
@@ -47,6 +51,23 @@ struct JsonWriter {
   }
 };
 
+/// A number without a fraction that fits T; 1e6 is written as a float but is a whole number.
+template <class T>
+std::optional<T> whole_number(const nlohmann::json& value) {
+  if (value.is_number_unsigned()) {
+    const auto n = value.get<uint64_t>();
+    return std::in_range<T>(n) ? std::optional(static_cast<T>(n)) : std::nullopt;
+  }
+  if (value.is_number_integer()) {
+    const auto n = value.get<int64_t>();
+    return std::in_range<T>(n) ? std::optional(static_cast<T>(n)) : std::nullopt;
+  }
+  if (!value.is_number_float()) return std::nullopt;
+  const double x = value.get<double>(), end = std::ldexp(1.0, std::numeric_limits<T>::digits);  // max() + 1, exactly
+  if (!(x < end && x >= (std::is_signed_v<T> ? -end : 0.0)) || x != std::floor(x)) return std::nullopt;
+  return static_cast<T>(x);
+}
+
 struct JsonReader {
   const nlohmann::json& json;
   const std::string& where;
@@ -68,11 +89,12 @@ struct JsonReader {
     } else if constexpr (std::is_same_v<T, bool>) {
       if (!value.is_boolean()) fail(where, ": expected true or false, found ", value.dump());
       field = value.get<bool>();
-    } else if constexpr (std::is_integral_v<T>) {  // 1e6 is written as a float but is a whole number
-      if (!value.is_number() || static_cast<double>(static_cast<int64_t>(value.get<double>())) != value.get<double>())
-        fail(where, ": expected a whole number, found ", value.dump());
-      field =
-          static_cast<T>(value.is_number_integer() ? value.get<int64_t>() : static_cast<int64_t>(value.get<double>()));
+    } else if constexpr (std::is_integral_v<T>) {
+      const std::optional<T> number = whole_number<T>(value);
+      if (!number)
+        fail(where, ": expected a whole number from ", std::numeric_limits<T>::min(), " to ",
+             std::numeric_limits<T>::max(), ", found ", value.dump());
+      field = *number;
     } else if constexpr (std::is_floating_point_v<T>) {
       if (!value.is_number()) fail(where, ": expected a number, found ", value.dump());
       field = value.get<T>();
