@@ -12,7 +12,7 @@ namespace {
 
 // Middle tones: contrast of at least 3 on white and on black, told apart by colour-blind readers; marks differ too.
 constexpr const char* kColours[] = {"#d97706", "#3b82f6", "#0d9e74", "#c2569b"};
-constexpr int kLeft = 56, kRight = 18, kTop = 58, kBottom = 48;  // pixels around the plot
+constexpr int kLeft = 56, kRight = 24, kTop = 60, kBottom = 48;  // pixels around the plot
 
 std::string escaped(const std::string& text) {
   std::string out;
@@ -162,7 +162,7 @@ std::string svg(std::span<const Chart> charts, int width, int height) {
     }
     out += concat("<path class=\"frame\" d=\"M", px(left), " ", px(top), "V", px(bottom), "H", px(right), "\"/>\n");
     out += label((left + right) / 2, bottom + 38, "middle", "tick", chart.x_label);
-    out += label(left - 44, top - 8, "start", "tick", chart.y_label);
+    out += label(left - 44, top - 14, "start", "tick", chart.y_label);
     double legend = left + 70;
     for (size_t s = 0; s < chart.series.size(); ++s) {
       const Series& series = chart.series[s];

@@ -114,9 +114,11 @@ std::string text_plot(const Chart& chart, int width, int height, bool colour) {
     const std::string& mark = marks[static_cast<size_t>(y)];
     out += concat("  ", padded_left(mark, left), mark.empty() ? " │" : " ┤");
     std::string line;
-    for (int x = 0; x < plot; ++x) {
-      const Cell& cell = canvas.at(x, y);
-      line += cell.series < 0 || !colour ? braille(cell.dots) : paint(cell.series, braille(cell.dots));
+    for (int x = 0; x < plot;) {  // runs of one series
+      const int series = canvas.at(x, y).series;
+      std::string run;
+      for (; x < plot && canvas.at(x, y).series == series; ++x) run += braille(canvas.at(x, y).dots);
+      line += series < 0 ? run : paint(series, run);
     }
     line += names[static_cast<size_t>(y)];
     out += line.substr(0, line.find_last_not_of(' ') + 1) + "\n";
