@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// `bench --train`: what this machine can do, and what the training steps reach of it.
+// `bench --train`: what this machine can do, and what the training steps reach of it. Without --train: the cost of a token
+// as the context grows (bench_context.cc).
 #include <algorithm>
 #include <chrono>
 #include <iomanip>
@@ -9,6 +10,7 @@
 #include "backend/peak.h"
 #include "base/parallel.h"
 #include "base/random.h"
+#include "cli/bench_context.h"
 #include "cli/command.h"
 #include "distill/initialise.h"
 #include "distill/trainer.h"
@@ -17,7 +19,8 @@ namespace qwerky {
 namespace {
 
 struct Options {
-  std::string model, random, to = "rad-rwkv7", backend = "auto", precision = "f32", json;
+  std::string model, second, random, to = "rad-rwkv7", backend = "auto", precision = "auto", json, svg;
+  std::vector<int64_t> contexts = {128, 512, 2048, 8192};
   bool train = false;
   int64_t context = 256, batch = 4, lanes = 2, steps = 5;
 };
@@ -85,10 +88,13 @@ int bench_train(const Options& o) {
 void register_bench(CLI::App& app, Run& run) {
   const auto o = std::make_shared<Options>();
   app.add_option("model", o->model, "model directory or file");
-  app.add_flag("--train", o->train, "training throughput: stage 1 and stage 2");
+  app.add_option("model2", o->second, "another model, measured beside it as the context grows");
+  app.add_option("--contexts", o->contexts, "time per token and state memory at these depths")->delimiter(',')->capture_default_str();
+  app.add_option("--svg", o->svg, "also draw them into this file");
+  app.add_flag("--train", o->train, "instead: training throughput, stage 1 and stage 2");
   app.add_option("--random", o->random, "a published shape with random weights: qwen2.5-0.5b, qwen2.5-1.5b");
   app.add_option("--to", o->to, "rad-rwkv6 | rad-rwkv7")->capture_default_str();
-  app.add_option("--precision", o->precision, "of matrix products: f32 | bf16")->capture_default_str();
+  app.add_option("--precision", o->precision, "of matrix products: auto (f32 with --train, else as the weights are) | f32 | bf16")->capture_default_str();
   app.add_option("--backend", o->backend, "auto | reference | avx2 | avx512")->capture_default_str();
   app.add_option("--context", o->context, "tokens of a window")->capture_default_str();
   app.add_option("--batch", o->batch, "windows of a step")->capture_default_str();
@@ -97,8 +103,14 @@ void register_bench(CLI::App& app, Run& run) {
   app.add_option("--json", o->json, "also write the result as JSON");
   app.callback([o, &run] {
     run = [o] {
-      if (!o->train) fail("bench: expected --train");
-      return bench_train(*o);
+      if (o->train) {
+        if (o->precision == "auto") o->precision = "f32";
+        return bench_train(*o);
+      }
+      ContextBenchOptions context{.models = {}, .contexts = o->contexts, .backend = o->backend, .precision = o->precision, .svg = o->svg, .json = o->json};
+      for (const std::string& model : {o->model, o->second})
+        if (!model.empty()) context.models.push_back(model);
+      return bench_context(context);
     };
   });
 }
