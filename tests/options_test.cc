@@ -91,7 +91,8 @@ TEST(Options, UnknownKeysAreNamed) {
 TEST(Options, WrongTypesAreNamed) {
   for (const auto& [json, part] : std::vector<std::pair<const char*, const char*>>{
            {R"({"count": "3"})", "recipe x.count: expected a whole number"},
-           {R"({"count": 1.5})", "recipe x.count: expected a whole number from -9223372036854775808 to 9223372036854775807, found 1.5"},
+           {R"({"count": 1.5})",
+            "recipe x.count: expected a whole number from -9223372036854775808 to 9223372036854775807, found 1.5"},
            {R"({"count": null})", "recipe x.count"},
            {R"({"count": true})", "recipe x.count"},
            {R"({"flag": 1})", "recipe x.flag: expected true or false"},
@@ -104,7 +105,8 @@ TEST(Options, WrongTypesAreNamed) {
 }
 
 TEST(Options, NumbersMustFitTheirField) {
-  for (const char* json : {R"({"count": 1e30})", R"({"count": -1e300})", R"({"count": 9223372036854775808})", R"({"small": 2147483648})", R"({"small": -3e9})", R"({"seed": -1})", R"({"seed": 1e20})"})
+  for (const char* json : {R"({"count": 1e30})", R"({"count": -1e300})", R"({"count": 9223372036854775808})",
+                           R"({"small": 2147483648})", R"({"small": -3e9})", R"({"seed": -1})", R"({"seed": 1e20})"})
     EXPECT_PRED2(has, message(Json::parse(json)), "expected a whole number") << json;
 }
 

@@ -55,16 +55,21 @@ int run_program(int argc, char** argv) {
   CLI::App app("Qwerky: softmax-attention models become linear-attention models, run, and are measured.");
   app.require_subcommand(1);
   int thread_count = 0;
-  app.add_option("--threads", thread_count, "threads (default: the cores this process may use)");
+  app.add_option("--threads", thread_count, "threads (default: the cores this process may use)")->check(CLI::Range(1, 1024));
   app.fallthrough();
   Run run;
   for (const Command& c : kCommands) c.add(*app.add_subcommand(c.name, c.help), run);
-  CLI11_PARSE(app, argc, argv);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& e) {
+    return app.exit(e) == 0 ? 0 : 1;  // 0: --help
+  }
   if (thread_count != 0) set_threads(thread_count);
   struct sigaction action {};
   action.sa_handler = on_signal;
   sigaction(SIGINT, &action, nullptr);
   sigaction(SIGTERM, &action, nullptr);
+  std::signal(SIGXFSZ, SIG_IGN);  // a file that grows too large is then an Error of the write, not the end
   return run();
 }
 

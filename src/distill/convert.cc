@@ -16,7 +16,10 @@ namespace {
 
 constexpr int64_t kFinalTokens = 200'000;  // held-out tokens of the closing comparison, at most
 
-std::string mib(int64_t bytes) { return concat(std::fixed, std::setprecision(1), static_cast<double>(bytes) / (1 << 20), " MiB"); }
+std::string mib(int64_t bytes) {
+  const bool small = bytes < 1 << 20;
+  return concat(std::fixed, std::setprecision(1), static_cast<double>(bytes) / (small ? 1 << 10 : 1 << 20), small ? " KiB" : " MiB");
+}
 
 std::string duration(double seconds) {
   const auto s = static_cast<int64_t>(seconds + 0.5);
@@ -32,9 +35,12 @@ std::string progress_line(const TrainStatus& s) {
   if (std::isfinite(s.validation_ratio)) out << (std::isfinite(s.validation_kl) ? "  ppl ratio " : "  val ppl ") << s.validation_ratio;
   out << std::fixed << std::setprecision(0) << "  " << s.tokens_per_second << " tok/s";
   if (s.share_of_peak > 0) out << "  " << 100 * s.share_of_peak << " % of peak";
-  out << "  ETA " << duration(s.eta_seconds) << "  " << mib(s.memory_bytes);
+  out << "  ETA " << duration(s.eta_seconds) << "  memory " << mib(s.memory_bytes);
   return out.str();
 }
+
+/// Thrown out of the preparation of data when the user asks to stop: nothing is lost that the same command does not redo.
+struct Stopped {};
 
 /// What a run needs besides its model: data, backend and trainer, shared by convert() and train().
 struct Job {
@@ -48,6 +54,10 @@ struct Job {
 
   Path out() const { return options.out; }
   Path training() const { return out() / "training"; }
+  void preparing(const std::string& line) const {
+    if (stop) throw Stopped();
+    say(line, false);
+  }
 };
 
 Job make_job(const RunOptions& options, const Say& say, const std::atomic<bool>& stop) {
@@ -57,6 +67,21 @@ Job make_job(const RunOptions& options, const Say& say, const std::atomic<bool>&
   if (options.precision != "auto" && options.precision != "f32" && options.precision != "bf16") fail("--precision: expected auto, f32 or bf16, found ", options.precision);
   job.backend = make_backend(options.backend, precision);
   return job;
+}
+
+/// Before any work: the place for the result can be written, and holds no other model.
+void prepare_out(const Job& job) {
+  std::error_code error;
+  if (std::filesystem::exists(job.out() / "config.json", error) && !std::filesystem::exists(job.training(), error))
+    fail("--out: ", job.out().string(), " already holds a model that was not made there by this command; choose another directory");
+  std::filesystem::create_directories(job.training(), error);
+  if (error) fail("--out: cannot make the directory ", job.training().string(), ": ", error.message());
+  FileWriter probe(job.training() / "checkpoint.safetensors");  // fails now rather than after hours
+}
+
+Outcome stopped_early(const Job& job) {
+  job.say("interrupted before training began; repeat the same command to start", true);
+  return Outcome::interrupted;
 }
 
 void read_data(Job& job, const Tokenizer& tokenizer) {
@@ -76,7 +101,7 @@ void read_data(Job& job, const Tokenizer& tokenizer) {
     shards.holdout_tokens = std::clamp<int64_t>(bytes / 400, 4096, kFinalTokens);
   }
   job.data = prepare_shards(shards, tokenizer, job.out() / "data", [&](int64_t done, int64_t total) {
-    job.say(concat("tokenising ", done * 100 / std::max<int64_t>(total, 1), " %"), false);
+    job.preparing(concat("tokenising ", done * 100 / std::max<int64_t>(total, 1), " %"));
   });
   job.say(concat("data: ", job.data.documents, " documents, ", job.data.train->size(), " training tokens, ", job.data.validation->size(), " held out, ",
                  job.data.dropped, " documents dropped because they share text with the held-out part"), true);
@@ -110,7 +135,7 @@ void sample_data(Job& job, const Model& teacher, int64_t tokens) {
   if (is_file(manifest) && is_file(train) && is_file(validation)) open();
   if (!record.contains("train") || Json::parse(read_file(manifest), nullptr, /*allow_exceptions=*/false) != record) {
     const std::vector<int32_t> ids = sample_corpus(teacher, *job.backend, tokens, length, job.recipe.seed, [&](int64_t done, int64_t total) {
-      job.say(concat("sampling ", done, "/", total, " tokens"), false);
+      job.preparing(concat("sampling ", done, "/", total, " tokens"));
     });
     std::filesystem::create_directories(dir);
     const size_t kept = ids.size() - ids.size() / 20;
@@ -156,6 +181,12 @@ void check_memory(int64_t parameters, int64_t lanes, int64_t teacher_bytes) {
     fail("plan: training needs ", mib(need), " for weights, gradients and optimiser alone (", parameters, " parameters, ", lanes, " lanes); this machine has ", mib(have), " available");
 }
 
+void check_contexts(const Recipe& recipe, const Config& config, const char* whose) {
+  for (const Stage& s : recipe.stages)
+    if (s.context > config.max_positions)
+      fail("recipe ", recipe.name, ", stage ", s.name, ": context ", s.context, " is longer than the ", whose, "'s ", config.max_positions, " positions (max_position_embeddings)");
+}
+
 int64_t most_lanes(const Recipe& recipe) {
   int64_t lanes = 1;
   for (const Stage& s : recipe.stages) lanes = std::max(lanes, s.lanes);
@@ -186,21 +217,26 @@ Outcome convert(const ConvertOptions& options, const Say& say, const std::atomic
   if (job.recipe.untie) config.tied = false;
   for (int64_t* rank : {&config.rank_decay, &config.rank_shift, &config.rank_iclr, &config.rank_mix, &config.rank_gate})
     *rank = std::max<int64_t>(1, std::llround(static_cast<double>(*rank) * job.recipe.rank_scale));
-  if (job.out() == Path(options.teacher)) fail("--out: expected another directory than the teacher's");
+  std::error_code absent;
+  if (job.out() == Path(options.teacher) || std::filesystem::equivalent(job.out(), options.teacher, absent)) fail("--out: expected another directory than the teacher's");
   if (options.store != "auto" && options.store != "f32" && options.store != "bf16") fail("--store: expected auto, f32 or bf16, found ", options.store);
   if (job.recipe.init == "random") fail("recipe ", job.recipe.name, ": init random is for `train`; a conversion starts published or calibrated");
-  for (const Stage& s : job.recipe.stages)
-    if (s.context > teacher->config().max_positions) fail("recipe ", job.recipe.name, ", stage ", s.name, ": context ", s.context, " is longer than the teacher's ", teacher->config().max_positions, " positions");
+  check_contexts(job.recipe, teacher->config(), "teacher");
   const auto student = make_model(config, true);
   check_memory(student->params.count(), most_lanes(job.recipe), teacher->weights->peak_bytes());
-  options.run.data.empty() ? sample_data(job, *teacher, options.sample_tokens) : read_data(job, *teacher->tokenizer);
+  prepare_out(job);
+  try {
+    options.run.data.empty() ? sample_data(job, *teacher, options.sample_tokens) : read_data(job, *teacher->tokenizer);
+  } catch (const Stopped&) {
+    return stopped_early(job);
+  }
 
   const Peaks peaks = measure_peaks(threads(), 0.3);
   const Json settings{{"recipe", to_json(job.recipe)}, {"teacher", options.teacher}, {"config", write_config(config)},
                       {"data", job.data.corpus_hash}, {"training_tokens", job.data.train->hash()}, {"backend", job.backend->name()}, {"precision", options.run.precision}};
   TrainerOptions run{.dir = job.training(), .settings = settings, .checkpoint_seconds = options.run.checkpoint_seconds, .report_steps = options.run.report_steps,
                      .peak_gflops = options.run.precision == "bf16" ? peaks.bf16_gflops : peaks.f32_gflops,
-                     .report = [&](const TrainStatus& s) { say(progress_line(s), std::isfinite(s.validation_ratio)); }, .stop = &stop};
+                     .report = [&](const TrainStatus& s) { say(progress_line(s), s.validated); }, .stop = &stop};
   Trainer trainer(*job.backend, *student, teacher.get(), *job.data.train, job.data.validation.get(), job.recipe, run);
   const int64_t window = job.recipe.stages.front().context;
   const Windows calibration{job.data.train->tokens().first(static_cast<size_t>(std::min(job.recipe.calibration_tokens, job.data.train->size()))), window};
@@ -240,7 +276,7 @@ Outcome convert(const ConvertOptions& options, const Say& say, const std::atomic
               {"teacher", scores_json(c.teacher)}, {"student", scores_json(c.student)}, {"ratio", c.ratio()}, {"kl", c.kl}, {"top1", c.top1},
               {"alignment", c.alignment}, {"unexplained", c.unexplained}, {"state_scalars", student->decoder->state_scalars(0)}};
   write_file(job.out() / "conversion.json", record.dump(1) + "\n");
-  say(concat("done in ", duration(seconds), ": perplexity ", c.student.perplexity(), " against the teacher's ", c.teacher.perplexity(), " (ratio ", c.ratio(), ", KL ", c.kl,
+  say(concat(std::setprecision(5), "done in ", duration(seconds), ": perplexity ", c.student.perplexity(), " against the teacher's ", c.teacher.perplexity(), " (ratio ", c.ratio(), ", KL ", c.kl,
              ") on ", c.teacher.tokens, " held-out tokens; state ", student->decoder->state_scalars(0), " values; written to ", job.out().string()), true);
   return outcome;
 }
@@ -249,6 +285,8 @@ Outcome train(const TrainOptions& options, const Say& say, const std::atomic<boo
   Job job = make_job(options.run, say, stop);
   if (options.run.data.empty()) fail("--data: expected text to train on");
   Json json = read_json(options.config);
+  if (!json.is_object()) fail(options.config, ": expected an object, found ", json.type_name());
+  prepare_out(job);
   const Path tokenizer_file = job.out() / "tokenizer.json";
   if (!std::filesystem::exists(tokenizer_file)) {
     if (options.vocab <= 0) fail("--vocab: expected the size of the vocabulary to train, or a tokenizer.json in ", job.out().string());
@@ -257,15 +295,19 @@ Outcome train(const TrainOptions& options, const Say& say, const std::atomic<boo
     CorpusOptions corpus{.field = options.run.field, .split_before = options.run.split_before};
     for (const std::string& input : options.run.data) corpus.inputs.emplace_back(input);
     read_corpus(corpus, [&](std::string&& document) { text += document + "\n"; });
-    std::filesystem::create_directories(job.out());
-    write_file(tokenizer_file, train_bpe(text, options.vocab, {"<|endoftext|>"}));
     write_file(job.out() / "tokenizer_config.json", Json{{"tokenizer_class", "Qwen2Tokenizer"}, {"bos_token", nullptr}, {"eos_token", "<|endoftext|>"}, {"add_bos_token", false}}.dump(1) + "\n");
+    write_file(tokenizer_file, train_bpe(text, options.vocab, {"<|endoftext|>"}));
   }
   const auto tokenizer = load_tokenizer(job.out());
   json["vocab_size"] = tokenizer->size();
   if (!tokenizer->eos.empty()) json["eos_token_id"] = tokenizer->eos.front();
   const Config config = read_config(json, nullptr);
-  read_data(job, *tokenizer);
+  check_contexts(job.recipe, config, "model");
+  try {
+    read_data(job, *tokenizer);
+  } catch (const Stopped&) {
+    return stopped_early(job);
+  }
   const auto model = make_model(config, true);
   check_memory(model->params.count(), most_lanes(job.recipe), 0);
 
@@ -273,7 +315,7 @@ Outcome train(const TrainOptions& options, const Say& say, const std::atomic<boo
   const Json settings{{"recipe", to_json(job.recipe)}, {"config", write_config(config)}, {"data", job.data.corpus_hash}, {"backend", job.backend->name()}, {"precision", options.run.precision}};
   TrainerOptions run{.dir = job.training(), .settings = settings, .checkpoint_seconds = options.run.checkpoint_seconds, .report_steps = options.run.report_steps,
                      .peak_gflops = options.run.precision == "bf16" ? peaks.bf16_gflops : peaks.f32_gflops,
-                     .report = [&](const TrainStatus& s) { say(progress_line(s), std::isfinite(s.validation_ratio)); }, .stop = &stop};
+                     .report = [&](const TrainStatus& s) { say(progress_line(s), s.validated); }, .stop = &stop};
   Trainer trainer(*job.backend, *model, nullptr, *job.data.train, job.data.validation.get(), job.recipe, run);
   if (!trainer.resume()) init_random(*model, job.recipe.seed);
   plan(job, *model, nullptr, trainer, peaks);
@@ -287,7 +329,7 @@ Outcome train(const TrainOptions& options, const Say& say, const std::atomic<boo
   const Scores s = score(*job.backend, *model->decoder, {held.first(static_cast<size_t>(std::min<int64_t>(kFinalTokens, static_cast<int64_t>(held.size())))), job.recipe.stages.back().context});
   save_model(job.out(), config, model->params, DType::bf16, {});
   write_file(job.out() / "training.json", Json{{"program", "qwerky 0.1.0"}, {"settings", settings}, {"data", job.data_name}, {"data_sha256", job.data.corpus_hash}, {"validation", scores_json(s)}}.dump(1) + "\n");
-  say(concat("done: perplexity ", s.perplexity(), " on ", s.tokens, " held-out tokens; written to ", job.out().string()), true);
+  say(concat(std::setprecision(5), "done: perplexity ", s.perplexity(), " on ", s.tokens, " held-out tokens; written to ", job.out().string()), true);
   return outcome;
 }
 

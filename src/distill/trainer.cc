@@ -206,7 +206,7 @@ bool Trainer::resume() {
     fail("resume: ", options_.dir.string(), " was started with other settings:", differences(state["settings"], options_.settings), "\nrepeat the first command to go on, or choose another --out");
   const auto load = [&](const char* name, Tensor to) {
     const Tensor from = stored.find(name);
-    if (!from || from.count() != to.count()) fail(file.string(), ": tensor ", name, " is missing or has another size than the model needs");
+    if (!from || from.type != DType::f32 || from.count() != to.count()) fail(file.string(), ": tensor ", name, " is missing, is not f32, or has another size than the model needs");
     convert(to, from.shaped(to.shape));
   };
   load("weights", student_.params.block());
