@@ -213,7 +213,10 @@ void write_card(const Job& job, const Model& student, const Model& teacher, cons
 Outcome convert(const ConvertOptions& options, const Say& say, const std::atomic<bool>& stop) {
   Job job = make_job(options.run, say, stop);
   const auto teacher = load_model(options.teacher);
-  Config config = child_config(teacher->config(), mixer_kind(options.to), options.keep_softmax);
+  const bool control = mixer_kind(options.to) == MixerKind::softmax;  // the teacher itself, trained alike
+  if (control) std::erase_if(job.recipe.stages, [](const Stage& stage) { return stage.loss == "align"; });
+  job.recipe.check();
+  Config config = control ? teacher->config() : child_config(teacher->config(), mixer_kind(options.to), options.keep_softmax);
   if (job.recipe.untie) config.tied = false;
   for (int64_t* rank : {&config.rank_decay, &config.rank_shift, &config.rank_iclr, &config.rank_mix, &config.rank_gate})
     *rank = std::max<int64_t>(1, std::llround(static_cast<double>(*rank) * job.recipe.rank_scale));
@@ -244,7 +247,9 @@ Outcome convert(const ConvertOptions& options, const Say& say, const std::atomic
   const bool resumed = trainer.resume();
   if (!resumed) {
     copy_from_teacher(*student, *teacher);
-    if (job.recipe.init == "calibrated") {
+    if (control) {
+      say("control: a copy of the teacher runs the recipe's stages but alignment", true);
+    } else if (job.recipe.init == "calibrated") {
       init_calibrated(*student, *teacher, *job.backend, calibration, job.recipe);
     } else {
       init_published(*student, job.recipe.seed);
