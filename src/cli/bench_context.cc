@@ -96,8 +96,8 @@ void print_table(const std::vector<Measured>& all) {
   if (beyond)
     for (const Measured& m : all)
       if (m.trained > 0)
-        std::cout << "* " << m.name << " was trained for " << m.trained
-                  << " positions: beyond, its cost is measured but its text is not to be trusted\n";
+        std::cout << "* beyond the " << m.trained << " positions that " << m.name
+                  << " was trained for: the cost alone\n";
 }
 
 std::vector<Chart> charts(const std::vector<Measured>& all) {
@@ -160,7 +160,7 @@ int bench_context(const ContextBenchOptions& given) {
   std::vector<Measured> all;
   for (const std::string& path : o.models) all.push_back(measure(path, o));
   if (all.size() == 2 && all[0].name == all[1].name) all[0].name += " 1", all[1].name += " 2";
-  say(concat("measured on ", threads(), " threads, backend ", all[0].backend), true);
+  say(concat("measured on ", threads(), threads() == 1 ? " thread" : " threads", ", backend ", all[0].backend), true);
 
   print_table(all);
   const std::vector<Chart> both = charts(all);
