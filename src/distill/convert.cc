@@ -169,7 +169,9 @@ void plan(const Job& job, const Model& student, const Model* teacher, Trainer& t
                    rate, " tokens/s (", 100 * gflops / (job.options.precision == "bf16" ? peaks.bf16_gflops : peaks.f32_gflops), " % of the measured peak), ",
                    duration(step * static_cast<double>(s.steps()))), true);
   }
-  const int64_t disk = 4 * student.params.block_count() * 6;
+  int64_t disk = 4 * student.params.block_count() * 6;
+  for (const Stage& stage : job.recipe.stages)
+    if (stage.cache_targets) disk += TargetCache::bytes(teacher->config(), stage.unique_steps() * stage.batch * stage.context);
   job.say(concat("plan: memory ", mib(trainer.memory_bytes()), " (weights ", mib(student.params.block().bytes()), teacher ? concat(", teacher ", mib(teacher->weights->peak_bytes())) : "",
                  ", gradients, moments and scratch the rest); disk ", mib(disk), "; about ", duration(seconds), " in all"), true);
   if (const int64_t free = free_disk_bytes(job.out()); free < disk) fail("plan: ", job.out().string(), " has ", mib(free), " free, the run needs ", mib(disk));

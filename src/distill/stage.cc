@@ -33,6 +33,8 @@ void Stage::check() const {
   need(context > 0 && context <= kMost, concat("context: expected 1 to ", kMost, ", found ", context));
   need(batch > 0 && batch <= kMost, concat("batch: expected 1 to ", kMost, ", found ", batch));
   need(lanes >= 1 && lanes <= batch, concat("lanes: expected 1 to ", batch, " (the batch), found ", lanes));
+  need(passes >= 1, concat("passes: expected at least 1, found ", passes));
+  need(!cache_targets || loss == "align", "cache_targets: only align has targets to keep, found loss " + loss);
   need(lr > 0 && std::isfinite(lr), concat("lr: expected a positive number, found ", lr));
   need(lr_final >= 0 && mixer_lr >= 0 && mixer_lr_final >= 0, "lr_final, mixer_lr and mixer_lr_final must not be negative");
   need(warmup >= 0, concat("warmup: expected at least 0 steps, found ", warmup));

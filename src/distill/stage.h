@@ -29,6 +29,8 @@ struct Stage {
   double clip = 1;                           ///< gradient norm; 0: none
   int64_t lanes = 2;                         ///< groups of windows whose gradients are summed in order
   bool recompute = false;                    ///< keep only layer inputs; recompute the rest on the way back
+  int64_t passes = 1;                        ///< times the stage goes over its windows; `tokens` counts all passes
+  bool cache_targets = false;                ///< align: keep the teacher's values on disk for the passes after the first
   double average_from = 1;                   ///< weights are averaged over the steps after this share of the stage
   bool refit_output = false;                 ///< solve the mixers' output projection again before the stage begins
 
@@ -57,10 +59,14 @@ struct Stage {
     v("clip", clip, "gradient norm (0: none)");
     v("lanes", lanes, "groups of windows whose gradients are summed in order");
     v("recompute", recompute, "keep only layer inputs");
+    v("passes", passes, "times the stage goes over its windows");
+    v("cache_targets", cache_targets, "align: keep the teacher's values on disk between passes");
     v("average_from", average_from, "share of the stage after which weights are averaged");
     v("refit_output", refit_output, "solve the output projections before the stage");
   }
   int64_t steps() const { return std::max<int64_t>(1, tokens / (batch * context)); }
+  /// Steps with windows of their own; later passes repeat them.
+  int64_t unique_steps() const { return (steps() + passes - 1) / passes; }
   /// Rate at `step` (from 0); `mixer` selects the mixer rates.
   double rate(int64_t step, bool mixer) const;
   void check() const;

@@ -35,13 +35,13 @@ int64_t converted_layers(const Config& student) {
   return n;
 }
 
-double align_step(const Exec& ex, const Decoder& teacher, const Decoder& student, const WindowBatch& windows, double weight) {
+double align_step(const Exec& ex, const Decoder& teacher, const Decoder& student, const WindowBatch& windows, double weight,
+                  const TargetCache* cache, const std::string& key) {
   Scope scope(ex.scratch);
   const std::vector<int32_t> inputs = windows.inputs();
   const std::vector<Segment> batch = windows.segments();
   const int64_t rows = static_cast<int64_t>(inputs.size()), D = teacher.config().hidden, first = student.config().first_rwkv7();
   const Decoder::Shared shared = student.share(ex, batch, rows, true);
-  const Tensor hidden = ex.make(rows, D);
   double total = 0;
 
   const auto pull = [&](int64_t layer, Tensor x, Tensor y_teacher) {
@@ -54,7 +54,7 @@ double align_step(const Exec& ex, const Decoder& teacher, const Decoder& student
   };
   // The layer that sets v_first is reversed last: deeper layers first add their gradients of v_first.
   const Tensor first_x = first >= 0 ? ex.make(rows, D) : Tensor(), first_y = first >= 0 ? ex.make(rows, D) : Tensor();
-  teacher.forward(ex, inputs, batch, hidden, [&](int64_t layer, const Io& io) {
+  const Tap align_layer = [&](int64_t layer, const Io& io) {
     if (student.config().mixers[static_cast<size_t>(layer)] == MixerKind::softmax) return;
     if (layer == first) {
       ex.on.copy(first_x, io.x);
@@ -64,7 +64,12 @@ double align_step(const Exec& ex, const Decoder& teacher, const Decoder& student
     } else {
       pull(layer, io.x, io.y);
     }
-  });
+  };
+  if (cache) {
+    cache->run(ex, teacher, inputs, batch, key, align_layer);
+  } else {
+    teacher.forward(ex, inputs, batch, ex.make(rows, D), align_layer);
+  }
   if (first >= 0) pull(first, first_x, first_y);
   return total;
 }

@@ -18,22 +18,24 @@ double seconds_between(Clock::time_point a, Clock::time_point b) { return std::c
 
 Json number(double x) { return std::isfinite(x) ? Json(x) : Json(); }
 
-/// A line "recipe.stages.1.lr: was 0.001, now 0.0003" for every place at which two settings differ.
+/// A line "recipe.stages.1.lr: was 0.001, now 0.0003" for each of the first places at which two settings differ.
 std::string differences(const Json& was, const Json& now) {
+  constexpr size_t kMost = 12;
+  const Json changes = Json::diff(was, now);
   std::string lines;
-  for (const Json& change : Json::diff(was, now)) {
-    const auto path = change.at("path").get<std::string>();
-    const auto shown = [&](const Json& settings) -> std::string {
-      const Json::json_pointer at(path);
-      if (!settings.contains(at)) return "absent";
-      const std::string text = settings[at].dump();
+  for (size_t i = 0; i < std::min(changes.size(), kMost); ++i) {
+    const auto path = changes[i].at("path").get<std::string>();
+    const Json::json_pointer at(path);
+    const auto shown = [](const Json* value) -> std::string {
+      if (value == nullptr) return "absent";
+      const std::string text = value->dump();
       return text.size() <= 80 ? text : text.substr(0, 77) + "...";
     };
     std::string name = path.substr(std::min<size_t>(1, path.size()));
     std::replace(name.begin(), name.end(), '/', '.');
-    lines += "\n  " + name + ": was " + shown(was) + ", now " + shown(now);
+    lines += "\n  " + name + ": was " + shown(was.contains(at) ? &was[at] : nullptr) + ", now " + shown(changes[i].contains("value") ? &changes[i]["value"] : nullptr);
   }
-  return lines;
+  return changes.size() > kMost ? lines + concat("\n  and ", changes.size() - kMost, " more") : lines;
 }
 
 /// Drops what the log has beyond a checkpoint, and a line that was cut: those steps run, and are logged, again.
@@ -122,7 +124,8 @@ void Trainer::prepare(const Stage& stage) {
 double Trainer::step(const Stage& stage, int64_t index, int64_t step) {
   const int64_t stride = stage.context + 1;
   std::vector<int32_t> tokens(static_cast<size_t>(stage.batch * stride));
-  train_.windows(recipe_.seed * 1000003 + static_cast<uint64_t>(index), step, stage.batch, stride, tokens.data());
+  train_.windows(recipe_.seed * 1000003 + static_cast<uint64_t>(index), step % stage.unique_steps(), stage.batch, stride, tokens.data());
+  const TargetCache cache(targets_dir());
   const int64_t layers = stage.loss == "align" ? converted_layers(student_.config()) : 1;
   const double weight = 1.0 / static_cast<double>(stage.batch * stage.context * layers);
   std::vector<double> losses(static_cast<size_t>(stage.lanes));
@@ -135,7 +138,10 @@ double Trainer::step(const Stage& stage, int64_t index, int64_t step) {
       const Exec ex{on_, *scratch_[static_cast<size_t>(lane)], gradients_[static_cast<size_t>(lane)]};
       double& loss = losses[static_cast<size_t>(lane)];
       try {
-        if (stage.loss == "align") loss = align_step(ex, *teacher_->decoder, *student_.decoder, windows, weight);
+        if (stage.loss == "align") {
+          const std::string key = concat(index, "-", step % stage.unique_steps(), "-", lane);
+          loss = align_step(ex, *teacher_->decoder, *student_.decoder, windows, weight, stage.cache_targets ? &cache : nullptr, key);
+        }
         if (stage.loss == "kl") loss = kl_step(ex, *teacher_->decoder, *student_.decoder, windows, weight, stage.recompute, stage.next_token);
         if (stage.loss == "cross_entropy") loss = cross_entropy_step(ex, *student_.decoder, windows, weight, stage.recompute);
       } catch (...) {
@@ -173,7 +179,9 @@ void Trainer::update(const Stage& stage, int64_t step) {
   }
 }
 
-double Trainer::measure_step_seconds(const Stage& stage, int64_t steps) {
+double Trainer::measure_step_seconds(const Stage& measured, int64_t steps) {
+  Stage stage = measured;
+  stage.cache_targets = false;
   prepare(stage);
   step(stage, 0, 0);  // maps scratch memory
   const auto start = Clock::now();
@@ -288,6 +296,7 @@ Outcome Trainer::run(const std::function<void(int64_t)>& before_stage) {
       }
       if (asked) return Outcome::interrupted;
     }
+    if (stage.cache_targets) std::filesystem::remove_all(targets_dir());
     if (averaged_ > 0) {
       for (const Run& run : runs_) {
         const Tensor mean = slice(average_, run);

@@ -73,6 +73,7 @@ class Trainer {
   void save(int64_t stage, int64_t step);
   void validate(const Stage& stage, TrainStatus& status) const;
   Tensor slice(Tensor block, const Run& run) const;
+  Path targets_dir() const { return options_.dir / "targets"; }
 
   const Backend& on_;
   Model& student_;
