@@ -58,11 +58,14 @@ T value(const Json& json, const char* key, T absent) {
   if constexpr (!std::is_same_v<T, bool>) return it->get<T>();
 }
 
-int64_t positive(const Json& json, const char* key, int64_t absent = 0) {
-  constexpr int64_t kMost = int64_t{1} << 31;  // products of two extents stay in 64 bits
+// Far above any model, and the bytes of all tensors together still fit in 64 bits.
+constexpr int64_t kMostHidden = int64_t{1} << 20, kMostIntermediate = int64_t{1} << 22, kMostVocab = int64_t{1} << 24;
+constexpr int64_t kMostHeads = int64_t{1} << 14, kMostLayers = 10000, kMostPositions = int64_t{1} << 31;
+
+int64_t positive(const Json& json, const char* key, int64_t most, int64_t absent = 0) {
   const int64_t n = value<int64_t>(json, key, absent);
-  if (n < 1 || n >= kMost)
-    fail("config.json: ", key, ": expected a positive number below 2^31, found ",
+  if (n < 1 || n > most)
+    fail("config.json: ", key, ": expected a number from 1 to ", most, ", found ",
          json.contains(key) ? json.at(key).dump() : "nothing");
   return n;
 }
@@ -86,8 +89,25 @@ Rope read_rope(const Json& json, int64_t max_positions) {
   rope.attention_factor = value<double>(scaling, "attention_factor", 0.0);
   rope.original_positions =
       value<double>(scaling, "original_max_position_embeddings", static_cast<double>(max_positions));
-  if (!(rope.theta > 0) || !(rope.factor > 0))
-    fail("config.json: rope_theta and the scaling factor must be positive, found ", rope.theta, " and ", rope.factor);
+  if (!(rope.theta > 1) || !(rope.factor > 0))
+    fail("config.json: expected rope_theta above 1 and a positive scaling factor, found ", rope.theta, " and ",
+         rope.factor);
+  if (!(rope.original_positions >= 1 && rope.original_positions <= static_cast<double>(kMostPositions)))
+    fail("config.json: rope_scaling: original_max_position_embeddings: expected a number from 1 to ", kMostPositions,
+         ", found ", rope.original_positions);
+  if (rope.type == "llama3" && !(rope.low_freq_factor > 0 && rope.high_freq_factor > rope.low_freq_factor))
+    fail("config.json: rope_scaling: expected 0 < low_freq_factor < high_freq_factor, found ", rope.low_freq_factor,
+         " and ", rope.high_freq_factor);
+  if (rope.type == "yarn" && !(rope.beta_slow > 0 && rope.beta_fast >= rope.beta_slow && rope.attention_factor >= 0))
+    fail("config.json: rope_scaling: expected 0 < beta_slow <= beta_fast and a positive attention_factor, found ",
+         rope.beta_slow, ", ", rope.beta_fast, " and ", rope.attention_factor);
+  // Of other families' YaRN; none of the supported ones is published with them.
+  for (const char* key : {"mscale", "mscale_all_dim"})
+    if (scaling.contains(key) && !scaling[key].is_null()) fail("config.json: rope_scaling: ", key, " is not supported");
+  if (!value<bool>(scaling, "truncate", true)) fail("config.json: rope_scaling: truncate false is not supported");
+  for (const Json* from : {&json, static_cast<const Json*>(&scaling)})
+    if (const double part = value<double>(*from, "partial_rotary_factor", 1.0); part != 1)
+      fail("config.json: partial_rotary_factor ", part, " is not supported; supported: 1");
   return rope;
 }
 
@@ -97,10 +117,10 @@ int64_t stored_columns(const TensorSource* tensors, const std::string& name) {
   return t ? t.cols() : 0;
 }
 
-/// A rank: config key, else the shape of the first RWKV layer's matrix, else the published rule.
+/// A rank: the shape of the first RWKV layer's matrix, else the config key (absent, null or 0: the published rule).
 int64_t rank(const Json& json, const char* key, int64_t stored, int64_t rule) {
   if (stored > 0) return stored;
-  return value<int64_t>(json, key, 0) > 0 ? positive(json, key) : rule;
+  return value<int64_t>(json, key, 0) != 0 ? positive(json, key, kMostHidden) : rule;
 }
 
 /// The trainer's rule: round(factor · D^power / 32) · 32, at least 32.
@@ -191,22 +211,48 @@ std::vector<MixerKind> read_mixers(const Json& json, const Family& f, int64_t la
 
 std::vector<int64_t> read_windows(const Json& json, int64_t layers) {
   std::vector<int64_t> windows(static_cast<size_t>(layers), 0);
-  if (json.contains("qwerky_windows")) {
-    const Json& list = json["qwerky_windows"];
+  const auto list_of = [&](const char* key) -> const Json& {
+    const Json& list = json[key];
     if (!list.is_array() || list.size() != windows.size())
-      fail("config.json: qwerky_windows: expected a list of ", layers, " numbers");
+      fail("config.json: ", key, ": expected a list of ", layers, ", one for each layer");
+    return list;
+  };
+  if (json.contains("qwerky_windows")) {
+    const Json& list = list_of("qwerky_windows");
     for (size_t i = 0; i < windows.size(); ++i) {
-      if (!list[i].is_number_integer() || list[i].get<int64_t>() < 0)
-        fail("config.json: qwerky_windows: expected numbers of at least 0, found ", list[i].dump());
+      if (!list[i].is_number_integer() || list[i].get<int64_t>() < 0 || list[i].get<int64_t>() > kMostPositions)
+        fail("config.json: qwerky_windows: expected numbers from 0 to ", kMostPositions, ", found ", list[i].dump());
       windows[i] = list[i].get<int64_t>();
     }
   } else if (value<bool>(json, "use_sliding_window", false) && json.contains("sliding_window") &&
              !json["sliding_window"].is_null()) {
-    const int64_t from = value<int64_t>(json, "max_window_layers", layers);
-    for (int64_t i = std::max<int64_t>(from, 0); i < layers; ++i)
-      windows[static_cast<size_t>(i)] = positive(json, "sliding_window");
+    const int64_t window = positive(json, "sliding_window", kMostPositions);
+    const int64_t from = value<int64_t>(json, "max_window_layers", 28);  // the default of HF's Qwen2 and Qwen3
+    const bool named = json.contains("layer_types") && !json["layer_types"].is_null();
+    for (int64_t i = 0; i < layers; ++i) {
+      const bool sliding = named ? list_of("layer_types")[static_cast<size_t>(i)] == "sliding_attention" : i >= from;
+      if (sliding) windows[static_cast<size_t>(i)] = window;
+    }
   }
   return windows;
+}
+
+bool has_windows(const Config& c) {
+  return std::any_of(c.windows.begin(), c.windows.end(), [](int64_t width) { return width > 0; });
+}
+
+/// Windows as the Hugging Face classes of `f` express them, if they can: one width, no sinks.
+bool write_windows(Json& json, const Config& c, const Family& f) {
+  std::set<int64_t> widths(c.windows.begin(), c.windows.end());
+  widths.erase(0);
+  if (f.mixer != MixerKind::softmax || c.model_type == "llama" || c.sinks > 0 || widths.size() != 1) return false;
+  const auto full = [](int64_t width) { return width == 0; };
+  const auto first = std::find_if_not(c.windows.begin(), c.windows.end(), full);
+  json["use_sliding_window"] = true;
+  json["sliding_window"] = *widths.begin();
+  json["max_window_layers"] = first - c.windows.begin();
+  for (int64_t width : c.windows) json["layer_types"].push_back(full(width) ? "full_attention" : "sliding_attention");
+  return true;
 }
 
 }  // namespace
@@ -264,20 +310,19 @@ Config read_config(const Json& json, const TensorSource* tensors) {
     if (json.contains(key) && !json[key].is_null() && json[key] != false)
       fail("config.json: ", key, " is not supported");
 
-  c.hidden = positive(json, "hidden_size");
-  c.intermediate = positive(json, "intermediate_size");
-  c.vocab = positive(json, "vocab_size");
-  c.layers = positive(json, "num_hidden_layers");
-  if (c.layers > 10000) fail("config.json: num_hidden_layers: expected at most 10000, found ", c.layers);
-  c.heads = positive(json, "num_attention_heads");
-  c.kv_heads = positive(json, "num_key_value_heads", c.heads);
-  c.head_dim = positive(json, "head_dim", std::max<int64_t>(1, c.hidden / c.heads));
+  c.hidden = positive(json, "hidden_size", kMostHidden);
+  c.intermediate = positive(json, "intermediate_size", kMostIntermediate);
+  c.vocab = positive(json, "vocab_size", kMostVocab);
+  c.layers = positive(json, "num_hidden_layers", kMostLayers);
+  c.heads = positive(json, "num_attention_heads", kMostHeads);
+  c.kv_heads = positive(json, "num_key_value_heads", kMostHeads, c.heads);
+  c.head_dim = positive(json, "head_dim", kMostHidden, std::max<int64_t>(1, c.hidden / c.heads));
   if (c.heads % c.kv_heads != 0)
     fail("config.json: num_attention_heads (", c.heads, ") is not a multiple of num_key_value_heads (", c.kv_heads,
          ")");
   if (c.head_dim < 8 || c.head_dim > 256 || c.head_dim % 2 != 0)
     fail("config.json: head size ", c.head_dim, " is not supported; supported: even sizes from 8 to 256");
-  c.max_positions = positive(json, "max_position_embeddings", 2048);
+  c.max_positions = positive(json, "max_position_embeddings", kMostPositions, 2048);
   c.norm_eps = value<double>(json, "rms_norm_eps", 1e-6);
   if (!(c.norm_eps > 0 && c.norm_eps < 1))
     fail("config.json: rms_norm_eps: expected a number in (0, 1), found ", c.norm_eps);
@@ -286,6 +331,8 @@ Config read_config(const Json& json, const TensorSource* tensors) {
   c.mixers = read_mixers(json, f, c.layers);
   c.windows = read_windows(json, c.layers);
   c.sinks = value<int64_t>(json, "qwerky_sinks", 0);
+  if (c.sinks < 0 || c.sinks > kMostPositions)
+    fail("config.json: qwerky_sinks: expected a number from 0 to ", kMostPositions, ", found ", c.sinks);
 
   const Tensor bias = tensors ? tensors->find(mixer_prefix(0) + "q_proj.bias") : Tensor();
   c.qkv_bias = value<bool>(json, "attention_bias", tensors ? static_cast<bool>(bias) : f.qkv_bias);
@@ -296,6 +343,8 @@ Config read_config(const Json& json, const TensorSource* tensors) {
 
   c.rope_in_rwkv = value<bool>(json, "use_rope", c.model_type == "qwen3rwkv7");
   c.balance = value<bool>(json, "balance_state", true);
+  if (!c.balance && c.model_type == "qwen3rwkv7")  // its published form then leaves keys alone: another recurrence
+    fail("config.json: balance_state false is not supported for ", c.model_type);
   c.groupnorm = value<bool>(json, "groupnorm_att", false);
   c.token_shift = value<bool>(json, "use_tokenshift", f.token_shift);
   if (c.token_shift && f.mixer == MixerKind::rwkv7)
@@ -306,6 +355,9 @@ Config read_config(const Json& json, const TensorSource* tensors) {
   default_ranks(c, json, tensors);
   for (const auto& [key, v] : json.items())
     if (!own_keys().contains(key)) c.extra[key] = v;
+  if (!has_windows(c))  // published although without effect
+    for (const char* key : {"sliding_window", "use_sliding_window", "max_window_layers"})
+      if (json.contains(key)) c.extra[key] = json[key];
   return c;
 }
 
@@ -343,7 +395,7 @@ Json write_config(const Config& c) {
     }
     s["original_max_position_embeddings"] = static_cast<int64_t>(c.rope.original_positions);
   }
-  if (std::any_of(c.windows.begin(), c.windows.end(), [](int64_t w) { return w > 0; })) {
+  if (has_windows(c) && !write_windows(json, c, f)) {
     json["qwerky_windows"] = c.windows;
     json["qwerky_sinks"] = c.sinks;
   }
@@ -379,6 +431,8 @@ Config child_config(const Config& teacher, MixerKind kind, const std::vector<int
       fail("--keep-softmax: layer ", layer, " does not exist; the model has layers 0 to ", c.layers - 1);
     c.mixers[static_cast<size_t>(layer)] = MixerKind::softmax;
   }
+  for (size_t i = 0; i < c.mixers.size(); ++i)
+    if (c.mixers[i] != MixerKind::softmax) c.windows[i] = 0;
   if (c.linear_kind() == MixerKind::softmax) fail("--keep-softmax: every layer is kept, nothing is converted");
   if (kind == MixerKind::rwkv6 && c.qk_norm)
     fail("--to rad-rwkv6: teachers with per-head query and key norms (", teacher.model_type,
