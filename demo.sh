@@ -1,28 +1,46 @@
 #!/usr/bin/env bash
 # SPDX-License-Identifier: MIT
-# From a bare Debian 12: installs what is missing, builds, converts the bundled softmax model to RAD-RWKV7, and
-# shows parent and child side by side. Needs no data: the text is sampled from the parent.
+# From a bare Debian 12: installs what is missing, builds, converts the bundled softmax model to RAD-RWKV7 and shows
+# both side by side. Needs no data: the text to learn from is sampled from the softmax model itself.
+#   ./demo.sh [DIRECTORY]    keeps the result in DIRECTORY (demo-out) and shows it again when it is there
 set -euo pipefail
 cd "$(dirname "$0")"
 
 teacher=models/teacher
 out=${1:-demo-out}
-prompt="Once upon a time, there was a little girl"
+student=$out/rwkv7
+prompt="Once upon a time"
+sampled=500000  # tokens sampled from the softmax model; 5 % of them are held out
 
+section() { printf '\n\n━━ %s\n\n' "$*"; }
+caption() { printf '\n%s\n' "$*" | fold -s -w 98; }
+
+section "1  Build"
 tools/install.sh
-cmake --preset release -DQWERKY_BENCH=OFF
-cmake --build build -j "$(nproc)" --target qwerky
+cmake --preset release -DQWERKY_BENCH=OFF >/dev/null
+cmake --build build -j "$(nproc)" --target qwerky | tail -n 1
+qwerky=build/qwerky
 
-echo; echo "== converting $teacher (softmax) to $out/student (RAD-RWKV7)"
-build/qwerky convert "$teacher" --to rad-rwkv7 --recipe recipes/demo.json --out "$out/student"
+section "2  Convert: softmax attention becomes RAD-RWKV7, in minutes"
+if [ -f "$student/conversion.json" ] && [ "$student/conversion.json" -nt "$teacher/model.safetensors" ]; then
+  echo "$student is there from an earlier run and is shown again. To convert anew: rm -r $out"
+else
+  "$qwerky" convert "$teacher" --to rad-rwkv7 --recipe demo --sample-tokens "$sampled" --out "$student"
+fi
 
-echo; echo "== how close the child is to its parent"
-build/qwerky compare "$teacher" "$out/student" --data "$out/student/heldout.txt"
+section "3  How close is the child to its parent?"
+"$qwerky" compare "$teacher" "$student" --data "$student/data/validation.tokens"
+caption "Text: what the parent wrote and the child has not seen. It is the parent's own language, so the" \
+  "parent's perplexity is flattering; the ratio is what counts. How the child does on real text: README.md."
 
-for model in "$teacher" "$out/student"; do
-  echo; echo "== $model writes"
-  build/qwerky generate "$model" --prompt "$prompt" --temperature 0 --max-tokens 120
+section "4  Both continue the same prompt, always with the likeliest token"
+for model in "$teacher" "$student"; do
+  echo "$model:"
+  "$qwerky" generate "$model" --prompt "$prompt" --temperature 0 --max-tokens 120 2>/dev/null | fold -s -w 98 | sed 's/^/  /'
+  printf '\n\n'
 done
 
-echo; echo "== memory and time per token as the context grows"
-build/qwerky bench "$teacher" "$out/student" --context 64,256,1024,4096 --plot
+section "5  What a token costs as the text grows"
+"$qwerky" bench "$teacher" "$student" --contexts 128,512,2048,8192 --svg "$out/context.svg" --json "$out/context.json"
+caption "The softmax model keeps its whole past and reads it for every token; the child keeps a state of fixed size." \
+  "The same plot as a picture: $out/context.svg"
