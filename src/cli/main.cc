@@ -6,6 +6,7 @@
 #include <chrono>
 #include <csignal>
 #include <cstdio>
+#include <mutex>
 
 #include "base/error.h"
 #include "base/parallel.h"
@@ -19,6 +20,8 @@ std::atomic<bool>& interrupted() {
 }
 
 void say(const std::string& line, bool final) {
+  static std::mutex one_at_a_time;  // measurement reports from several threads
+  const std::lock_guard lock(one_at_a_time);
   static const bool terminal = isatty(STDERR_FILENO) != 0;
   static bool open_line = false;
   static auto last = std::chrono::steady_clock::time_point{};
