@@ -1,0 +1,222 @@
+#!/bin/bash
+# SPDX-License-Identifier: MIT
+# end_to_end.sh QWERKY: the whole program on a tiny model. Train a teacher, convert it, kill and resume, measure,
+# generate; then input that must be refused. Needs no data and no network.
+set -u
+export OMP_WAIT_POLICY=passive  # waiting threads must not take the cores of others
+qwerky=$(readlink -f "$1")
+dir=$(mktemp -d)
+trap 'rm -rf "$dir"' EXIT
+cd "$dir" || exit 1
+
+die() {
+  echo "FAILED: $*" >&2
+  [ -s err ] && sed 's/^/  | /' err >&2
+  exit 1
+}
+# ok ARGS…: must succeed; stdout in `out`, stderr in `err`
+ok() { "$qwerky" "$@" >out 2>err || die "exit status $? of: qwerky $*"; }
+# refused PATTERN ARGS…: must end with status 1 and one message that matches
+refused() {
+  local pattern=$1 status
+  shift
+  "$qwerky" "$@" >out 2>err
+  status=$?
+  [ $status = 1 ] || die "exit status $status, expected 1, of: qwerky $*"
+  grep -q -- "$pattern" err || die "no message \"$pattern\" of: qwerky $*"
+}
+same() { cmp -s "$1" "$2" || die "$1 and $2 differ"; }
+# Losses of a run, without what depends on the clock.
+losses() { sed 's/"tokens_per_second":[0-9.e+]*,*//' "$1/training/log.jsonl"; }
+whole() { [ -e "$1/config.json" ]; }
+await() { for _ in $(seq 400); do [ -e "$1" ] && return; sleep 0.05; done; die "$1 did not appear"; }
+
+awk 'BEGIN {
+  srand(7)
+  split("the cat,a dog,my bird,the old man,a girl,the fish", who, ","); split("sat,ran,slept,sang,hid,waited", did, ",")
+  split("on the mat,in the sun,by the sea,under a tree,at home,near the door", where, ","); split("Then,Later,At night,Soon,Today,Once", when, ",")
+  for (i = 0; i < 1500; ++i) {
+    for (j = 0; j < 3; ++j) printf "%s %s %s %s. ", when[1 + int(6 * rand())], who[1 + int(6 * rand())], did[1 + int(6 * rand())], where[1 + int(6 * rand())]
+    print "<|endoftext|>"
+  }
+}' >text.txt
+cat >config.json <<'END'
+{"model_type": "qwen2", "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 3, "num_attention_heads": 4,
+ "num_key_value_heads": 2, "max_position_embeddings": 128, "rms_norm_eps": 1e-6, "rope_theta": 10000.0, "tie_word_embeddings": true}
+END
+data=(--data text.txt --holdout 3000 --field text)
+# SHORT STEPS: overrides for stages of windows of 32 tokens, 4 in a step.
+short() {
+  echo "--set stages.$1.context=32 --set stages.$1.batch=4 --set stages.$1.warmup=5 --set stages.$1.tokens=$((128 * $2))"
+}
+stages() { echo "$(short 0 "$1") $(short 1 "$2") --set calibration_tokens=2048"; }
+
+echo "train a teacher"
+# shellcheck disable=SC2046  # words are meant to split
+ok train config.json --vocab 320 "${data[@]}" --out teacher $(short 0 300) --set stages.0.lr=5e-3
+whole teacher || die "train wrote no config.json"
+grep -q "^plan: stage pretrain" err || die "no plan"
+grep -q "^done" err || die "no closing line"
+ok eval teacher --data text.txt --limit 3000 --window 64
+grep -q "^perplexity [0-9.]* (" out || die "eval"
+awk '{ exit !($2 < 20) }' out || die "the teacher learned nothing: $(cat out)"
+
+echo "convert: rad-rwkv7 with text, rad-rwkv6 from the teacher's own text, a hybrid"
+run=(convert teacher --to rad-rwkv7 "${data[@]}" --checkpoint-seconds 0.1 --report-steps 10)
+# shellcheck disable=SC2207
+run+=($(stages 150 250))
+ok "${run[@]}" --out seven --dry-run
+whole seven && die "--dry-run wrote a model"
+[ -e seven/training/checkpoint.safetensors ] && die "--dry-run trained"
+grep -q "^plan: memory" err || die "--dry-run printed no plan"
+ok "${run[@]}" --out seven
+for file in config.json model.safetensors tokenizer.json README.md conversion.json training/log.jsonl; do [ -s seven/$file ] || die "seven/$file is missing"; done
+# shellcheck disable=SC2046
+ok convert teacher --to rad-rwkv6 --sample-tokens 6000 --out six $(stages 60 60)
+grep -q "sampled from the teacher" err || die "self-sampled text is not announced"
+# shellcheck disable=SC2046
+ok convert teacher --to rad-rwkv7 --keep-softmax 0,2 "${data[@]}" --out hybrid $(stages 40 40)
+grep -q '"qwerky_mixers"' hybrid/config.json || die "a hybrid names its mixers"
+# shellcheck disable=SC2046
+ok convert teacher --to rad-rwkv6 --keep-softmax 2 "${data[@]}" --out last $(stages 20 20) --set init=published --store bf16
+grep -q '"num_attention_layers": 1' last/config.json || die "a hybrid of the published form counts its last layers"
+
+echo "kill -9, and the same command again"
+"$qwerky" "${run[@]}" --out killed >out 2>err &
+pid=$!
+await killed/training/checkpoint.safetensors
+kill -9 $pid || die "it ended before it could be killed"
+wait $pid 2>/dev/null
+whole killed && die "a killed run looks whole"
+refused "no model here" inspect killed
+ok "${run[@]}" --out killed
+grep -q "^resuming" err || die "it did not resume"
+same seven/model.safetensors killed/model.safetensors
+[ "$(losses seven)" = "$(losses killed)" ] || die "the losses of the killed run differ"
+
+echo "SIGINT, and the same command again"
+"$qwerky" "${run[@]}" --out stopped >out 2>err &
+pid=$!
+await stopped/training/log.jsonl
+kill -INT $pid
+wait $pid
+[ $? = 130 ] || die "SIGINT: expected exit status 130"
+grep -q "^interrupted: progress is saved" err || die "SIGINT: no message"
+whole stopped && die "a stopped run looks whole"
+refused "stages.1.lr: was .*, now 0.5" "${run[@]}" --out stopped --set stages.1.lr=0.5
+ok "${run[@]}" --out stopped
+same seven/model.safetensors stopped/model.safetensors
+[ "$(losses seven)" = "$(losses stopped)" ] || die "the losses of the stopped run differ"
+
+echo "a full disk, and the same command again"
+(ulimit -f 300; refused "checkpoint.safetensors" "${run[@]}" --out full) || exit 1
+whole full && die "a run on a full disk looks whole"
+[ -z "$(find full -name '*.partial')" ] || die "a full disk leaves temporary files"
+
+echo "measure and generate"
+for student in seven six hybrid last; do
+  ok compare teacher $student --data text.txt --limit 3000 --window 32 --json $student.json
+  ratio=$(sed -n 's/.*ratio \([0-9.]*\)$/\1/p' out | head -1)
+  awk -v r="$ratio" 'BEGIN { exit !(r > 0.9 && r < 1.6) }' || die "compare $student: perplexity ratio $ratio"
+  ok generate $student --prompt "Then the" --temperature 0 --max-tokens 12
+  head -c 8 out | grep -q "^Then the" || die "generate $student: $(cat out)"
+  ok inspect $student
+  grep -q "^architecture" out || die "inspect $student"
+done
+echo "1,2,3" >ids
+ok compare teacher seven --tokens-file ids --window 8
+mkdir bare && cp seven/config.json seven/model.safetensors bare
+ok logits seven --tokens 1,5,17 --out a.safetensors
+ok logits bare --tokens 1,5,17 --out b.safetensors # needs no tokenizer
+tail -c $((3 * 320 * 4)) a.safetensors >a && tail -c $((3 * 320 * 4)) b.safetensors >b
+same a b
+ok logits seven --tokens 1,5,17 --out c.safetensors --backend reference
+ok generate seven --max-tokens 5 --seed 3 --temperature 1
+ok --threads 1 generate seven --prompt "Soon" --temperature 0 --max-tokens 20
+cp out one
+ok --threads 2 generate seven --prompt "Soon" --temperature 0 --max-tokens 20
+same out one
+
+echo "input that must be refused"
+refused "no such file" inspect nowhere
+refused 'mixer "rwkv9" is not known' convert teacher --to rwkv9 "${data[@]}" --out x
+refused "layer 3 does not exist" convert teacher --keep-softmax 3 "${data[@]}" --out x
+refused "layer -1 does not exist" convert teacher --keep-softmax=-1 "${data[@]}" --out x
+refused "nothing is converted" convert teacher --keep-softmax 0,1,2 "${data[@]}" --out x
+refused "expected a softmax model" convert seven "${data[@]}" --out x
+refused 'recipe "nope" is not known; known: ' convert teacher --recipe nope "${data[@]}" --out x
+refused "expected key=value" convert teacher "${data[@]}" --out x --set lr
+refused 'unknown key "stagex"' convert teacher "${data[@]}" --out x --set stagex=1
+refused "the recipe has no" convert teacher "${data[@]}" --out x --set stages.9.lr=1
+refused "expected a number" convert teacher "${data[@]}" --out x --set stages.0.lr=fast
+refused "lr: expected a positive number" convert teacher "${data[@]}" --out x --set stages.0.lr=-1
+refused "expected a whole number" convert teacher "${data[@]}" --out x --set stages.0.batch=1e30
+refused "is longer than the teacher's 128 positions" convert teacher "${data[@]}" --out x
+refused "sample-tokens" convert teacher --out x --set stages.0.context=32 --set stages.1.context=32 --sample-tokens -5
+refused "out: expected a directory" convert teacher "${data[@]}"
+refused "another directory than the teacher" convert teacher "${data[@]}" --out ./teacher/ --set stages.0.context=32 --set stages.1.context=32
+# shellcheck disable=SC2046
+refused "already holds a model" convert teacher "${data[@]}" --out bare $(stages 2 2)
+# shellcheck disable=SC2046
+refused "cannot make the directory" convert teacher "${data[@]}" --out text.txt/x $(stages 2 2)
+# shellcheck disable=SC2046
+refused "/proc/x" convert teacher "${data[@]}" --out /proc/x $(stages 2 2)
+refused "store: expected auto, f32 or bf16" convert teacher "${data[@]}" --out x --store int3 --set stages.0.context=32 --set stages.1.context=32
+refused "expected auto, f32 or bf16, found f8" convert teacher "${data[@]}" --out x --precision f8
+for backend in cuda gpu ""; do refused "backend.*expected auto, avx512, avx2 or reference" generate seven --backend "$backend"; done
+: >empty.txt
+printf 'fine\nnot \xff\xfe fine\n' >latin.txt
+# shellcheck disable=SC2046
+refused "empty.txt\|no text" convert teacher --data empty.txt --out y $(stages 2 2)
+# shellcheck disable=SC2046
+refused "latin.txt" convert teacher --data latin.txt --out y $(stages 2 2)
+# shellcheck disable=SC2046
+refused "missing.txt" convert teacher --data missing.txt --out y $(stages 2 2)
+# shellcheck disable=SC2046
+refused "held out" convert teacher --data text.txt --holdout 100000000 --out y $(stages 2 2)
+whole y && die "a refused conversion looks whole"
+
+refused "prompt of .* tokens and --max-tokens" generate teacher --prompt "Then the cat" --max-tokens 200
+refused "max-tokens" generate seven --max-tokens 0
+refused "tokens: expected ids from 0 to 319" logits seven --tokens 1,320 --out z.safetensors
+refused "tokens: expected ids" logits seven --tokens -1 --out z.safetensors
+refused "tokens: expected ids" logits seven --tokens 99999999999999999999 --out z.safetensors
+refused "tokens: expected ids" logits seven --tokens 1,,2 --out z.safetensors
+refused "at least one id" logits seven --tokens "" --out z.safetensors
+[ -e z.safetensors ] && die "refused logits left a file"
+refused "expected text or token ids" compare teacher seven
+echo 5 >one_id
+refused "at least 2 tokens" eval seven --tokens-file one_id
+refused "is not known; known: perplexity" eval seven --tasks trivia --data text.txt
+refused "subcommand"
+refused "threads" --threads 0 inspect seven
+
+broken() { rm -rf broken; cp -r seven broken; }
+broken && sed -i 's/"hidden_size": 32/"hidden_size": 64/' broken/config.json
+refused "expected \[" inspect broken
+broken && at=$((8 + $(od -An -tu8 -N8 broken/model.safetensors))) # where the data begin: a value becomes NaN
+printf '\xc0\x7f' | dd of=broken/model.safetensors bs=1 seek=$((at + 2)) conv=notrunc status=none
+refused "finite\|NaN" generate broken
+broken && truncate -s -1000 broken/model.safetensors
+refused "model.safetensors" inspect broken
+broken && rm broken/model.safetensors
+echo '{"weight_map": {"model.norm.weight": "model-00001-of-00002.safetensors"}}' >broken/model.safetensors.index.json
+refused "shard model-00001-of-00002.safetensors .* is missing" inspect broken
+broken && echo '{"model_type": "mamba"' >broken/config.json
+refused "config.json" inspect broken
+broken && sed -i 's/"rwkv7qwen2"/"mamba"/' broken/config.json
+refused 'model_type "mamba" is not supported; supported: ' inspect broken
+broken && rm broken/tokenizer*
+refused "no tokenizer" generate broken
+# shellcheck disable=SC2046
+ok train config.json --vocab 350 "${data[@]}" --out larger --dry-run $(short 0 2)
+broken && cp larger/tokenizer.json broken
+refused "belongs to another model" generate broken
+printf 'junk' >seven/training/checkpoint.safetensors
+refused "training/checkpoint.safetensors" "${run[@]}" --out seven
+echo '[1]' >list.json
+refused "expected an object" train list.json --vocab 320 "${data[@]}" --out y2
+refused "vocab: expected" train config.json "${data[@]}" --out y2
+refused "list.json" convert teacher --recipe list.json "${data[@]}" --out y
+
+echo "end to end: all fine in $SECONDS s"
