@@ -5,6 +5,7 @@
 #include <iostream>
 #include <memory>
 
+#include "base/parallel.h"
 #include "cli/command.h"
 #include "engine/engine.h"
 #include "engine/measure.h"
@@ -80,6 +81,7 @@ int compare_models(const Options& o) {
   const auto backend = make_backend(o.backend, resolve_precision(o.precision, teacher->params));
   const std::vector<int32_t> ids = read_ids(o, *teacher);
   const Comparison c = compare(*backend, *teacher->decoder, *student->decoder, {ids, o.window}, true, show_progress);
+  say(concat("compared on ", threads(), " threads, backend ", backend->name()), true);
 
   std::cout << std::setprecision(5) << "measured on " << c.teacher.tokens << " tokens in windows of " << o.window << ", every position scored\n"
             << "                      teacher   student\n"
@@ -119,6 +121,7 @@ int evaluate(const Options& o) {
   const auto backend = make_backend(o.backend, resolve_precision(o.precision, model->params));
   const std::vector<int32_t> ids = read_ids(o, *model);
   const Scores s = score(*backend, *model->decoder, {ids, o.window}, show_progress);
+  say(concat("scored on ", threads(), " threads, backend ", backend->name()), true);
   std::cout << std::setprecision(6) << "perplexity " << s.perplexity() << " (" << s.nll << " nats per token) on " << s.tokens << " tokens in windows of " << o.window << "\n";
   if (!o.json.empty()) write_file(o.json, scores_json(s).dump(1) + "\n");
   return 0;
