@@ -16,9 +16,22 @@ namespace {
 using testing::shared_data;
 
 Json shape(const std::string& type, int64_t head, int64_t heads, int64_t kv) {
-  return {{"model_type", type}, {"hidden_size", 40}, {"intermediate_size", 56}, {"vocab_size", 61}, {"num_hidden_layers", 3}, {"num_attention_heads", heads},
-          {"num_key_value_heads", kv}, {"head_dim", head}, {"max_position_embeddings", 512}, {"rms_norm_eps", 1e-5}, {"use_rope", type == "rwkv7qwen2"}, {"lora_rank_decay", 8},
-          {"lora_rank_tokenshift", 4}, {"lora_rank_iclr", 8}, {"lora_rank_value_residual_mix", 4}, {"lora_rank_gate", 12}};
+  return {{"model_type", type},
+          {"hidden_size", 40},
+          {"intermediate_size", 56},
+          {"vocab_size", 61},
+          {"num_hidden_layers", 3},
+          {"num_attention_heads", heads},
+          {"num_key_value_heads", kv},
+          {"head_dim", head},
+          {"max_position_embeddings", 512},
+          {"rms_norm_eps", 1e-5},
+          {"use_rope", type == "rwkv7qwen2"},
+          {"lora_rank_decay", 8},
+          {"lora_rank_tokenshift", 4},
+          {"lora_rank_iclr", 8},
+          {"lora_rank_value_residual_mix", 4},
+          {"lora_rank_gate", 12}};
 }
 
 std::unique_ptr<Model> random_model(const Json& json) {
@@ -26,19 +39,22 @@ std::unique_ptr<Model> random_model(const Json& json) {
   model->params.each([&](Param& p) {
     const Random random(7, hash_name(p.name));
     for (int64_t i = 0; i < p.count(); ++i)
-      p.weight.as<float>()[i] = static_cast<float>((p.name.ends_with("norm.weight") ? 1 : 0) + 0.15 * random.normal(static_cast<uint64_t>(i)));
+      p.weight.as<float>()[i] = static_cast<float>((p.name.ends_with("norm.weight") ? 1 : 0) +
+                                                   0.15 * random.normal(static_cast<uint64_t>(i)));
   });
   return model;
 }
 
 std::vector<int32_t> some_tokens(int64_t n, int64_t vocab) {
   std::vector<int32_t> ids;
-  for (int64_t i = 0; i < n; ++i) ids.push_back(static_cast<int32_t>(Random(5).below(static_cast<uint64_t>(i), static_cast<uint64_t>(vocab))));
+  for (int64_t i = 0; i < n; ++i)
+    ids.push_back(static_cast<int32_t>(Random(5).below(static_cast<uint64_t>(i), static_cast<uint64_t>(vocab))));
   return ids;
 }
 
 /// Final hidden rows when `ids` run through in parts of the given sizes (0: one call without a state).
-std::vector<float> run(const Backend& on, const Decoder& d, const std::vector<int32_t>& ids, const std::vector<int64_t>& parts) {
+std::vector<float> run(const Backend& on, const Decoder& d, const std::vector<int32_t>& ids,
+                       const std::vector<int64_t>& parts) {
   Arena scratch;
   const Exec ex{on, scratch};
   const Tensor out = ex.make(static_cast<int64_t>(ids.size()), d.config().hidden);
@@ -46,7 +62,8 @@ std::vector<float> run(const Backend& on, const Decoder& d, const std::vector<in
   int64_t at = 0;
   for (int64_t n : parts) {
     const Segment segment{state.get(), 0, n};
-    d.forward(ex, std::span(ids).subspan(static_cast<size_t>(at), static_cast<size_t>(n)), {&segment, 1}, out.rows(at, n));
+    d.forward(ex, std::span(ids).subspan(static_cast<size_t>(at), static_cast<size_t>(n)), {&segment, 1},
+              out.rows(at, n));
     at += n;
   }
   if (parts.empty()) {
@@ -59,7 +76,8 @@ std::vector<float> run(const Backend& on, const Decoder& d, const std::vector<in
 void expect_close(const std::vector<float>& a, const std::vector<float>& b, double tolerance, const std::string& what) {
   ASSERT_EQ(a.size(), b.size());
   double worst = 0, size = 0;
-  for (size_t i = 0; i < a.size(); ++i) worst = std::max(worst, std::abs(double(a[i]) - double(b[i]))), size = std::max(size, std::abs(double(a[i])));
+  for (size_t i = 0; i < a.size(); ++i)
+    worst = std::max(worst, std::abs(double(a[i]) - double(b[i]))), size = std::max(size, std::abs(double(a[i])));
   EXPECT_LT(worst, tolerance * size) << what;
 }
 
@@ -114,7 +132,8 @@ TEST(Decoder, ARowDoesNotDependOnItsNeighboursOrThreads) {
       const Tensor out = ex.make(33, 40);
       const Segment batch[] = {{nullptr, 0, 9}, {nullptr, 9, 24}};
       model->decoder->forward(ex, twice, batch, out);
-      EXPECT_EQ(0, std::memcmp(alone.data(), out.rows(9, 24).data, alone.size() * 4)) << type << " with " << n << " threads";
+      EXPECT_EQ(0, std::memcmp(alone.data(), out.rows(9, 24).data, alone.size() * 4))
+          << type << " with " << n << " threads";
     }
   }
 }
@@ -145,7 +164,8 @@ TEST(Stories260K, GreedyTextByteForByte) {
 TEST(Stories260K, LogitsEqualTheStoredOnes) {
   const auto dir = shared_data("models/stories260K");
   NEEDS_DATA(dir);
-  std::ifstream ids_file(dir / "derived_greedy_ids.txt"), logits_file(dir / "derived_greedy_logits_64x512_f32.bin", std::ios::binary);
+  std::ifstream ids_file(dir / "derived_greedy_ids.txt"),
+      logits_file(dir / "derived_greedy_logits_64x512_f32.bin", std::ios::binary);
   std::vector<int32_t> ids(64);
   for (int32_t& id : ids) ids_file >> id;
   std::vector<float> want(64 * 512);
@@ -161,7 +181,8 @@ TEST(Stories260K, LogitsEqualTheStoredOnes) {
     model->decoder->forward(ex, ids, {&segment, 1}, hidden);
     model->decoder->logits(ex, hidden, logits);
     double worst = 0;
-    for (size_t i = 0; i < want.size(); ++i) worst = std::max(worst, std::abs(double(logits.as<float>()[i]) - double(want[i])));
+    for (size_t i = 0; i < want.size(); ++i)
+      worst = std::max(worst, std::abs(double(logits.as<float>()[i]) - double(want[i])));
     EXPECT_LT(worst, 1e-4) << backend;
   }
 }

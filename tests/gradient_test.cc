@@ -15,9 +15,22 @@ constexpr double kStep = 1e-50;
 constexpr double kTolerance = 1e-11;
 
 Json tiny(const std::string& type) {
-  return {{"model_type", type}, {"hidden_size", 12}, {"intermediate_size", 10}, {"vocab_size", 11}, {"num_hidden_layers", 2}, {"num_attention_heads", 2},
-          {"num_key_value_heads", 1}, {"head_dim", 8}, {"max_position_embeddings", 64}, {"rms_norm_eps", 1e-5}, {"attention_bias", type.find("qwen3") == std::string::npos},
-          {"lora_rank_decay", 3}, {"lora_rank_tokenshift", 2}, {"lora_rank_iclr", 3}, {"lora_rank_value_residual_mix", 2}, {"lora_rank_gate", 3}};
+  return {{"model_type", type},
+          {"hidden_size", 12},
+          {"intermediate_size", 10},
+          {"vocab_size", 11},
+          {"num_hidden_layers", 2},
+          {"num_attention_heads", 2},
+          {"num_key_value_heads", 1},
+          {"head_dim", 8},
+          {"max_position_embeddings", 64},
+          {"rms_norm_eps", 1e-5},
+          {"attention_bias", type.find("qwen3") == std::string::npos},
+          {"lora_rank_decay", 3},
+          {"lora_rank_tokenshift", 2},
+          {"lora_rank_iclr", 3},
+          {"lora_rank_value_residual_mix", 2},
+          {"lora_rank_gate", 3}};
 }
 
 /// One model on scalar T with reproducible random weights; on complex numbers weight i carries i·kStep·direction_i.
@@ -46,7 +59,9 @@ struct Net {
       }
     });
   }
-  static double direction(const Param& p, int64_t i) { return Random(99, hash_name(p.name)).normal(static_cast<uint64_t>(i)); }
+  static double direction(const Param& p, int64_t i) {
+    return Random(99, hash_name(p.name)).normal(static_cast<uint64_t>(i));
+  }
 };
 
 const std::vector<int32_t> kTokens = {3, 1, 4, 1, 5, 9, 2, 6, 5, 3, 5, 8, 9, 7, 9, 3};  // 2 windows of 7 + 1
@@ -108,7 +123,8 @@ void check(const Json& json, const std::string& loss, bool recompute, double nex
       size += std::abs(g);
     }
     Net<Complex> moved(json, p.name, 1);
-    EXPECT_NEAR(along, exact(moved, &teacher_complex, loss, next_token), kTolerance * std::max(size, 1e-3)) << json["model_type"] << " " << loss << " " << p.name;
+    EXPECT_NEAR(along, exact(moved, &teacher_complex, loss, next_token), kTolerance * std::max(size, 1e-3))
+        << json["model_type"] << " " << loss << " " << p.name;
     const bool unused = p.name.ends_with("time_maa_g") && net.decoder.config().gate == GateKind::none;
     if (loss != "align" && !unused) {
       EXPECT_GT(size, 0) << p.name << " got no gradient";
@@ -124,20 +140,23 @@ Json with(Json json, const Json& changes) {
 TEST(Gradient, SoftmaxDecoder) {
   check(tiny("qwen2"), "cross_entropy", false);
   check(tiny("qwen3"), "cross_entropy", true);
-  check(with(tiny("llama"), {{"tie_word_embeddings", true}, {"qwerky_windows", {3, 0}}, {"qwerky_sinks", 1}}), "cross_entropy", false);
+  check(with(tiny("llama"), {{"tie_word_embeddings", true}, {"qwerky_windows", {3, 0}}, {"qwerky_sinks", 1}}),
+        "cross_entropy", false);
 }
 
 TEST(Gradient, Rwkv6Decoder) {
   check(tiny("rwkv6qwen2"), "kl", false);
   check(with(tiny("rwkv6qwen2"), {{"use_rope", true}, {"gate_rank_type", 2}, {"use_tokenshift", false}}), "kl", true);
-  check(with(tiny("rwkv6qwen2"), {{"balance_state", false}, {"groupnorm_att", true}, {"gate_rank_type", 0}}), "cross_entropy", false);
+  check(with(tiny("rwkv6qwen2"), {{"balance_state", false}, {"groupnorm_att", true}, {"gate_rank_type", 0}}),
+        "cross_entropy", false);
   check(tiny("rwkv6qwen2"), "align", false);
 }
 
 TEST(Gradient, Rwkv7Decoder) {
   check(with(tiny("rwkv7qwen2"), {{"use_rope", true}}), "kl", false);
   check(with(tiny("rwkv7qwen2"), {{"use_rope", true}}), "kl", true, 0.3);
-  check(with(tiny("rwkv7qwen2"), {{"balance_state", false}, {"groupnorm_att", true}, {"gate_rank_type", 1}}), "cross_entropy", false);
+  check(with(tiny("rwkv7qwen2"), {{"balance_state", false}, {"groupnorm_att", true}, {"gate_rank_type", 1}}),
+        "cross_entropy", false);
   check(with(tiny("rwkv7qwen2"), {{"use_rope", true}, {"gate_rank_type", 0}}), "align", false);
 }
 

@@ -13,8 +13,18 @@ namespace qwerky {
 namespace {
 
 Config tiny(const char* type) {
-  return read_config({{"model_type", type}, {"hidden_size", 16}, {"intermediate_size", 16}, {"vocab_size", 17}, {"num_hidden_layers", 2}, {"num_attention_heads", 2},
-                      {"num_key_value_heads", 1}, {"max_position_embeddings", 64}, {"lora_rank_decay", 4}, {"lora_rank_iclr", 4}, {"lora_rank_value_residual_mix", 4}, {"lora_rank_gate", 4}},
+  return read_config({{"model_type", type},
+                      {"hidden_size", 16},
+                      {"intermediate_size", 16},
+                      {"vocab_size", 17},
+                      {"num_hidden_layers", 2},
+                      {"num_attention_heads", 2},
+                      {"num_key_value_heads", 1},
+                      {"max_position_embeddings", 64},
+                      {"lora_rank_decay", 4},
+                      {"lora_rank_iclr", 4},
+                      {"lora_rank_value_residual_mix", 4},
+                      {"lora_rank_gate", 4}},
                      nullptr);
 }
 
@@ -31,8 +41,16 @@ std::vector<float> trained(bool cache, const Path& dir, const std::function<void
   init_random(*student, 2);
   const auto on = make_backend("auto", Precision::f32);
   const TokenStream tokens(random_tokens());
-  Recipe recipe{.name = "test", .stages = {Stage{.name = "align", .tokens = 12 * 4 * 8, .context = 8, .batch = 4, .warmup = 0, .passes = 3, .cache_targets = cache}}};
-  TrainerOptions options{.dir = dir, .settings = {}, .validate_reports = 0, .report = nullptr, .stop_after_steps = meddle ? 6 : 0};
+  Recipe recipe{.name = "test",
+                .stages = {Stage{.name = "align",
+                                 .tokens = 12 * 4 * 8,
+                                 .context = 8,
+                                 .batch = 4,
+                                 .warmup = 0,
+                                 .passes = 3,
+                                 .cache_targets = cache}}};
+  TrainerOptions options{
+      .dir = dir, .settings = {}, .validate_reports = 0, .report = nullptr, .stop_after_steps = meddle ? 6 : 0};
   Trainer first(*on, *student, teacher.get(), tokens, nullptr, recipe, options);
   if (meddle) {
     EXPECT_EQ(first.run(), Outcome::interrupted);
@@ -56,18 +74,18 @@ TEST(TargetCache, ChangesNothing) {
 TEST(TargetCache, DamagedFilesAreMadeAnew) {
   const auto want = trained(false, testing::scratch_dir("targets-plain"));
   EXPECT_EQ(want, trained(true, testing::scratch_dir("targets-damaged"), [](const Path& dir) {
-    int files = 0;
-    for (const auto& entry : std::filesystem::directory_iterator(dir)) {
-      if (++files % 2 == 0) {
-        std::filesystem::resize_file(entry.path(), 100);
-      } else {
-        std::fstream file(entry.path(), std::ios::in | std::ios::out | std::ios::binary);
-        file.seekp(-8, std::ios::end);
-        file.write("\1\2\3\4", 4);
-      }
-    }
-    EXPECT_EQ(files, 8) << "four steps of two lanes";
-  }));
+              int files = 0;
+              for (const auto& entry : std::filesystem::directory_iterator(dir)) {
+                if (++files % 2 == 0) {
+                  std::filesystem::resize_file(entry.path(), 100);
+                } else {
+                  std::fstream file(entry.path(), std::ios::in | std::ios::out | std::ios::binary);
+                  file.seekp(-8, std::ios::end);
+                  file.write("\1\2\3\4", 4);
+                }
+              }
+              EXPECT_EQ(files, 8) << "four steps of two lanes";
+            }));
 }
 
 }  // namespace

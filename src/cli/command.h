@@ -33,7 +33,10 @@ struct Flags {
       if (c == '_') c = '-';
     if constexpr (std::is_same_v<T, bool>) {
       app.add_flag(flag, field, help);
-    } else if constexpr (requires { field.begin()->begin(); field.push_back({}); }) {
+    } else if constexpr (requires {
+                           field.begin()->begin();
+                           field.push_back({});
+                         }) {
       app.add_option(flag, field, help);
     } else {
       app.add_option(flag, field, help)->capture_default_str();

@@ -15,8 +15,9 @@ namespace qwerky {
 namespace {
 
 struct Options {
-  std::string teacher, student, tokens_file, json, backend = "auto", precision = "auto", field = "text", tasks = "perplexity";
-  std::vector<std::string> data;
+  std::string teacher, student, tokens_file, json, backend = "auto", precision = "auto", field = "text",
+                                                   tasks = "perplexity";
+  std::vector<std::string> data, split_before;
   int64_t window = 256, limit = 0, softmax_window = 0, sinks = 4;
 };
 
@@ -31,30 +32,41 @@ std::unique_ptr<Model> windowed(const Path& path, int64_t window, int64_t sinks)
   return model;
 }
 
-/// The ids to score: one stream from text, a shard made by `convert`, or the lines of a token file.
-std::vector<int32_t> read_ids(const Options& o, const Model& model) {
+/// The sequences to score: one stream from text or from a shard made by `convert`, or the lines of a token file.
+std::vector<std::vector<int32_t>> read_ids(const Options& o, const Model& model) {
+  if (!o.tokens_file.empty()) return read_token_lines(o.tokens_file, model.config().vocab);
   std::vector<int32_t> ids;
-  if (!o.tokens_file.empty()) {
-    for (const auto& line : read_token_lines(o.tokens_file, model.config().vocab)) ids.insert(ids.end(), line.begin(), line.end());
-  } else if (o.data.size() == 1 && o.data[0].ends_with(".tokens")) {
+  if (o.data.size() == 1 && o.data[0].ends_with(".tokens")) {
     const TokenStream stream{Path(o.data[0])};
     ids.assign(stream.tokens().begin(), stream.tokens().end());
     for (int32_t id : ids)
-      if (id < 0 || id >= model.config().vocab) fail(o.data[0], ": id ", id, " is outside the model's vocabulary of ", model.config().vocab);
+      if (id < 0 || id >= model.config().vocab)
+        fail(o.data[0], ": id ", id, " is outside the model's vocabulary of ", model.config().vocab);
   } else {
     if (o.data.empty()) fail("--data or --tokens-file: expected text or token ids to measure on");
-    CorpusOptions corpus{.field = o.field};
+    CorpusOptions corpus{.field = o.field, .split_before = o.split_before};
     for (const std::string& input : o.data) corpus.inputs.emplace_back(input);
-    const Tokenizer& t = *model.tokenizer;
+    const DocumentFrame frame = document_frame(*model.tokenizer);
     read_corpus(corpus, [&](std::string&& document) {
-      if (t.adds_bos && t.bos) ids.push_back(*t.bos);
-      const auto more = t.encode(document, false);
+      if (frame.begin) ids.push_back(*frame.begin);
+      const auto more = model.tokenizer->encode(document);
       ids.insert(ids.end(), more.begin(), more.end());
-      if (!t.eos.empty() && !(t.adds_bos && t.bos && t.eos.front() == *t.bos)) ids.push_back(t.eos.front());
+      if (frame.end) ids.push_back(*frame.end);
     });
   }
   if (o.limit > 0 && static_cast<int64_t>(ids.size()) > o.limit) ids.resize(static_cast<size_t>(o.limit));
-  return ids;
+  return {std::move(ids)};
+}
+
+/// Windows of every sequence; the ids stay the caller's.
+Windows windows_of(const std::vector<std::vector<int32_t>>& sequences, int64_t length) {
+  Windows windows({}, length);
+  for (const auto& ids : sequences) windows.add(ids);
+  return windows;
+}
+
+bool needs_tokenizer(const Options& o) {
+  return o.tokens_file.empty() && !(o.data.size() == 1 && o.data[0].ends_with(".tokens"));
 }
 
 void show_progress(int64_t done, int64_t total) { say(concat("window ", done, "/", total), false); }
@@ -71,41 +83,61 @@ double mean(const std::vector<double>& values, size_t begin, size_t end) {
 }
 
 std::string state_size(const Decoder& d, int64_t window) {
-  return d.state_scalars(0) == d.state_scalars(1 << 20) ? concat(d.state_scalars(0), " values") : concat(d.state_scalars(window), " values at ", window, " tokens");
+  return d.state_scalars(0) == d.state_scalars(1 << 20)
+             ? concat(d.state_scalars(0), " values")
+             : concat(d.state_scalars(window), " values at ", window, " tokens");
 }
 
 int compare_models(const Options& o) {
-  const bool need_tokenizer = o.tokens_file.empty() && !(o.data.size() == 1 && o.data[0].ends_with(".tokens"));
+  const bool need_tokenizer = needs_tokenizer(o);
   const auto teacher = load_model(o.teacher, {.need_tokenizer = need_tokenizer});
-  const auto student = o.softmax_window > 0 ? windowed(o.student, o.softmax_window, o.sinks) : load_model(o.student, {.need_tokenizer = false});
+  const auto student = o.softmax_window > 0 ? windowed(o.student, o.softmax_window, o.sinks)
+                                            : load_model(o.student, {.need_tokenizer = false});
   const auto backend = make_backend(o.backend, resolve_precision(o.precision, teacher->params));
-  const std::vector<int32_t> ids = read_ids(o, *teacher);
-  const Comparison c = compare(*backend, *teacher->decoder, *student->decoder, {ids, o.window}, true, show_progress);
+  const auto ids = read_ids(o, *teacher);
+  const Comparison c =
+      compare(*backend, *teacher->decoder, *student->decoder, windows_of(ids, o.window), true, show_progress);
   say(concat("compared on ", threads(), " threads, backend ", backend->name()), true);
 
-  std::cout << std::setprecision(5) << "measured on " << c.teacher.tokens << " tokens in windows of " << o.window << ", every position scored\n"
+  std::cout << std::setprecision(5) << "measured on " << c.teacher.tokens << " tokens in windows of " << o.window
+            << ", every position scored\n"
             << "                      teacher   student\n"
-            << "perplexity         " << std::setw(10) << c.teacher.perplexity() << std::setw(10) << c.student.perplexity() << "   ratio " << c.ratio() << "\n"
+            << "perplexity         " << std::setw(10) << c.teacher.perplexity() << std::setw(10)
+            << c.student.perplexity() << "   ratio " << c.ratio() << "\n"
             << "KL(teacher‖student)" << std::setw(20) << c.kl << " nats per token\n"
             << "same top token     " << std::setw(19) << 100 * c.top1 << " %\n"
-            << "state per sequence   " << state_size(*teacher->decoder, o.window) << "; " << state_size(*student->decoder, o.window) << "\n";
+            << "state per sequence   " << state_size(*teacher->decoder, o.window) << "; "
+            << state_size(*student->decoder, o.window) << "\n";
   if (!c.alignment.empty()) {
     std::cout << "layer   mixer     ‖Δ‖₂/√D   unexplained variance\n";
     for (size_t l = 0; l < c.alignment.size(); ++l)
-      std::cout << std::setw(5) << l << "   " << std::setw(8) << std::left << name_of(student->config().mixers[l]) << std::right << std::setw(10) << c.alignment[l] << std::setw(12) << c.unexplained[l] << "\n";
+      std::cout << std::setw(5) << l << "   " << std::setw(8) << std::left << name_of(student->config().mixers[l])
+                << std::right << std::setw(10) << c.alignment[l] << std::setw(12) << c.unexplained[l] << "\n";
   }
   std::cout << "positions        ppl teacher   student     ratio        KL\n";
   const size_t length = c.kl_by_position.size(), step = std::max<size_t>(1, length / 8);
   for (size_t begin = 0; begin < length; begin += step) {
     const size_t end = std::min(length, begin + step);
-    const double t = std::exp(mean(c.teacher.nll_by_position, begin, end)), s = std::exp(mean(c.student.nll_by_position, begin, end));
-    std::cout << std::setw(5) << begin << " – " << std::setw(5) << std::left << end - 1 << std::right << std::setw(15) << t << std::setw(10) << s << std::setw(10) << s / t << std::setw(10)
+    const double t = std::exp(mean(c.teacher.nll_by_position, begin, end)),
+                 s = std::exp(mean(c.student.nll_by_position, begin, end));
+    std::cout << std::setw(5) << begin << " – " << std::setw(5) << std::left << end - 1 << std::right << std::setw(15)
+              << t << std::setw(10) << s << std::setw(10) << s / t << std::setw(10)
               << mean(c.kl_by_position, begin, end) << "\n";
   }
   if (!o.json.empty()) {
-    const Json json{{"teacher", scores_json(c.teacher)}, {"student", scores_json(c.student)}, {"ratio", c.ratio()}, {"kl", c.kl}, {"top1", c.top1}, {"alignment", c.alignment},
-                    {"unexplained", c.unexplained}, {"kl_by_position", c.kl_by_position}, {"window", o.window}, {"backend", backend->name()},
-                    {"state_scalars", {{"teacher", teacher->decoder->state_scalars(o.window)}, {"student", student->decoder->state_scalars(o.window)}}}};
+    const Json json{{"teacher", scores_json(c.teacher)},
+                    {"student", scores_json(c.student)},
+                    {"ratio", c.ratio()},
+                    {"kl", c.kl},
+                    {"top1", c.top1},
+                    {"alignment", c.alignment},
+                    {"unexplained", c.unexplained},
+                    {"kl_by_position", c.kl_by_position},
+                    {"window", o.window},
+                    {"backend", backend->name()},
+                    {"state_scalars",
+                     {{"teacher", teacher->decoder->state_scalars(o.window)},
+                      {"student", student->decoder->state_scalars(o.window)}}}};
     if (o.json == "-") {
       std::cout << json.dump(1) << "\n";
     } else {
@@ -117,12 +149,13 @@ int compare_models(const Options& o) {
 
 int evaluate(const Options& o) {
   if (o.tasks != "perplexity") fail("--tasks: \"", o.tasks, "\" is not known; known: perplexity");
-  const auto model = load_model(o.teacher, {.need_tokenizer = o.tokens_file.empty()});
+  const auto model = load_model(o.teacher, {.need_tokenizer = needs_tokenizer(o)});
   const auto backend = make_backend(o.backend, resolve_precision(o.precision, model->params));
-  const std::vector<int32_t> ids = read_ids(o, *model);
-  const Scores s = score(*backend, *model->decoder, {ids, o.window}, show_progress);
+  const auto ids = read_ids(o, *model);
+  const Scores s = score(*backend, *model->decoder, windows_of(ids, o.window), show_progress);
   say(concat("scored on ", threads(), " threads, backend ", backend->name()), true);
-  std::cout << std::setprecision(6) << "perplexity " << s.perplexity() << " (" << s.nll << " nats per token) on " << s.tokens << " tokens in windows of " << o.window << "\n";
+  std::cout << std::setprecision(6) << "perplexity " << s.perplexity() << " (" << s.nll << " nats per token) on "
+            << s.tokens << " tokens in windows of " << o.window << "\n";
   if (!o.json.empty()) write_file(o.json, scores_json(s).dump(1) + "\n");
   return 0;
 }
@@ -131,6 +164,7 @@ void add_common(CLI::App& app, const std::shared_ptr<Options>& o) {
   app.add_option("--data", o->data, "text (.txt, .jsonl, .zst, directories), or a .tokens shard");
   app.add_option("--tokens-file", o->tokens_file, "token ids, one sequence a line; no tokenizer needed");
   app.add_option("--field", o->field, "field of .jsonl rows that holds the text")->capture_default_str();
+  app.add_option("--split-before", o->split_before, "cut .txt files without <|endoftext|> before lines that begin so");
   app.add_option("--window", o->window, "tokens of a window")->capture_default_str()->check(CLI::PositiveNumber);
   app.add_option("--limit", o->limit, "at most so many tokens (0: all)")->capture_default_str();
   app.add_option("--json", o->json, "also write the result as JSON");
@@ -144,7 +178,9 @@ void register_compare(CLI::App& app, Run& run) {
   const auto o = std::make_shared<Options>();
   app.add_option("teacher", o->teacher, "model directory or file")->required();
   app.add_option("student", o->student, "model directory or file")->required();
-  app.add_option("--softmax-window", o->softmax_window, "restrict the second model's softmax layers to so many tokens (0: no)")->capture_default_str();
+  app.add_option("--softmax-window", o->softmax_window,
+                 "restrict the second model's softmax layers to so many tokens (0: no)")
+      ->capture_default_str();
   app.add_option("--sinks", o->sinks, "first tokens that stay visible with --softmax-window")->capture_default_str();
   add_common(app, o);
   app.callback([o, &run] { run = [o] { return compare_models(*o); }; });

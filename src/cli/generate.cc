@@ -32,7 +32,8 @@ int generate_text(const Options& o) {
 
   int64_t capacity = static_cast<int64_t>(prompt.size()) + o.generate.max_tokens;
   if (const int64_t most = engine.max_tokens(); most > 0 && capacity > most)
-    fail("context: the prompt of ", prompt.size(), " tokens and --max-tokens ", o.generate.max_tokens, " need ", capacity, " positions, the model has ", most);
+    fail("context: the prompt of ", prompt.size(), " tokens and --max-tokens ", o.generate.max_tokens, " need ",
+         capacity, " positions, the model has ", most);
   Session session(engine, capacity);
   StreamDecoder stream(tokenizer);
   const auto print = [](const std::string& piece) {
@@ -50,9 +51,11 @@ int generate_text(const Options& o) {
   const double rate = static_cast<double>(out.ids.size()) / std::max(out.decode_seconds, 1e-9);
   const double gb = rate * static_cast<double>(engine.internals().model->bytes_per_token()) * 1e-9;
   std::ostringstream line;
-  line << std::fixed << std::setprecision(1) << "prompt " << out.prompt_tokens << " tokens in " << out.prefill_seconds * 1e3 << " ms; " << out.ids.size() << " tokens at " << rate
-       << " tok/s, " << std::setprecision(2) << gb << " GB/s of weights (" << 100 * gb / measure_peaks(threads(), 0.2).read_gb_s << " % of the measured bandwidth); state "
-       << static_cast<double>(session.state_bytes()) / 1024 << " KiB; backend " << engine.internals().backend->name();
+  line << std::fixed << std::setprecision(1) << "prompt " << out.prompt_tokens << " tokens in "
+       << out.prefill_seconds * 1e3 << " ms; " << out.ids.size() << " tokens at " << rate << " tok/s, "
+       << std::setprecision(2) << gb << " GB/s of weights (" << 100 * gb / measure_peaks(threads(), 0.2).read_gb_s
+       << " % of the measured bandwidth); state " << static_cast<double>(session.state_bytes()) / 1024
+       << " KiB; backend " << engine.internals().backend->name();
   say(line.str(), true);
   return 0;
 }
@@ -62,12 +65,21 @@ int generate_text(const Options& o) {
 void register_generate(CLI::App& app, Run& run) {
   const auto o = std::make_shared<Options>();
   app.add_option("model", o->model, "model directory or file")->required();
-  const CLI::Option* prompt = app.add_option("--prompt", o->prompt, "text to continue; without it the model begins a text");
-  app.add_option("--temperature", o->generate.sampler.temperature, "0: the most likely token each time")->capture_default_str()->check(CLI::NonNegativeNumber);
-  app.add_option("--top-k", o->generate.sampler.top_k, "draw from the k likeliest tokens (0: all)")->capture_default_str()->check(CLI::NonNegativeNumber);
-  app.add_option("--top-p", o->generate.sampler.top_p, "draw from the likeliest tokens of this mass")->capture_default_str()->check(CLI::Range(0.0, 1.0));
+  const CLI::Option* prompt =
+      app.add_option("--prompt", o->prompt, "text to continue; without it the model begins a text");
+  app.add_option("--temperature", o->generate.sampler.temperature, "0: the most likely token each time")
+      ->capture_default_str()
+      ->check(CLI::NonNegativeNumber);
+  app.add_option("--top-k", o->generate.sampler.top_k, "draw from the k likeliest tokens (0: all)")
+      ->capture_default_str()
+      ->check(CLI::NonNegativeNumber);
+  app.add_option("--top-p", o->generate.sampler.top_p, "draw from the likeliest tokens of this mass")
+      ->capture_default_str()
+      ->check(CLI::Range(0.0, 1.0));
   app.add_option("--seed", o->generate.sampler.seed, "seed of the draws")->capture_default_str();
-  app.add_option("--max-tokens", o->generate.max_tokens, "most tokens to write")->capture_default_str()->check(CLI::PositiveNumber);
+  app.add_option("--max-tokens", o->generate.max_tokens, "most tokens to write")
+      ->capture_default_str()
+      ->check(CLI::Range(int64_t{1}, int64_t{1} << 40));
   app.add_flag("--ignore-end", o->ignore_end, "write on after an end-of-text token");
   app.add_option("--backend", o->engine.backend, "auto | reference | avx2 | avx512")->capture_default_str();
   app.add_option("--precision", o->engine.precision, "of matrix products: auto | f32 | bf16")->capture_default_str();

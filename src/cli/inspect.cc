@@ -21,30 +21,42 @@ std::string mib(double bytes) { return concat(std::fixed, std::setprecision(2), 
 int inspect(const Options& o) {
   const auto model = load_model(o.model, {.need_tokenizer = false});
   const Config& c = model->config();
-  std::cout << "architecture   " << c.model_type << ", " << c.layers << " layers, hidden " << c.hidden << ", MLP " << c.intermediate << ", vocabulary " << c.vocab << (c.tied ? ", tied head" : "") << "\n"
+  std::cout << "architecture   " << c.model_type << ", " << c.layers << " layers, hidden " << c.hidden << ", MLP "
+            << c.intermediate << ", vocabulary " << c.vocab << (c.tied ? ", tied head" : "") << "\n"
             << "mixers        ";
   for (size_t i = 0; i < c.mixers.size();) {
     size_t end = i;
     while (end < c.mixers.size() && c.mixers[end] == c.mixers[i] && c.windows[end] == c.windows[i]) ++end;
     std::cout << " " << name_of(c.mixers[i]) << " × " << end - i;
-    if (c.mixers[i] == MixerKind::softmax && c.windows[i] > 0) std::cout << " (window " << c.windows[i] << ", sinks " << c.sinks << ")";
+    if (c.mixers[i] == MixerKind::softmax && c.windows[i] > 0)
+      std::cout << " (window " << c.windows[i] << ", sinks " << c.sinks << ")";
     std::cout << (end < c.mixers.size() ? "," : "\n");
     i = end;
   }
-  std::cout << "heads          " << c.heads << " query, " << c.kv_heads << " key/value, size " << c.head_dim << (c.qkv_bias ? ", biases" : "") << (c.qk_norm ? ", per-head norms" : "") << "\n"
-            << "positions      RoPE theta " << c.rope.theta << ", scaling " << c.rope.type << ", trained to " << c.max_positions << "\n"
+  std::cout << "heads          " << c.heads << " query, " << c.kv_heads << " key/value, size " << c.head_dim
+            << (c.qkv_bias ? ", biases" : "") << (c.qk_norm ? ", per-head norms" : "") << "\n"
+            << "positions      RoPE theta " << c.rope.theta << ", scaling " << c.rope.type << ", trained to "
+            << c.max_positions << "\n"
             << "norm epsilon   " << c.norm_eps << "\n";
   if (c.linear_kind() != MixerKind::softmax)
-    std::cout << "linear mixers  balance_state " << c.balance << ", group norm " << c.groupnorm << ", token shift " << c.token_shift << ", RoPE " << c.rope_in_rwkv << ", gate type "
-              << static_cast<int>(c.gate) << ", ranks: decay " << c.rank_decay << ", shift " << c.rank_shift << ", iclr " << c.rank_iclr << ", value mix " << c.rank_mix << ", gate " << c.rank_gate << "\n";
+    std::cout << "linear mixers  balance_state " << c.balance << ", group norm " << c.groupnorm << ", token shift "
+              << c.token_shift << ", RoPE " << c.rope_in_rwkv << ", gate type " << static_cast<int>(c.gate)
+              << ", ranks: decay " << c.rank_decay << ", shift " << c.rank_shift << ", iclr " << c.rank_iclr
+              << ", value mix " << c.rank_mix << ", gate " << c.rank_gate << "\n";
   int64_t bytes = 0;
   model->params.each([&](const Param& p) { bytes += p.weight.bytes(); });
-  std::cout << "parameters     " << model->params.count() << "\nweights        " << mib(static_cast<double>(bytes)) << "\n";
+  std::cout << "parameters     " << model->params.count() << "\nweights        " << mib(static_cast<double>(bytes))
+            << "\n";
   for (int64_t tokens : {int64_t{0}, int64_t{1024}, int64_t{32768}})
-    std::cout << "state          " << mib(4.0 * static_cast<double>(model->decoder->state_scalars(tokens))) << " per sequence at " << tokens << " tokens\n";
-  std::cout << "to run         " << mib(static_cast<double>(bytes) + 4.0 * static_cast<double>(model->decoder->state_scalars(std::min<int64_t>(c.max_positions, 4096)))) << " with one sequence of "
-            << std::min<int64_t>(c.max_positions, 4096) << " tokens\n";
-  if (o.tensors) model->params.each([](const Param& p) { std::cout << p.name << " " << p.shape.str() << " " << name_of(p.weight.type) << "\n"; });
+    std::cout << "state          " << mib(4.0 * static_cast<double>(model->decoder->state_scalars(tokens)))
+              << " per sequence at " << tokens << " tokens\n";
+  std::cout << "to run         "
+            << mib(static_cast<double>(bytes) +
+                   4.0 * static_cast<double>(model->decoder->state_scalars(std::min<int64_t>(c.max_positions, 4096))))
+            << " with one sequence of " << std::min<int64_t>(c.max_positions, 4096) << " tokens\n";
+  if (o.tensors)
+    model->params.each(
+        [](const Param& p) { std::cout << p.name << " " << p.shape.str() << " " << name_of(p.weight.type) << "\n"; });
   return 0;
 }
 
@@ -60,7 +72,9 @@ int write_logits(const Options& o) {
       id = std::stoll(item, &used);
     } catch (const std::logic_error&) {
     }
-    if (used != item.size() || id < 0 || id >= model->config().vocab) fail("--tokens: expected ids from 0 to ", model->config().vocab - 1, " separated by commas, found \"", item, "\"");
+    if (used != item.size() || id < 0 || id >= model->config().vocab)
+      fail("--tokens: expected ids from 0 to ", model->config().vocab - 1, " separated by commas, found \"", item,
+           "\"");
     ids.push_back(static_cast<int32_t>(id));
   }
   if (ids.empty()) fail("--tokens: expected at least one id");
@@ -71,7 +85,8 @@ int write_logits(const Options& o) {
   const Tensor hidden = ex.make(rows, model->config().hidden), logits = ex.make(rows, model->config().vocab);
   model->decoder->forward(ex, ids, {&segment, 1}, hidden);
   model->decoder->logits(ex, hidden, logits);
-  write_safetensors(o.out, {{"logits", logits, DType::f32}}, {{"model", o.model}, {"tokens", o.tokens}, {"backend", backend->name()}});
+  write_safetensors(o.out, {{"logits", logits, DType::f32}},
+                    {{"model", o.model}, {"tokens", o.tokens}, {"backend", backend->name()}});
   std::cout << "logits [" << rows << ", " << model->config().vocab << "] written to " << o.out << "\n";
   return 0;
 }

@@ -8,6 +8,9 @@
 #include <cstdio>
 #include <mutex>
 
+#include <filesystem>
+#include <nlohmann/json.hpp>
+
 #include "base/error.h"
 #include "base/parallel.h"
 #include "cli/command.h"
@@ -58,7 +61,8 @@ int run_program(int argc, char** argv) {
   CLI::App app("Qwerky: softmax-attention models become linear-attention models, run, and are measured.");
   app.require_subcommand(1);
   int thread_count = 0;
-  app.add_option("--threads", thread_count, "threads (default: the cores this process may use)")->check(CLI::Range(1, 1024));
+  app.add_option("--threads", thread_count, "threads (default: the cores this process may use)")
+      ->check(CLI::Range(1, 1024));
   app.fallthrough();
   Run run;
   for (const Command& c : kCommands) c.add(*app.add_subcommand(c.name, c.help), run);
@@ -86,6 +90,8 @@ int main(int argc, char** argv) {
     std::fprintf(stderr, "error: %s\n", e.what());
   } catch (const std::filesystem::filesystem_error& e) {
     std::fprintf(stderr, "error: %s\n", e.what());
+  } catch (const nlohmann::json::exception& e) {
+    std::fprintf(stderr, "error: a path or text that is not valid UTF-8 cannot be recorded: %s\n", e.what());
   } catch (const std::bad_alloc&) {
     std::fprintf(stderr, "error: out of memory\n");
   }

@@ -18,7 +18,8 @@ constexpr int64_t kFinalTokens = 200'000;  // held-out tokens of the closing com
 
 std::string mib(int64_t bytes) {
   const bool small = bytes < 1 << 20;
-  return concat(std::fixed, std::setprecision(1), static_cast<double>(bytes) / (small ? 1 << 10 : 1 << 20), small ? " KiB" : " MiB");
+  return concat(std::fixed, std::setprecision(1), static_cast<double>(bytes) / (small ? 1 << 10 : 1 << 20),
+                small ? " KiB" : " MiB");
 }
 
 std::string duration(double seconds) {
@@ -30,16 +31,19 @@ std::string duration(double seconds) {
 
 std::string progress_line(const TrainStatus& s) {
   std::ostringstream out;
-  out << "stage " << s.stage->name << "  step " << s.step << "/" << s.steps << std::setprecision(4) << "  loss " << s.loss;
+  out << "stage " << s.stage->name << "  step " << s.step << "/" << s.steps << std::setprecision(4) << "  loss "
+      << s.loss;
   if (std::isfinite(s.validation_kl)) out << "  val KL " << s.validation_kl;
-  if (std::isfinite(s.validation_ratio)) out << (std::isfinite(s.validation_kl) ? "  ppl ratio " : "  val ppl ") << s.validation_ratio;
+  if (std::isfinite(s.validation_ratio))
+    out << (std::isfinite(s.validation_kl) ? "  ppl ratio " : "  val ppl ") << s.validation_ratio;
   out << std::fixed << std::setprecision(0) << "  " << s.tokens_per_second << " tok/s";
   if (s.share_of_peak > 0) out << "  " << 100 * s.share_of_peak << " % of peak";
   out << "  ETA " << duration(s.eta_seconds) << "  memory " << mib(s.memory_bytes);
   return out.str();
 }
 
-/// Thrown out of the preparation of data when the user asks to stop: nothing is lost that the same command does not redo.
+/// Thrown out of the preparation of data when the user asks to stop: nothing is lost that the same command does not
+/// redo.
 struct Stopped {};
 
 /// What a run needs besides its model: data, backend and trainer, shared by convert() and train().
@@ -64,7 +68,8 @@ Job make_job(const RunOptions& options, const Say& say, const std::atomic<bool>&
   if (options.out.empty()) fail("--out: expected a directory to write");
   Job job{options, say, stop, load_recipe(options.recipe, options.set), nullptr, {}, {}};
   const Precision precision = options.precision == "bf16" ? Precision::bf16 : Precision::f32;
-  if (options.precision != "auto" && options.precision != "f32" && options.precision != "bf16") fail("--precision: expected auto, f32 or bf16, found ", options.precision);
+  if (options.precision != "auto" && options.precision != "f32" && options.precision != "bf16")
+    fail("--precision: expected auto, f32 or bf16, found ", options.precision);
   job.backend = make_backend(options.backend, precision);
   return job;
 }
@@ -73,7 +78,8 @@ Job make_job(const RunOptions& options, const Say& say, const std::atomic<bool>&
 void prepare_out(const Job& job) {
   std::error_code error;
   if (std::filesystem::exists(job.out() / "config.json", error) && !std::filesystem::exists(job.training(), error))
-    fail("--out: ", job.out().string(), " already holds a model that was not made there by this command; choose another directory");
+    fail("--out: ", job.out().string(),
+         " already holds a model that was not made there by this command; choose another directory");
   std::filesystem::create_directories(job.training(), error);
   if (error) fail("--out: cannot make the directory ", job.training().string(), ": ", error.message());
   FileWriter probe(job.training() / "checkpoint.safetensors");  // fails now rather than after hours
@@ -103,30 +109,36 @@ void read_data(Job& job, const Tokenizer& tokenizer) {
   job.data = prepare_shards(shards, tokenizer, job.out() / "data", [&](int64_t done, int64_t total) {
     job.preparing(concat("tokenising ", done * 100 / std::max<int64_t>(total, 1), " %"));
   });
-  job.say(concat("data: ", job.data.documents, " documents, ", job.data.train->size(), " training tokens, ", job.data.validation->size(), " held out, ",
-                 job.data.dropped, " documents dropped because they share text with the held-out part"), true);
+  job.say(concat("data: ", job.data.documents, " documents, ", job.data.train->size(), " training tokens, ",
+                 job.data.validation->size(), " held out, ", job.data.dropped,
+                 " documents dropped because they share text with the held-out part"),
+          true);
 }
 
-/// A digest of the configuration and the first 64 KiB of every tensor.
+/// A digest of the configuration and every tensor.
 std::string fingerprint(const Model& model) {
   Sha256 hash;
   hash.update(write_config(model.config()).dump());
   model.params.each([&](const Param& p) {
-    if (p.weight) hash.update({static_cast<const char*>(p.weight.data), static_cast<size_t>(std::min<int64_t>(p.weight.bytes(), 1 << 16))});
+    if (p.weight) hash.update({static_cast<const char*>(p.weight.data), static_cast<size_t>(p.weight.bytes())});
   });
   return hash.hex();
 }
 
-/// Text drawn from the teacher, kept in OUT/data as tokenised text is: train.tokens and validation.tokens (the last 5 %).
+/// Text drawn from the teacher, kept in OUT/data as tokenised text is: train.tokens and validation.tokens (the last 5
+/// %).
 void sample_data(Job& job, const Model& teacher, int64_t tokens) {
   const int64_t length = job.recipe.stages.front().context;
-  if (tokens < 20 * length) fail("--sample-tokens: expected at least ", 20 * length, " (20 windows of ", length, "), found ", tokens);
-  const Path dir = job.out() / "data", train = dir / "train.tokens", validation = dir / "validation.tokens", manifest = dir / "sampled.json";
+  if (tokens < 20 * length)
+    fail("--sample-tokens: expected at least ", 20 * length, " (20 windows of ", length, "), found ", tokens);
+  const Path dir = job.out() / "data", train = dir / "train.tokens", validation = dir / "validation.tokens",
+             manifest = dir / "sampled.json";
   Json record{{"tokens", tokens}, {"length", length}, {"seed", job.recipe.seed}, {"teacher", fingerprint(teacher)}};
   job.say("no --data given: the text is sampled from the teacher itself", true);
   const auto open = [&] {
     job.data.train = TokenStream::open(train), job.data.validation = TokenStream::open(validation);
-    if (job.data.train && job.data.validation) record["train"] = job.data.train->hash(), record["validation"] = job.data.validation->hash();
+    if (job.data.train && job.data.validation)
+      record["train"] = job.data.train->hash(), record["validation"] = job.data.validation->hash();
   };
   const auto is_file = [](const Path& path) {
     std::error_code absent;
@@ -134,9 +146,9 @@ void sample_data(Job& job, const Model& teacher, int64_t tokens) {
   };
   if (is_file(manifest) && is_file(train) && is_file(validation)) open();
   if (!record.contains("train") || Json::parse(read_file(manifest), nullptr, /*allow_exceptions=*/false) != record) {
-    const std::vector<int32_t> ids = sample_corpus(teacher, *job.backend, tokens, length, job.recipe.seed, [&](int64_t done, int64_t total) {
-      job.preparing(concat("sampling ", done, "/", total, " tokens"));
-    });
+    const std::vector<int32_t> ids = sample_corpus(
+        teacher, *job.backend, tokens, length, job.recipe.seed,
+        [&](int64_t done, int64_t total) { job.preparing(concat("sampling ", done, "/", total, " tokens")); });
     std::filesystem::create_directories(dir);
     const size_t kept = ids.size() - ids.size() / 20;
     const auto write = [](const Path& file, std::span<const int32_t> part) {
@@ -151,42 +163,62 @@ void sample_data(Job& job, const Model& teacher, int64_t tokens) {
   }
   job.data.corpus_hash = sha256(record.dump());
   job.data_name = concat(tokens, " tokens sampled from the teacher");
-  job.say(concat("data: ", job.data.train->size(), " training tokens, ", job.data.validation->size(), " held out"), true);
+  job.say(concat("data: ", job.data.train->size(), " training tokens, ", job.data.validation->size(), " held out"),
+          true);
 }
 
 /// Prints what the run will take, and fails when it cannot work.
 void plan(const Job& job, const Model& student, const Model* teacher, Trainer& trainer, const Peaks& peaks) {
   const int64_t count = student.params.count();
-  job.say(concat("student: ", count, " parameters in ", student.config().layers, " layers, state ", mib(4 * student.decoder->state_scalars(0)), " per sequence"), true);
+  job.say(concat("student: ", count, " parameters in ", student.config().layers, " layers, state ",
+                 mib(4 * student.decoder->state_scalars(0)), " per sequence"),
+          true);
   double seconds = 0;
   for (const Stage& s : job.recipe.stages) {
-    const int64_t sample_steps = s.batch * s.context * flops_per_token(s, student.config(), teacher ? &teacher->config() : nullptr) < 1e11 ? 3 : 1;
+    const int64_t sample_steps =
+        s.batch * s.context * flops_per_token(s, student.config(), teacher ? &teacher->config() : nullptr) < 1e11 ? 3
+                                                                                                                  : 1;
     const double step = trainer.measure_step_seconds(s, sample_steps);
     const double rate = static_cast<double>(s.batch * s.context) / step;
     const double gflops = rate * flops_per_token(s, student.config(), teacher ? &teacher->config() : nullptr) * 1e-9;
     seconds += step * static_cast<double>(s.steps());
-    job.say(concat("plan: stage ", s.name, ": ", s.tokens, " tokens in ", s.steps(), " steps of ", s.batch, " × ", s.context, ", ", std::fixed, std::setprecision(0),
-                   rate, " tokens/s (", 100 * gflops / (job.options.precision == "bf16" ? peaks.bf16_gflops : peaks.f32_gflops), " % of the measured peak), ",
-                   duration(step * static_cast<double>(s.steps()))), true);
+    job.say(concat("plan: stage ", s.name, ": ", s.tokens, " tokens in ", s.steps(), " steps of ", s.batch, " × ",
+                   s.context, ", ", std::fixed, std::setprecision(0), rate, " tokens/s (",
+                   100 * gflops / (job.options.precision == "bf16" ? peaks.bf16_gflops : peaks.f32_gflops),
+                   " % of the measured peak), ", duration(step * static_cast<double>(s.steps()))),
+            true);
   }
   int64_t disk = 4 * student.params.block_count() * 6;
   for (const Stage& stage : job.recipe.stages)
-    if (stage.cache_targets) disk += TargetCache::bytes(teacher->config(), stage.unique_steps() * stage.batch * stage.context);
-  job.say(concat("plan: memory ", mib(trainer.memory_bytes()), " (weights ", mib(student.params.block().bytes()), teacher ? concat(", teacher ", mib(teacher->weights->peak_bytes())) : "",
-                 ", gradients, moments and scratch the rest); disk ", mib(disk), "; about ", duration(seconds), " in all"), true);
-  if (const int64_t free = free_disk_bytes(job.out()); free < disk) fail("plan: ", job.out().string(), " has ", mib(free), " free, the run needs ", mib(disk));
+    if (stage.cache_targets)
+      disk += TargetCache::bytes(teacher->config(), stage.unique_steps() * stage.batch * stage.context);
+  job.say(
+      concat("plan: memory ", mib(trainer.memory_bytes()), " (weights ", mib(student.params.block().bytes()),
+             teacher ? concat(", teacher ", mib(teacher->weights->peak_bytes())) : "",
+             ", gradients, moments and scratch the rest); disk ", mib(disk), "; about ", duration(seconds), " in all"),
+      true);
+  if (const int64_t free = free_disk_bytes(job.out()); free < disk)
+    fail("plan: ", job.out().string(), " has ", mib(free), " free, the run needs ", mib(disk));
 }
 
 void check_memory(int64_t parameters, int64_t lanes, int64_t teacher_bytes) {
   const int64_t need = teacher_bytes + parameters * 4 * (4 + lanes);
   if (const int64_t have = available_memory_bytes(); need > have)
-    fail("plan: training needs ", mib(need), " for weights, gradients and optimiser alone (", parameters, " parameters, ", lanes, " lanes); this machine has ", mib(have), " available");
+    fail("plan: training needs ", mib(need), " for weights, gradients and optimiser alone (", parameters,
+         " parameters, ", lanes, " lanes); this machine has ", mib(have), " available");
+}
+
+int64_t count_parameters(const Config& config) {
+  Params params;
+  const Decoder decoder(config, params);  // declares without memory
+  return params.count();
 }
 
 void check_contexts(const Recipe& recipe, const Config& config, const char* whose) {
   for (const Stage& s : recipe.stages)
     if (s.context > config.max_positions)
-      fail("recipe ", recipe.name, ", stage ", s.name, ": context ", s.context, " is longer than the ", whose, "'s ", config.max_positions, " positions (max_position_embeddings)");
+      fail("recipe ", recipe.name, ", stage ", s.name, ": context ", s.context, " is longer than the ", whose, "'s ",
+           config.max_positions, " positions (max_position_embeddings)");
 }
 
 int64_t most_lanes(const Recipe& recipe) {
@@ -199,14 +231,18 @@ Json scores_json(const Scores& s) { return {{"tokens", s.tokens}, {"nll", s.nll}
 
 void write_card(const Job& job, const Model& student, const Model& teacher, const Comparison& c, int64_t window) {
   std::ostringstream card;
-  card << "# " << job.out().filename().string() << "\n\nA " << student.config().model_type << " model converted from `" << teacher.path.filename().string()
-       << "` with the recipe `" << job.recipe.name << "`: softmax attention replaced by " << name_of(student.config().linear_kind())
+  card << "# " << job.out().filename().string() << "\n\nA " << student.config().model_type << " model converted from `"
+       << teacher.path.filename().string() << "` with the recipe `" << job.recipe.name
+       << "`: softmax attention replaced by " << name_of(student.config().linear_kind())
        << " without retraining from scratch.\n\n"
-       << "| measured on " << c.teacher.tokens << " held-out tokens, windows of " << window << " | teacher | student |\n|---|---|---|\n"
+       << "| measured on " << c.teacher.tokens << " held-out tokens, windows of " << window
+       << " | teacher | student |\n|---|---|---|\n"
        << "| perplexity | " << c.teacher.perplexity() << " | " << c.student.perplexity() << " |\n"
-       << "| perplexity ratio | 1 | " << c.ratio() << " |\n| KL(teacher ‖ student), nats | 0 | " << c.kl << " |\n| same most likely token | 1 | " << c.top1 << " |\n"
-       << "| state per sequence, f32 values | grows by " << 2 * teacher.config().kv_width() * teacher.config().layers << " a token | "
-       << student.decoder->state_scalars(0) << " |\n\nData: " << job.data_name << ". Settings, seeds, hashes and losses: `conversion.json`.\n";
+       << "| perplexity ratio | 1 | " << c.ratio() << " |\n| KL(teacher ‖ student), nats | 0 | " << c.kl
+       << " |\n| same most likely token | 1 | " << c.top1 << " |\n"
+       << "| state per sequence, f32 values | grows by " << 2 * teacher.config().kv_width() * teacher.config().layers
+       << " a token | " << student.decoder->state_scalars(0) << " |\n\nData: " << job.data_name
+       << ". Settings, seeds, hashes and losses: `conversion.json`.\n";
   write_file(job.out() / "README.md", card.str());
 }
 
@@ -218,17 +254,21 @@ Outcome convert(const ConvertOptions& options, const Say& say, const std::atomic
   const bool control = mixer_kind(options.to) == MixerKind::softmax;  // the teacher itself, trained alike
   if (control) std::erase_if(job.recipe.stages, [](const Stage& stage) { return stage.loss == "align"; });
   job.recipe.check();
-  Config config = control ? teacher->config() : child_config(teacher->config(), mixer_kind(options.to), options.keep_softmax);
+  Config config =
+      control ? teacher->config() : child_config(teacher->config(), mixer_kind(options.to), options.keep_softmax);
   if (job.recipe.untie) config.tied = false;
   for (int64_t* rank : {&config.rank_decay, &config.rank_shift, &config.rank_iclr, &config.rank_mix, &config.rank_gate})
     *rank = std::max<int64_t>(1, std::llround(static_cast<double>(*rank) * job.recipe.rank_scale));
   std::error_code absent;
-  if (job.out() == Path(options.teacher) || std::filesystem::equivalent(job.out(), options.teacher, absent)) fail("--out: expected another directory than the teacher's");
-  if (options.store != "auto" && options.store != "f32" && options.store != "bf16") fail("--store: expected auto, f32 or bf16, found ", options.store);
-  if (job.recipe.init == "random") fail("recipe ", job.recipe.name, ": init random is for `train`; a conversion starts published or calibrated");
+  if (job.out() == Path(options.teacher) || std::filesystem::equivalent(job.out(), options.teacher, absent))
+    fail("--out: expected another directory than the teacher's");
+  if (options.store != "auto" && options.store != "f32" && options.store != "bf16")
+    fail("--store: expected auto, f32 or bf16, found ", options.store);
+  if (job.recipe.init == "random")
+    fail("recipe ", job.recipe.name, ": init random is for `train`; a conversion starts published or calibrated");
   check_contexts(job.recipe, teacher->config(), "teacher");
+  check_memory(count_parameters(config), most_lanes(job.recipe), teacher->weights->peak_bytes());
   const auto student = make_model(config, true);
-  check_memory(student->params.count(), most_lanes(job.recipe), teacher->weights->peak_bytes());
   prepare_out(job);
   try {
     options.run.data.empty() ? sample_data(job, *teacher, options.sample_tokens) : read_data(job, *teacher->tokenizer);
@@ -237,14 +277,25 @@ Outcome convert(const ConvertOptions& options, const Say& say, const std::atomic
   }
 
   const Peaks peaks = measure_peaks(threads(), 0.3);
-  const Json settings{{"recipe", to_json(job.recipe)}, {"teacher", options.teacher}, {"config", write_config(config)},
-                      {"data", job.data.corpus_hash}, {"training_tokens", job.data.train->hash()}, {"backend", job.backend->name()}, {"precision", options.run.precision}};
-  TrainerOptions run{.dir = job.training(), .settings = settings, .checkpoint_seconds = options.run.checkpoint_seconds, .report_steps = options.run.report_steps,
+  const Json settings{{"recipe", to_json(job.recipe)},
+                      {"teacher", fingerprint(*teacher)},
+                      {"config", write_config(config)},
+                      {"data", job.data.corpus_hash},
+                      {"training_tokens", job.data.train->hash()},
+                      {"backend", job.backend->name()},
+                      {"precision", options.run.precision}};
+  TrainerOptions run{.dir = job.training(),
+                     .settings = settings,
+                     .checkpoint_seconds = options.run.checkpoint_seconds,
+                     .report_steps = options.run.report_steps,
                      .peak_gflops = options.run.precision == "bf16" ? peaks.bf16_gflops : peaks.f32_gflops,
-                     .report = [&](const TrainStatus& s) { say(progress_line(s), s.validated); }, .stop = &stop};
+                     .report = [&](const TrainStatus& s) { say(progress_line(s), s.validated); },
+                     .stop = &stop};
   Trainer trainer(*job.backend, *student, teacher.get(), *job.data.train, job.data.validation.get(), job.recipe, run);
   const int64_t window = job.recipe.stages.front().context;
-  const Windows calibration{job.data.train->tokens().first(static_cast<size_t>(std::min(job.recipe.calibration_tokens, job.data.train->size()))), window};
+  const Windows calibration{job.data.train->tokens().first(
+                                static_cast<size_t>(std::min(job.recipe.calibration_tokens, job.data.train->size()))),
+                            window};
 
   const bool resumed = trainer.resume();
   if (!resumed) {
@@ -259,11 +310,14 @@ Outcome convert(const ConvertOptions& options, const Say& say, const std::atomic
   }
   plan(job, *student, teacher.get(), trainer, peaks);
   if (options.run.dry_run) return Outcome::finished;
-  say(resumed ? "resuming from the last checkpoint in " + job.training().string() : "starting from the teacher's weights", true);
+  say(resumed ? "resuming from the last checkpoint in " + job.training().string()
+              : "starting from the teacher's weights",
+      true);
 
   const auto start = std::chrono::steady_clock::now();
   const Outcome outcome = trainer.run([&](int64_t stage) {
-    if (job.recipe.stages[static_cast<size_t>(stage)].refit_output) fit_output(*student, *teacher, *job.backend, calibration, job.recipe.ridge);
+    if (job.recipe.stages[static_cast<size_t>(stage)].refit_output)
+      fit_output(*student, *teacher, *job.backend, calibration, job.recipe.ridge);
   });
   if (outcome == Outcome::interrupted) {
     say("interrupted: progress is saved; repeat the same command to go on", true);
@@ -272,19 +326,42 @@ Outcome convert(const ConvertOptions& options, const Say& say, const std::atomic
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 
   const auto held = job.data.validation->tokens();
-  const Windows windows{held.first(static_cast<size_t>(std::min<int64_t>(kFinalTokens, static_cast<int64_t>(held.size())))), window};
-  const Comparison c = compare(*job.backend, *teacher->decoder, *student->decoder, windows, true);
-  const bool bf16 = options.store == "bf16" || (options.store == "auto" && !config.tied && teacher->params.find("lm_head.weight") && teacher->params.find("lm_head.weight")->weight.type == DType::bf16) ||
-                    (options.store == "auto" && teacher->params.find("model.embed_tokens.weight")->weight.type == DType::bf16);
+  const Windows windows{
+      held.first(static_cast<size_t>(std::min<int64_t>(kFinalTokens, static_cast<int64_t>(held.size())))), window};
+  const bool bf16 =
+      options.store == "bf16" ||
+      (options.store == "auto" && !config.tied && teacher->params.find("lm_head.weight") &&
+       teacher->params.find("lm_head.weight")->weight.type == DType::bf16) ||
+      (options.store == "auto" && teacher->params.find("model.embed_tokens.weight")->weight.type == DType::bf16);
   save_model(job.out(), config, student->params, bf16 ? DType::bf16 : DType::f32, teacher->tokenizer_path);
+  const auto stored = load_model(job.out(), {.need_tokenizer = false});  // the figures are those of what was written
+  const auto measuring = make_backend(options.run.backend, resolve_precision("auto", teacher->params));
+  const Comparison c = compare(*measuring, *teacher->decoder, *stored->decoder, windows, true);
   write_card(job, *student, *teacher, c, window);
-  Json record{{"program", "qwerky 0.1.0"}, {"settings", settings}, {"data", job.data_name}, {"data_sha256", job.data.corpus_hash}, {"documents", job.data.documents},
-              {"documents_dropped", job.data.dropped}, {"training_seconds_of_last_run", seconds}, {"stored_as", bf16 ? "bf16" : "f32"}, {"window", window},
-              {"teacher", scores_json(c.teacher)}, {"student", scores_json(c.student)}, {"ratio", c.ratio()}, {"kl", c.kl}, {"top1", c.top1},
-              {"alignment", c.alignment}, {"unexplained", c.unexplained}, {"state_scalars", student->decoder->state_scalars(0)}};
+  Json record{{"program", "qwerky 0.1.0"},
+              {"settings", settings},
+              {"data", job.data_name},
+              {"teacher_path", options.teacher},
+              {"data_sha256", job.data.corpus_hash},
+              {"documents", job.data.documents},
+              {"documents_dropped", job.data.dropped},
+              {"training_seconds_of_last_run", seconds},
+              {"stored_as", bf16 ? "bf16" : "f32"},
+              {"window", window},
+              {"teacher", scores_json(c.teacher)},
+              {"student", scores_json(c.student)},
+              {"ratio", c.ratio()},
+              {"kl", c.kl},
+              {"top1", c.top1},
+              {"alignment", c.alignment},
+              {"unexplained", c.unexplained},
+              {"state_scalars", student->decoder->state_scalars(0)}};
   write_file(job.out() / "conversion.json", record.dump(1) + "\n");
-  say(concat(std::setprecision(5), "done in ", duration(seconds), ": perplexity ", c.student.perplexity(), " against the teacher's ", c.teacher.perplexity(), " (ratio ", c.ratio(), ", KL ", c.kl,
-             ") on ", c.teacher.tokens, " held-out tokens; state ", student->decoder->state_scalars(0), " values; written to ", job.out().string()), true);
+  say(concat(std::setprecision(5), "done in ", duration(seconds), ": perplexity ", c.student.perplexity(),
+             " against the teacher's ", c.teacher.perplexity(), " (ratio ", c.ratio(), ", KL ", c.kl, ") on ",
+             c.teacher.tokens, " held-out tokens; state ", student->decoder->state_scalars(0), " values; written to ",
+             job.out().string()),
+      true);
   return outcome;
 }
 
@@ -296,13 +373,19 @@ Outcome train(const TrainOptions& options, const Say& say, const std::atomic<boo
   prepare_out(job);
   const Path tokenizer_file = job.out() / "tokenizer.json";
   if (!std::filesystem::exists(tokenizer_file)) {
-    if (options.vocab <= 0) fail("--vocab: expected the size of the vocabulary to train, or a tokenizer.json in ", job.out().string());
+    if (options.vocab <= 0)
+      fail("--vocab: expected the size of the vocabulary to train, or a tokenizer.json in ", job.out().string());
     say(concat("training a byte-level BPE of ", options.vocab, " tokens"), true);
     std::string text;
     CorpusOptions corpus{.field = options.run.field, .split_before = options.run.split_before};
     for (const std::string& input : options.run.data) corpus.inputs.emplace_back(input);
     read_corpus(corpus, [&](std::string&& document) { text += document + "\n"; });
-    write_file(job.out() / "tokenizer_config.json", Json{{"tokenizer_class", "Qwen2Tokenizer"}, {"bos_token", nullptr}, {"eos_token", "<|endoftext|>"}, {"add_bos_token", false}}.dump(1) + "\n");
+    write_file(job.out() / "tokenizer_config.json", Json{{"tokenizer_class", "Qwen2Tokenizer"},
+                                                         {"bos_token", nullptr},
+                                                         {"eos_token", "<|endoftext|>"},
+                                                         {"add_bos_token", false}}
+                                                            .dump(1) +
+                                                        "\n");
     write_file(tokenizer_file, train_bpe(text, options.vocab, {"<|endoftext|>"}));
   }
   const auto tokenizer = load_tokenizer(job.out());
@@ -315,14 +398,20 @@ Outcome train(const TrainOptions& options, const Say& say, const std::atomic<boo
   } catch (const Stopped&) {
     return stopped_early(job);
   }
+  check_memory(count_parameters(config), most_lanes(job.recipe), 0);
   const auto model = make_model(config, true);
-  check_memory(model->params.count(), most_lanes(job.recipe), 0);
 
   const Peaks peaks = measure_peaks(threads(), 0.3);
-  const Json settings{{"recipe", to_json(job.recipe)}, {"config", write_config(config)}, {"data", job.data.corpus_hash}, {"backend", job.backend->name()}, {"precision", options.run.precision}};
-  TrainerOptions run{.dir = job.training(), .settings = settings, .checkpoint_seconds = options.run.checkpoint_seconds, .report_steps = options.run.report_steps,
+  const Json settings{{"recipe", to_json(job.recipe)},  {"config", write_config(config)},
+                      {"data", job.data.corpus_hash},   {"training_tokens", job.data.train->hash()},
+                      {"backend", job.backend->name()}, {"precision", options.run.precision}};
+  TrainerOptions run{.dir = job.training(),
+                     .settings = settings,
+                     .checkpoint_seconds = options.run.checkpoint_seconds,
+                     .report_steps = options.run.report_steps,
                      .peak_gflops = options.run.precision == "bf16" ? peaks.bf16_gflops : peaks.f32_gflops,
-                     .report = [&](const TrainStatus& s) { say(progress_line(s), s.validated); }, .stop = &stop};
+                     .report = [&](const TrainStatus& s) { say(progress_line(s), s.validated); },
+                     .stop = &stop};
   Trainer trainer(*job.backend, *model, nullptr, *job.data.train, job.data.validation.get(), job.recipe, run);
   if (!trainer.resume()) init_random(*model, job.recipe.seed);
   plan(job, *model, nullptr, trainer, peaks);
@@ -333,10 +422,23 @@ Outcome train(const TrainOptions& options, const Say& say, const std::atomic<boo
     return outcome;
   }
   const auto held = job.data.validation->tokens();
-  const Scores s = score(*job.backend, *model->decoder, {held.first(static_cast<size_t>(std::min<int64_t>(kFinalTokens, static_cast<int64_t>(held.size())))), job.recipe.stages.back().context});
   save_model(job.out(), config, model->params, DType::bf16, {});
-  write_file(job.out() / "training.json", Json{{"program", "qwerky 0.1.0"}, {"settings", settings}, {"data", job.data_name}, {"data_sha256", job.data.corpus_hash}, {"validation", scores_json(s)}}.dump(1) + "\n");
-  say(concat(std::setprecision(5), "done: perplexity ", s.perplexity(), " on ", s.tokens, " held-out tokens; written to ", job.out().string()), true);
+  const auto stored = load_model(job.out());  // the figure is that of what was written
+  const auto measuring = make_backend(options.run.backend, resolve_precision("auto", stored->params));
+  const Scores s =
+      score(*measuring, *stored->decoder,
+            {held.first(static_cast<size_t>(std::min<int64_t>(kFinalTokens, static_cast<int64_t>(held.size())))),
+             job.recipe.stages.back().context});
+  write_file(job.out() / "training.json", Json{{"program", "qwerky 0.1.0"},
+                                               {"settings", settings},
+                                               {"data", job.data_name},
+                                               {"data_sha256", job.data.corpus_hash},
+                                               {"validation", scores_json(s)}}
+                                                  .dump(1) +
+                                              "\n");
+  say(concat(std::setprecision(5), "done: perplexity ", s.perplexity(), " on ", s.tokens,
+             " held-out tokens; written to ", job.out().string()),
+      true);
   return outcome;
 }
 

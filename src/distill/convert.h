@@ -23,13 +23,14 @@ struct RunOptions {
 
   template <class V>
   void visit(V& v) {
-    v("data", data, "text: files or directories (.txt, .jsonl, each optionally .zst); the last ones hold the held-out text");
+    v("data", data,
+      "text: files or directories (.txt, .jsonl, each optionally .zst); the last ones hold the held-out text");
     v("field", field, "field of .jsonl rows that holds the text");
     v("split_before", split_before, "cut .txt files without <|endoftext|> before lines that begin so");
     v("holdout", holdout, "tokens at the end of the data kept for validation (0: 1 %, at most 200000)");
     v("exclude", exclude, "texts; documents that share 100 characters in a row with them are not trained on");
     v("out", out, "directory to write");
-    v("recipe", recipe, "recipe: a name (small, radlads, published-small, teacher) or a .json file");
+    v("recipe", recipe, "recipe: a name (small, demo, radlads, radlads-2a, published-small, teacher) or a .json file");
     v("set", set, "change a recipe value, e.g. --set stages.1.lr=3e-4 --set init=published");
     v("backend", backend, "auto | reference | avx2 | avx512");
     v("precision", precision, "of matrix products while training: auto (f32) | f32 | bf16");
@@ -66,6 +67,7 @@ Recipe load_recipe(const std::string& name, const std::vector<std::string>& set)
 
 /// Text drawn from the teacher itself at temperature 1: `tokens` ids, sequences of at most `length`, each from the
 /// beginning of a text. A pure function of (teacher, seed).
-std::vector<int32_t> sample_corpus(const Model& teacher, const Backend& on, int64_t tokens, int64_t length, uint64_t seed, const Progress& progress);
+std::vector<int32_t> sample_corpus(const Model& teacher, const Backend& on, int64_t tokens, int64_t length,
+                                   uint64_t seed, const Progress& progress);
 
 }  // namespace qwerky

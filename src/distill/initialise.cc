@@ -44,7 +44,8 @@ void fill_orthogonal(Param& p, const Random& random) {
   const double gain = 0.1 * std::max(1.0, std::sqrt(static_cast<double>(rows) / static_cast<double>(cols)));
   fill(p, [&](int64_t i) {
     const int64_t r = i / cols, c = i % cols;
-    return gain * (rows <= cols ? v[static_cast<size_t>(r)][static_cast<size_t>(c)] : v[static_cast<size_t>(c)][static_cast<size_t>(r)]);
+    return gain * (rows <= cols ? v[static_cast<size_t>(r)][static_cast<size_t>(c)]
+                                : v[static_cast<size_t>(c)][static_cast<size_t>(r)]);
   });
 }
 
@@ -58,11 +59,13 @@ void init_rwkv6(Model& m, int64_t layer, uint64_t seed) {
     fill(m, p + name, [&](int64_t i) { return 0.02 * random.uniform(static_cast<uint64_t>(i)) - 0.01; });
   };
   fill(m, p + "time_maa_x", [](int64_t) { return 1; });
-  for (const char* name : {"time_maa_r", "time_maa_k", "time_maa_v", "time_maa_w", "time_maa_g", "time_maa_w1", "time_decay_w1", "gate.weight"})
+  for (const char* name : {"time_maa_r", "time_maa_k", "time_maa_v", "time_maa_w", "time_maa_g", "time_maa_w1",
+                           "time_decay_w1", "gate.weight"})
     fill(m, p + name, [](int64_t) { return 0; });
   small("time_maa_w2");
   small("time_decay_w2");
-  fill(m, p + "time_decay", [&](int64_t n) { return -6 + 5 * std::pow(static_cast<double>(n) / last, 0.7 + 1.3 * depth); });
+  fill(m, p + "time_decay",
+       [&](int64_t n) { return -6 + 5 * std::pow(static_cast<double>(n) / last, 0.7 + 1.3 * depth); });
 }
 
 void init_rwkv7(Model& m, int64_t layer, uint64_t seed) {
@@ -70,7 +73,8 @@ void init_rwkv7(Model& m, int64_t layer, uint64_t seed) {
   const std::string p = mixer_prefix(layer);
   const double depth = c.layers > 1 ? static_cast<double>(layer) / static_cast<double>(c.layers - 1) : 0;
   const double last = static_cast<double>(std::max<int64_t>(c.width() - 1, 1));
-  fill(m, p + "w0", [&](int64_t n) { return -6.5 + 5 * std::pow(static_cast<double>(n) / last, 0.85 + std::sqrt(depth)); });
+  fill(m, p + "w0",
+       [&](int64_t n) { return -6.5 + 5 * std::pow(static_cast<double>(n) / last, 0.85 + std::sqrt(depth)); });
   fill(m, p + "a0", [](int64_t) { return 0; });
   fill(m, p + "v0", [](int64_t) { return 1; });
   fill(m, p + "k_k", [](int64_t) { return 0.85; });
@@ -184,13 +188,17 @@ LookBack measure_look_back(const Model& teacher, const Backend& on, const Window
       double* p = look.mass[layer].data() + h * look.bins;
       double total = 0;
       for (int64_t lag = 0; lag < look.bins; ++lag) total += p[lag];
+      if (total <= 0) {  // everything on the sink, or no row counted: nothing is known, the shortest memory serves
+        p[0] = total = 1;
+      }
       look.sink[layer][static_cast<size_t>(h)] /= total + look.sink[layer][static_cast<size_t>(h)];
       for (int64_t lag = 0; lag < look.bins; ++lag) p[lag] /= total;
     }
   return look;
 }
 
-void init_calibrated(Model& student, const Model& teacher, const Backend& on, const Windows& windows, const Recipe& recipe) {
+void init_calibrated(Model& student, const Model& teacher, const Backend& on, const Windows& windows,
+                     const Recipe& recipe) {
   constexpr double kFirstValueMix = -4;  // σ(-4) = 0.018: nearly none, with a slope left to learn from
   constexpr double kReach7 = 1.1428;     // ln 2 · e^½: half-life h needs σ(w0) = kReach7 / h
   const Config& c = student.config();
@@ -206,8 +214,11 @@ void init_calibrated(Model& student, const Model& teacher, const Backend& on, co
       const double share = (static_cast<double>(pair) + 0.5) / static_cast<double>(half);
       return recipe.half_life_scale * (look.quantile(layer, n / N, share) + 0.5);
     };
-    fill(student, p + "time_decay", [&](int64_t n) { return std::min(std::log(std::log(2.0) / half_life(n)), std::log(5.0)); });
-    fill(student, p + "w0", [&](int64_t n) { return logit(std::clamp(kReach7 / half_life(n), windows.length >= 4096 ? 1e-4 : 1e-3, 0.9)); });
+    fill(student, p + "time_decay",
+         [&](int64_t n) { return std::min(std::log(std::log(2.0) / half_life(n)), std::log(5.0)); });
+    fill(student, p + "w0", [&](int64_t n) {
+      return logit(std::clamp(kReach7 / half_life(n), windows.length >= 4096 ? 1e-4 : 1e-3, 0.9));
+    });
     fill(student, p + "a0", [&](int64_t) { return recipe.rate_bias; });
     fill(student, p + "v0", [&](int64_t) { return kFirstValueMix; });
     if (Param* g2 = student.params.find(p + "g2")) {  // g = ½ colsum(g2) = 1, rows distinct
@@ -247,8 +258,10 @@ void fit_output(Model& student, const Model& teacher, const Backend& on, const W
       if (!is_linear(c, layer)) return;
       student.decoder->mixer(layer).forward(ex, {io.x, y, shared.rope, shared.v_first, 0, mixed}, batch);
       // linear_vjp's weight gradients are the products OᵀO and Y_Tᵀ O.
-      on.linear_vjp(mixed, {}, std::vector{ProductVjp{{}, gram[static_cast<size_t>(layer)], {}, mixed},
-                                           ProductVjp{{}, cross[static_cast<size_t>(layer)], {}, io.y}}, Into::overwrite);
+      on.linear_vjp(mixed, {},
+                    std::vector{ProductVjp{{}, gram[static_cast<size_t>(layer)], {}, mixed},
+                                ProductVjp{{}, cross[static_cast<size_t>(layer)], {}, io.y}},
+                    Into::overwrite);
     });
   }
   for (int64_t layer = 0; layer < c.layers; ++layer) {
@@ -258,7 +271,9 @@ void fit_output(Model& student, const Model& teacher, const Backend& on, const W
     double mean = 0;
     for (int64_t n = 0; n < A; ++n) mean += l[static_cast<size_t>(n * A + n)] / static_cast<double>(A);
     for (int64_t n = 0; n < A; ++n) l[static_cast<size_t>(n * A + n)] += ridge * mean;
-    if (!cholesky(l, A)) fail("output fit of layer ", layer, ": the statistics are singular; use more calibration tokens or a larger ridge");
+    if (!cholesky(l, A))
+      fail("output fit of layer ", layer,
+           ": the statistics are singular; use more calibration tokens or a larger ridge");
     Param& w = *student.params.find(mixer_prefix(layer) + "o_proj.weight");
     const float* b = cross[static_cast<size_t>(layer)].as<float>();
     float* out = w.weight.as<float>();

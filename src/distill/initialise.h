@@ -17,7 +17,8 @@ void copy_from_teacher(Model& student, const Model& teacher);
 void init_published(Model& student, uint64_t seed);
 /// Values from the teacher's statistics on `ids`: half-lives at the quantiles of each head's look-back, neutral gate,
 /// small removal rate, first-value mix near 0; then the output projections by fit_output.
-void init_calibrated(Model& student, const Model& teacher, const Backend& on, const Windows& windows, const Recipe& recipe);
+void init_calibrated(Model& student, const Model& teacher, const Backend& on, const Windows& windows,
+                     const Recipe& recipe);
 /// W_o = Y_Tᵀ O (OᵀO + λ mean(diag) I)⁻¹ per converted layer: O what the projection reads, Y_T the teacher's mixer
 /// output, on the teacher's inputs.
 void fit_output(Model& student, const Model& teacher, const Backend& on, const Windows& windows, double ridge);

@@ -17,7 +17,8 @@ void apply(Json& recipe, const std::string& change) {
   const Json value = Json::parse(text, nullptr, false);
   try {
     const Json::json_pointer at(pointer);
-    if (!recipe.contains(at.parent_pointer())) fail("--set ", change, ": the recipe has no ", at.parent_pointer().to_string());
+    if (!recipe.contains(at.parent_pointer()))
+      fail("--set ", change, ": the recipe has no ", at.parent_pointer().to_string());
     recipe[at] = value.is_discarded() ? Json(text) : value;
   } catch (const Json::exception& e) {
     fail("--set ", change, ": ", e.what());

@@ -8,8 +8,8 @@
 namespace qwerky {
 namespace {
 
-constexpr int64_t kParts = 8;   // independent parts of the corpus, for as many threads; not a function of the machine
-constexpr int64_t kSide = 32;   // texts decoded side by side in a part
+constexpr int64_t kParts = 8;  // independent parts of the corpus, for as many threads; not a function of the machine
+constexpr int64_t kSide = 32;  // texts decoded side by side in a part
 
 /// A text that is being written.
 struct Lane {
@@ -31,7 +31,8 @@ struct Sampler {
   }
 
   /// Whole texts of at least `tokens` ids in all. Each text that was begun is kept, so short ones are not preferred.
-  std::vector<int32_t> part(uint64_t index, int64_t tokens, Arena& scratch, const std::function<void(int64_t)>& wrote) const {
+  std::vector<int32_t> part(uint64_t index, int64_t tokens, Arena& scratch,
+                            const std::function<void(int64_t)>& wrote) const {
     const Config& c = teacher.config();
     const Exec ex{on, scratch};
     std::vector<Lane> lanes(static_cast<size_t>(std::clamp<int64_t>(tokens / length, 1, kSide)));
@@ -63,12 +64,14 @@ struct Sampler {
       teacher.decoder->logits(ex, hidden, logits);
       for (size_t i = 0; i < lanes.size(); ++i) {
         Lane& lane = lanes[i];
-        const std::span<const float> row(logits.as<float>() + static_cast<int64_t>(i) * c.vocab, static_cast<size_t>(c.vocab));
+        const std::span<const float> row(logits.as<float>() + static_cast<int64_t>(i) * c.vocab,
+                                         static_cast<size_t>(c.vocab));
         const uint64_t draw = ((index << 32) + lane.number) * static_cast<uint64_t>(length) + lane.text.size();
         lane.text.push_back(sample(row, {.temperature = 1, .seed = seed}, static_cast<int64_t>(draw)));
         ++written;
         if (!ends(lane.text.back()) && static_cast<int64_t>(lane.text.size()) < length) continue;
-        if (lane.text.size() > 2 && lane.text.back() == begins) lane.text.pop_back(), --written;  // the next text begins with it
+        if (lane.text.size() > 2 && lane.text.back() == begins)
+          lane.text.pop_back(), --written;  // the next text begins with it
         texts[lane.number] = std::move(lane.text);
         lane.text.clear();
         if (written < tokens) begin(lane);
@@ -85,12 +88,15 @@ struct Sampler {
 
 }  // namespace
 
-std::vector<int32_t> sample_corpus(const Model& teacher, const Backend& on, int64_t tokens, int64_t length, uint64_t seed, const Progress& progress) {
+std::vector<int32_t> sample_corpus(const Model& teacher, const Backend& on, int64_t tokens, int64_t length,
+                                   uint64_t seed, const Progress& progress) {
   if (!teacher.tokenizer) fail("sampling from the teacher needs its tokenizer");
   const Tokenizer& t = *teacher.tokenizer;
   const auto begins = t.bos ? t.bos : t.eos.empty() ? std::nullopt : std::optional(t.eos.front());
   if (!begins) fail("sampling from the teacher: it has no token that begins a text; give --data");
-  if (*begins < 0 || *begins >= teacher.config().vocab) fail("sampling from the teacher: the token that begins a text, ", *begins, ", is outside its vocabulary of ", teacher.config().vocab);
+  if (*begins < 0 || *begins >= teacher.config().vocab)
+    fail("sampling from the teacher: the token that begins a text, ", *begins, ", is outside its vocabulary of ",
+         teacher.config().vocab);
 
   const Sampler sampler{teacher, on, length, seed, *begins};
   std::vector<std::vector<int32_t>> parts(kParts);

@@ -12,12 +12,12 @@ namespace qwerky {
 
 struct Stage {
   std::string name;
-  std::string loss = "align";                ///< align | kl | cross_entropy
-  double next_token = 0;                     ///< with kl: adds so much of the cross-entropy of the next token
-  std::string train = "*";                   ///< glob over parameter names
+  std::string loss = "align";  ///< align | kl | cross_entropy
+  double next_token = 0;       ///< with kl: adds so much of the cross-entropy of the next token
+  std::string train = "*";     ///< glob over parameter names
   int64_t tokens = 1'000'000;
-  int64_t context = 512;                     ///< tokens of a training window
-  int64_t batch = 32;                        ///< windows of a step
+  int64_t context = 512;  ///< tokens of a training window
+  int64_t batch = 32;     ///< windows of a step
   double lr = 1e-3, lr_final = 1e-5;
   std::string schedule = "flat";             ///< flat | cosine | quarter_cosine | linear (from lr to lr_final)
   double hold = 0;                           ///< share of the stage at `lr` before the schedule begins
@@ -26,13 +26,14 @@ struct Stage {
   double mixer_lr = 0, mixer_lr_final = 0;   ///< 0: as lr, lr_final
   int64_t warmup = 50;                       ///< steps of linear warm-up from 1 %
   double beta1 = 0.9, beta2 = 0.95, eps = 1e-8, weight_decay = 0;
-  double clip = 1;                           ///< gradient norm; 0: none
-  int64_t lanes = 2;                         ///< groups of windows whose gradients are summed in order
-  bool recompute = false;                    ///< keep only layer inputs; recompute the rest on the way back
-  int64_t passes = 1;                        ///< times the stage goes over its windows; `tokens` counts all passes
-  bool cache_targets = false;                ///< align: keep the teacher's values on disk for the passes after the first
-  double average_from = 1;                   ///< weights are averaged over the steps after this share of the stage
-  bool refit_output = false;                 ///< solve the mixers' output projection again before the stage begins
+  double clip = 1;              ///< gradient norm; 0: none
+  int64_t lanes = 2;            ///< groups of windows whose gradients are summed in order
+  int64_t windows_at_once = 0;  ///< of a lane, whose activations are in memory together; 0: all
+  bool recompute = false;       ///< keep only layer inputs; recompute the rest on the way back
+  int64_t passes = 1;           ///< times the stage goes over its windows; `tokens` counts all passes
+  bool cache_targets = false;   ///< align: keep the teacher's values on disk for the passes after the first
+  double average_from = 1;      ///< weights are averaged over the steps after this share of the stage
+  bool refit_output = false;    ///< solve the mixers' output projection again before the stage begins
 
   template <class V>
   void visit(V& v) {
@@ -58,6 +59,7 @@ struct Stage {
     v("weight_decay", weight_decay, "AdamW");
     v("clip", clip, "gradient norm (0: none)");
     v("lanes", lanes, "groups of windows whose gradients are summed in order");
+    v("windows_at_once", windows_at_once, "windows of a lane in memory together (0: all)");
     v("recompute", recompute, "keep only layer inputs");
     v("passes", passes, "times the stage goes over its windows");
     v("cache_targets", cache_targets, "align: keep the teacher's values on disk between passes");
@@ -74,13 +76,13 @@ struct Stage {
 
 struct Recipe {
   std::string name;
-  std::string init = "calibrated";        ///< published | calibrated | random
-  int64_t calibration_tokens = 16384;     ///< of the corpus, for a calibrated start
-  double half_life_scale = 1;             ///< multiplies measured look-back half-lives
-  double rate_bias = -2;                  ///< a0 of RAD-RWKV7
-  double ridge = 1e-3;                    ///< of the output projection's least squares
-  bool untie = false;                     ///< give a tied teacher's child a head of its own, as the published trainer does
-  double rank_scale = 1;                  ///< multiplies the published ranks of the low-rank matrices
+  std::string init = "calibrated";     ///< published | calibrated | random
+  int64_t calibration_tokens = 16384;  ///< of the corpus, for a calibrated start
+  double half_life_scale = 1;          ///< multiplies measured look-back half-lives
+  double rate_bias = -2;               ///< a0 of RAD-RWKV7
+  double ridge = 1e-3;                 ///< of the output projection's least squares
+  bool untie = false;                  ///< give a tied teacher's child a head of its own, as the published trainer does
+  double rank_scale = 1;               ///< multiplies the published ranks of the low-rank matrices
   uint64_t seed = 1;
   std::vector<Stage> stages;
 

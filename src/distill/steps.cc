@@ -35,12 +35,13 @@ int64_t converted_layers(const Config& student) {
   return n;
 }
 
-double align_step(const Exec& ex, const Decoder& teacher, const Decoder& student, const WindowBatch& windows, double weight,
-                  const TargetCache* cache, const std::string& key) {
+double align_step(const Exec& ex, const Decoder& teacher, const Decoder& student, const WindowBatch& windows,
+                  double weight, const TargetCache* cache, const std::string& key) {
   Scope scope(ex.scratch);
   const std::vector<int32_t> inputs = windows.inputs();
   const std::vector<Segment> batch = windows.segments();
-  const int64_t rows = static_cast<int64_t>(inputs.size()), D = teacher.config().hidden, first = student.config().first_rwkv7();
+  const int64_t rows = static_cast<int64_t>(inputs.size()), D = teacher.config().hidden,
+                first = student.config().first_rwkv7();
   const Decoder::Shared shared = student.share(ex, batch, rows, true);
   double total = 0;
 
@@ -74,8 +75,8 @@ double align_step(const Exec& ex, const Decoder& teacher, const Decoder& student
   return total;
 }
 
-double kl_step(const Exec& ex, const Decoder& teacher, const Decoder& student, const WindowBatch& windows, double weight, bool recompute,
-               double next_token) {
+double kl_step(const Exec& ex, const Decoder& teacher, const Decoder& student, const WindowBatch& windows,
+               double weight, bool recompute, double next_token) {
   Scope scope(ex.scratch);
   const std::vector<int32_t> inputs = windows.inputs(), targets = windows.targets();
   const std::vector<Segment> batch = windows.segments();
@@ -83,42 +84,53 @@ double kl_step(const Exec& ex, const Decoder& teacher, const Decoder& student, c
   const Tensor hidden_t = ex.make(rows, teacher.config().hidden);
   teacher.forward(ex, inputs, batch, hidden_t);
   double total = 0;
-  student.train(ex, inputs, batch, [&](Tensor hidden, Tensor dhidden) {
-    const int64_t step = logit_rows(V, rows);
-    for (int64_t r = 0; r < rows; r += step) {
-      Scope inner(ex.scratch);
-      const int64_t n = std::min(step, rows - r);
-      const Tensor logits_t = ex.make(n, V), logits_s = ex.make(n, V), loss = ex.make(1, n);
-      teacher.logits(ex, hidden_t.rows(r, n), logits_t);
-      student.logits(ex, hidden.rows(r, n), logits_s);
-      const Tensor dnext = next_token > 0 ? ex.make(n, V) : Tensor();
-      if (dnext) ex.on.cross_entropy(loss, dnext, logits_s, std::span(targets).subspan(static_cast<size_t>(r), static_cast<size_t>(n)), next_token * weight);
-      ex.on.kl(loss, logits_s, logits_s, logits_t, weight);
-      if (dnext) ex.on.add(logits_s, dnext);
-      total += ex.on.sum(loss);
-      student.logits_vjp(ex, hidden.rows(r, n), dhidden.rows(r, n), logits_s);
-    }
-  }, recompute);
+  student.train(
+      ex, inputs, batch,
+      [&](Tensor hidden, Tensor dhidden) {
+        const int64_t step = logit_rows(V, rows);
+        for (int64_t r = 0; r < rows; r += step) {
+          Scope inner(ex.scratch);
+          const int64_t n = std::min(step, rows - r);
+          const Tensor logits_t = ex.make(n, V), logits_s = ex.make(n, V), loss = ex.make(1, n);
+          teacher.logits(ex, hidden_t.rows(r, n), logits_t);
+          student.logits(ex, hidden.rows(r, n), logits_s);
+          const Tensor dnext = next_token > 0 ? ex.make(n, V) : Tensor();
+          if (dnext)
+            ex.on.cross_entropy(loss, dnext, logits_s,
+                                std::span(targets).subspan(static_cast<size_t>(r), static_cast<size_t>(n)),
+                                next_token * weight);
+          ex.on.kl(loss, logits_s, logits_s, logits_t, weight);
+          if (dnext) ex.on.add(logits_s, dnext);
+          total += ex.on.sum(loss);
+          student.logits_vjp(ex, hidden.rows(r, n), dhidden.rows(r, n), logits_s);
+        }
+      },
+      recompute);
   return total;
 }
 
-double cross_entropy_step(const Exec& ex, const Decoder& student, const WindowBatch& windows, double weight, bool recompute) {
+double cross_entropy_step(const Exec& ex, const Decoder& student, const WindowBatch& windows, double weight,
+                          bool recompute) {
   const std::vector<int32_t> inputs = windows.inputs(), targets = windows.targets();
   const std::vector<Segment> batch = windows.segments();
   const int64_t rows = static_cast<int64_t>(inputs.size()), V = student.config().vocab;
   double total = 0;
-  student.train(ex, inputs, batch, [&](Tensor hidden, Tensor dhidden) {
-    const int64_t step = logit_rows(V, rows);
-    for (int64_t r = 0; r < rows; r += step) {
-      Scope inner(ex.scratch);
-      const int64_t n = std::min(step, rows - r);
-      const Tensor logits = ex.make(n, V), loss = ex.make(1, n);
-      student.logits(ex, hidden.rows(r, n), logits);
-      ex.on.cross_entropy(loss, logits, logits, std::span(targets).subspan(static_cast<size_t>(r), static_cast<size_t>(n)), weight);
-      total += ex.on.sum(loss);
-      student.logits_vjp(ex, hidden.rows(r, n), dhidden.rows(r, n), logits);
-    }
-  }, recompute);
+  student.train(
+      ex, inputs, batch,
+      [&](Tensor hidden, Tensor dhidden) {
+        const int64_t step = logit_rows(V, rows);
+        for (int64_t r = 0; r < rows; r += step) {
+          Scope inner(ex.scratch);
+          const int64_t n = std::min(step, rows - r);
+          const Tensor logits = ex.make(n, V), loss = ex.make(1, n);
+          student.logits(ex, hidden.rows(r, n), logits);
+          ex.on.cross_entropy(loss, logits, logits,
+                              std::span(targets).subspan(static_cast<size_t>(r), static_cast<size_t>(n)), weight);
+          total += ex.on.sum(loss);
+          student.logits_vjp(ex, hidden.rows(r, n), dhidden.rows(r, n), logits);
+        }
+      },
+      recompute);
   return total;
 }
 

@@ -6,7 +6,9 @@
 namespace qwerky {
 namespace {
 
-std::string_view bytes_of(const Tensor& t) { return {static_cast<const char*>(t.data), static_cast<size_t>(t.bytes())}; }
+std::string_view bytes_of(const Tensor& t) {
+  return {static_cast<const char*>(t.data), static_cast<size_t>(t.bytes())};
+}
 
 std::string name_of_layer(const char* what, int64_t layer) { return concat(what, ".", layer); }
 
@@ -19,7 +21,8 @@ std::string digest(std::span<const int32_t> inputs, const std::vector<Tensor>& t
 }
 
 /// x and y of each layer; empty unless the file holds exactly what was stored for these inputs.
-std::vector<Tensor> stored_targets(const SafetensorsFile& file, std::span<const int32_t> inputs, const Config& teacher) {
+std::vector<Tensor> stored_targets(const SafetensorsFile& file, std::span<const int32_t> inputs,
+                                   const Config& teacher) {
   const Shape shape{static_cast<int64_t>(inputs.size()), teacher.hidden};
   std::vector<Tensor> targets;
   for (int64_t layer = 0; layer < teacher.layers; ++layer)
@@ -34,8 +37,8 @@ std::vector<Tensor> stored_targets(const SafetensorsFile& file, std::span<const 
 
 }  // namespace
 
-void TargetCache::run(const Exec& ex, const Decoder& teacher, std::span<const int32_t> inputs, Batch batch, const std::string& key,
-                      const Tap& tap) const {
+void TargetCache::run(const Exec& ex, const Decoder& teacher, std::span<const int32_t> inputs, Batch batch,
+                      const std::string& key, const Tap& tap) const {
   const Path path = dir_ / (key + ".safetensors");
   std::error_code absent;
   if (std::filesystem::is_regular_file(path, absent)) {
@@ -59,7 +62,8 @@ void TargetCache::run(const Exec& ex, const Decoder& teacher, std::span<const in
     tap(layer, io);
   });
   std::vector<NamedTensor> named;
-  for (size_t i = 0; i < targets.size(); ++i) named.push_back({name_of_layer(i % 2 ? "y" : "x", static_cast<int64_t>(i / 2)), targets[i], DType::f32});
+  for (size_t i = 0; i < targets.size(); ++i)
+    named.push_back({name_of_layer(i % 2 ? "y" : "x", static_cast<int64_t>(i / 2)), targets[i], DType::f32});
   std::filesystem::create_directories(dir_);
   write_safetensors(path, named, {{"sha256", digest(inputs, targets)}});
 }

@@ -14,7 +14,9 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-double seconds_between(Clock::time_point a, Clock::time_point b) { return std::chrono::duration<double>(b - a).count(); }
+double seconds_between(Clock::time_point a, Clock::time_point b) {
+  return std::chrono::duration<double>(b - a).count();
+}
 
 Json number(double x) { return std::isfinite(x) ? Json(x) : Json(); }
 
@@ -33,7 +35,8 @@ std::string differences(const Json& was, const Json& now) {
     };
     std::string name = path.substr(std::min<size_t>(1, path.size()));
     std::replace(name.begin(), name.end(), '/', '.');
-    lines += "\n  " + name + ": was " + shown(was.contains(at) ? &was[at] : nullptr) + ", now " + shown(changes[i].contains("value") ? &changes[i]["value"] : nullptr);
+    lines += "\n  " + name + ": was " + shown(was.contains(at) ? &was[at] : nullptr) + ", now " +
+             shown(changes[i].contains("value") ? &changes[i]["value"] : nullptr);
   }
   return changes.size() > kMost ? lines + concat("\n  and ", changes.size() - kMost, " more") : lines;
 }
@@ -46,7 +49,9 @@ void trim_log(const Path& file, int64_t stage, int64_t step) {
   std::string kept, line;
   for (std::istringstream lines(text); std::getline(lines, line);) {
     const Json entry = Json::parse(line, nullptr, /*allow_exceptions=*/false);
-    if (!entry.is_object() || !entry.contains("stage") || !entry["stage"].is_number_integer() || !entry.contains("step") || !entry["step"].is_number_integer()) continue;
+    if (!entry.is_object() || !entry.contains("stage") || !entry["stage"].is_number_integer() ||
+        !entry.contains("step") || !entry["step"].is_number_integer())
+      continue;
     if (std::pair<int64_t, int64_t>(entry["stage"], entry["step"]) <= std::pair(stage, step)) kept += line + "\n";
   }
   if (kept != text) write_file(file, kept);
@@ -60,7 +65,8 @@ int64_t matrix_parameters(const Config& c, bool mixers_only) {
     if (mixers_only && kind == MixerKind::softmax) continue;
     n += 2 * c.hidden * c.width() + 2 * c.hidden * c.kv_width();
     const int64_t in_out = c.hidden + c.width();
-    if (kind != MixerKind::softmax) n += in_out * c.rank_decay + (c.gate == GateKind::full ? c.hidden * c.width() : in_out * c.rank_gate);
+    if (kind != MixerKind::softmax)
+      n += in_out * c.rank_decay + (c.gate == GateKind::full ? c.hidden * c.width() : in_out * c.rank_gate);
     if (kind == MixerKind::rwkv6 && c.token_shift) n += 2 * 5 * c.hidden * c.rank_shift;
     if (kind == MixerKind::rwkv7) n += in_out * (c.rank_iclr + c.rank_mix);
     if (!mixers_only) n += 3 * c.hidden * c.intermediate;
@@ -70,20 +76,30 @@ int64_t matrix_parameters(const Config& c, bool mixers_only) {
 
 double flops_per_token(const Stage& stage, const Config& student, const Config* teacher) {
   double flops = 6 * static_cast<double>(matrix_parameters(student, stage.loss == "align"));
-  if (teacher && stage.loss != "cross_entropy") flops += 2 * static_cast<double>(matrix_parameters(*teacher, false) - (stage.loss == "align" ? teacher->vocab * teacher->hidden : 0));
+  if (teacher && stage.loss != "cross_entropy")
+    flops += 2 * static_cast<double>(matrix_parameters(*teacher, false) -
+                                     (stage.loss == "align" ? teacher->vocab * teacher->hidden : 0));
   return flops;
 }
 
-Trainer::Trainer(const Backend& on, Model& student, const Model* teacher, const TokenStream& train, const TokenStream* validation,
-                 const Recipe& recipe, TrainerOptions options)
-    : on_(on), student_(student), teacher_(teacher), train_(train), validation_(validation), recipe_(recipe), options_(std::move(options)) {
+Trainer::Trainer(const Backend& on, Model& student, const Model* teacher, const TokenStream& train,
+                 const TokenStream* validation, const Recipe& recipe, TrainerOptions options)
+    : on_(on),
+      student_(student),
+      teacher_(teacher),
+      train_(train),
+      validation_(validation),
+      recipe_(recipe),
+      options_(std::move(options)) {
   recipe_.check();
   int64_t lanes = 1;
   bool averages = false;
   for (const Stage& s : recipe_.stages) {
     averages |= s.average_from < 1;
     if (s.loss != "cross_entropy" && teacher == nullptr) fail("stage ", s.name, ": loss ", s.loss, " needs a teacher");
-    if (train.size() < s.context + 1) fail("training data: ", train.size(), " tokens, fewer than one window of ", s.context + 1, " that stage ", s.name, " asks for");
+    if (train.size() < s.context + 1)
+      fail("training data: ", train.size(), " tokens, fewer than one window of ", s.context + 1, " that stage ", s.name,
+           " asks for");
     lanes = std::max(lanes, s.lanes);
   }
   const Shape block{student_.params.block_count()};
@@ -97,7 +113,8 @@ Trainer::Trainer(const Backend& on, Model& student, const Model* teacher, const 
 }
 
 int64_t Trainer::memory_bytes() const {
-  int64_t bytes = memory_.peak_bytes() + student_.params.block().bytes() + (teacher_ ? teacher_->weights->peak_bytes() : 0);
+  int64_t bytes =
+      memory_.peak_bytes() + student_.params.block().bytes() + (teacher_ ? teacher_->weights->peak_bytes() : 0);
   for (const auto& arena : scratch_) bytes += arena->peak_bytes();
   return bytes;
 }
@@ -120,30 +137,45 @@ void Trainer::prepare(const Stage& stage) {
   for (const Tensor& g : gradients_) on_.zero(g);
 }
 
+/// The windows of one lane, so many at once as the stage allows, added up in order.
+double Trainer::lane_step(const Stage& stage, int64_t index, int64_t step, int64_t lane,
+                          std::span<const int32_t> tokens, double weight) {
+  const int64_t stride = stage.context + 1, last = stage.batch * (lane + 1) / stage.lanes;
+  const int64_t group = stage.windows_at_once > 0 ? stage.windows_at_once : stage.batch;
+  const Exec ex{on_, *scratch_[static_cast<size_t>(lane)], gradients_[static_cast<size_t>(lane)]};
+  const TargetCache cache(targets_dir());
+  double loss = 0;
+  for (int64_t first = stage.batch * lane / stage.lanes; first < last; first += group) {
+    const int64_t count = std::min(group, last - first);
+    const WindowBatch windows{tokens.subspan(static_cast<size_t>(first * stride), static_cast<size_t>(count * stride)),
+                              count, stage.context};
+    if (stage.loss == "align") {
+      const std::string key = concat(index, "-", step % stage.unique_steps(), "-", first);
+      loss += align_step(ex, *teacher_->decoder, *student_.decoder, windows, weight,
+                         stage.cache_targets ? &cache : nullptr, key);
+    }
+    if (stage.loss == "kl")
+      loss += kl_step(ex, *teacher_->decoder, *student_.decoder, windows, weight, stage.recompute, stage.next_token);
+    if (stage.loss == "cross_entropy")
+      loss += cross_entropy_step(ex, *student_.decoder, windows, weight, stage.recompute);
+  }
+  return loss;
+}
+
 /// Gradients of one step's windows, summed over lanes in order into lane 0. Returns the mean loss.
 double Trainer::step(const Stage& stage, int64_t index, int64_t step) {
   const int64_t stride = stage.context + 1;
   std::vector<int32_t> tokens(static_cast<size_t>(stage.batch * stride));
-  train_.windows(recipe_.seed * 1000003 + static_cast<uint64_t>(index), step % stage.unique_steps(), stage.batch, stride, tokens.data());
-  const TargetCache cache(targets_dir());
+  train_.windows(recipe_.seed * 1000003 + static_cast<uint64_t>(index), step % stage.unique_steps(), stage.batch,
+                 stride, tokens.data());
   const int64_t layers = stage.loss == "align" ? converted_layers(student_.config()) : 1;
   const double weight = 1.0 / static_cast<double>(stage.batch * stage.context * layers);
   std::vector<double> losses(static_cast<size_t>(stage.lanes));
   std::vector<std::exception_ptr> failures(static_cast<size_t>(stage.lanes));  // no exception may leave a thread
   parallel_for(stage.lanes, 1, [&](int64_t begin, int64_t end) {
     for (int64_t lane = begin; lane < end; ++lane) {
-      const int64_t first = stage.batch * lane / stage.lanes, last = stage.batch * (lane + 1) / stage.lanes;
-      const WindowBatch windows{std::span(tokens).subspan(static_cast<size_t>(first * stride), static_cast<size_t>((last - first) * stride)),
-                                last - first, stage.context};
-      const Exec ex{on_, *scratch_[static_cast<size_t>(lane)], gradients_[static_cast<size_t>(lane)]};
-      double& loss = losses[static_cast<size_t>(lane)];
       try {
-        if (stage.loss == "align") {
-          const std::string key = concat(index, "-", step % stage.unique_steps(), "-", lane);
-          loss = align_step(ex, *teacher_->decoder, *student_.decoder, windows, weight, stage.cache_targets ? &cache : nullptr, key);
-        }
-        if (stage.loss == "kl") loss = kl_step(ex, *teacher_->decoder, *student_.decoder, windows, weight, stage.recompute, stage.next_token);
-        if (stage.loss == "cross_entropy") loss = cross_entropy_step(ex, *student_.decoder, windows, weight, stage.recompute);
+        losses[static_cast<size_t>(lane)] = lane_step(stage, index, step, lane, tokens, weight);
       } catch (...) {
         failures[static_cast<size_t>(lane)] = std::current_exception();
       }
@@ -165,15 +197,24 @@ void Trainer::update(const Stage& stage, int64_t step) {
   double square = 0;
   for (const Run& run : runs_) square += on_.sum_of_squares(slice(gradients_[0], run));
   gradient_norm_ = std::sqrt(square);
-  if (!std::isfinite(gradient_norm_)) fail("stage ", stage.name, ", step ", step, ": the gradient is not finite; lower the learning rate (", stage.rate(step, false), ")");
+  if (!std::isfinite(gradient_norm_))
+    fail("stage ", stage.name, ", step ", step, ": the gradient is not finite; lower the learning rate (",
+         stage.rate(step, false), ")");
   const double clip = stage.clip > 0 && gradient_norm_ > stage.clip ? stage.clip / gradient_norm_ : 1;
   for (const Run& run : runs_) {
-    const AdamW rule{.lr = stage.rate(step, run.mixer), .beta1 = stage.beta1, .beta2 = stage.beta2, .eps = stage.eps,
-                     .weight_decay = stage.weight_decay, .step = step + 1, .grad_scale = clip};
-    on_.adamw(rule, slice(student_.params.block(), run), slice(gradients_[0], run), slice(first_moment_, run), slice(second_moment_, run));
+    const AdamW rule{.lr = stage.rate(step, run.mixer),
+                     .beta1 = stage.beta1,
+                     .beta2 = stage.beta2,
+                     .eps = stage.eps,
+                     .weight_decay = stage.weight_decay,
+                     .step = step + 1,
+                     .grad_scale = clip};
+    on_.adamw(rule, slice(student_.params.block(), run), slice(gradients_[0], run), slice(first_moment_, run),
+              slice(second_moment_, run));
     on_.zero(slice(gradients_[0], run));
   }
-  if (stage.average_from < 1 && static_cast<double>(step + 1) > stage.average_from * static_cast<double>(stage.steps())) {
+  if (stage.average_from < 1 &&
+      static_cast<double>(step + 1) > stage.average_from * static_cast<double>(stage.steps())) {
     for (const Run& run : runs_) on_.add(slice(average_, run), slice(student_.params.block(), run));
     ++averaged_;
   }
@@ -182,6 +223,8 @@ void Trainer::update(const Stage& stage, int64_t step) {
 double Trainer::measure_step_seconds(const Stage& measured, int64_t steps) {
   Stage stage = measured;
   stage.cache_targets = false;
+  if (stage.windows_at_once > 0)
+    stage.batch = std::min(stage.batch, stage.lanes * stage.windows_at_once);  // the rest repeats these
   prepare(stage);
   step(stage, 0, 0);  // maps scratch memory
   const auto start = Clock::now();
@@ -189,15 +232,23 @@ double Trainer::measure_step_seconds(const Stage& measured, int64_t steps) {
     step(stage, 0, i);
     for (const Run& run : runs_) on_.sum_of_squares(slice(gradients_[0], run));
   }
-  const double seconds = seconds_between(start, Clock::now()) / static_cast<double>(steps);
+  const double seconds = seconds_between(start, Clock::now()) / static_cast<double>(steps) *
+                         static_cast<double>(measured.batch) / static_cast<double>(stage.batch);
   for (const Tensor& g : gradients_) on_.zero(g);
   return seconds;
 }
 
 void Trainer::save(int64_t stage, int64_t step) {
   const auto block = [&](const char* name, Tensor t) { return NamedTensor{name, t, DType::f32}; };
-  Json state{{"stage", stage}, {"step", step}, {"averaged", averaged_}, {"loss_sum", number(loss_sum_)}, {"loss_steps", loss_steps_}, {"reports", reports_}, {"settings", options_.settings}};
-  std::vector<NamedTensor> tensors{block("weights", student_.params.block()), block("first_moment", first_moment_), block("second_moment", second_moment_)};
+  Json state{{"stage", stage},
+             {"step", step},
+             {"averaged", averaged_},
+             {"loss_sum", number(loss_sum_)},
+             {"loss_steps", loss_steps_},
+             {"reports", reports_},
+             {"settings", options_.settings}};
+  std::vector<NamedTensor> tensors{block("weights", student_.params.block()), block("first_moment", first_moment_),
+                                   block("second_moment", second_moment_)};
   if (average_) tensors.push_back(block("average", average_));
   write_safetensors(options_.dir / "checkpoint.safetensors", tensors, {{"state", state.dump()}});
 }
@@ -209,33 +260,42 @@ bool Trainer::resume() {
   const auto it = stored.metadata().find("state");
   if (it == stored.metadata().end()) fail(file.string(), ": not a training checkpoint of this program");
   const Json state = parse_json(it->second, file.string());
-  if (!state.is_object() || !state.contains("settings")) fail(file.string(), ": not a training checkpoint of this program");
+  if (!state.is_object() || !state.contains("settings"))
+    fail(file.string(), ": not a training checkpoint of this program");
   if (state["settings"] != options_.settings)
-    fail("resume: ", options_.dir.string(), " was started with other settings:", differences(state["settings"], options_.settings), "\nrepeat the first command to go on, or choose another --out");
+    fail("resume: ", options_.dir.string(),
+         " was started with other settings:", differences(state["settings"], options_.settings),
+         "\nrepeat the first command to go on, or choose another --out");
   const auto load = [&](const char* name, Tensor to) {
     const Tensor from = stored.find(name);
-    if (!from || from.type != DType::f32 || from.count() != to.count()) fail(file.string(), ": tensor ", name, " is missing, is not f32, or has another size than the model needs");
+    if (!from || from.type != DType::f32 || from.count() != to.count())
+      fail(file.string(), ": tensor ", name, " is missing, is not f32, or has another size than the model needs");
     convert(to, from.shaped(to.shape));
   };
   load("weights", student_.params.block());
   load("first_moment", first_moment_), load("second_moment", second_moment_);
   if (average_) load("average", average_);
   const auto count = [&](const char* key, int64_t most) {
-    const bool fine = state.contains(key) && state[key].is_number_integer() && state[key].get<int64_t>() >= 0 && state[key].get<int64_t>() <= most;
-    if (!fine) fail(file.string(), ": ", key, ": expected a number from 0 to ", most, ", found ", state.contains(key) ? state[key].dump() : "nothing");
+    const bool fine = state.contains(key) && state[key].is_number_integer() && state[key].get<int64_t>() >= 0 &&
+                      state[key].get<int64_t>() <= most;
+    if (!fine)
+      fail(file.string(), ": ", key, ": expected a number from 0 to ", most, ", found ",
+           state.contains(key) ? state[key].dump() : "nothing");
     return state[key].get<int64_t>();
   };
   const auto stages = static_cast<int64_t>(recipe_.stages.size());
   stage_ = count("stage", stages);
   const int64_t steps = stage_ < stages ? recipe_.stages[static_cast<size_t>(stage_)].steps() : 0;
-  step_ = count("step", steps), averaged_ = count("averaged", steps), loss_steps_ = count("loss_steps", steps), reports_ = count("reports", steps);
+  step_ = count("step", steps), averaged_ = count("averaged", steps), loss_steps_ = count("loss_steps", steps),
+  reports_ = count("reports", steps);
   loss_sum_ = state.contains("loss_sum") && state["loss_sum"].is_number() ? state["loss_sum"].get<double>() : 0;
   return true;
 }
 
 void Trainer::validate(const Stage& stage, TrainStatus& status) const {
   if (validation_ == nullptr || validation_->size() < 2) return;
-  const auto ids = validation_->tokens().first(static_cast<size_t>(std::min(options_.validation_tokens, validation_->size())));
+  const auto ids =
+      validation_->tokens().first(static_cast<size_t>(std::min(options_.validation_tokens, validation_->size())));
   const Windows windows{ids, stage.context};
   if (teacher_) {
     const Comparison c = compare(on_, *teacher_->decoder, *student_.decoder, windows, false);
@@ -247,6 +307,7 @@ void Trainer::validate(const Stage& stage, TrainStatus& status) const {
 
 Outcome Trainer::run(const std::function<void(int64_t)>& before_stage) {
   std::filesystem::create_directories(options_.dir);
+  if (stage_ == 0 && step_ == 0) std::filesystem::remove_all(targets_dir());  // of a run that was never saved
   trim_log(options_.dir / "log.jsonl", stage_, step_);
   auto saved = Clock::now();
   int64_t done = 0;
@@ -275,21 +336,30 @@ Outcome Trainer::run(const std::function<void(int64_t)>& before_stage) {
         status.step = step_, status.loss = loss_sum_ / static_cast<double>(loss_steps_);
         status.gradient_norm = gradient_norm_, status.rate = stage.rate(step_ - 1, false);
         status.tokens_per_second = static_cast<double>(timed * stage.batch * stage.context) / busy;
-        const double gflops = flops_per_token(stage, student_.config(), teacher_ ? &teacher_->config() : nullptr) * status.tokens_per_second * 1e-9;
+        const double gflops = flops_per_token(stage, student_.config(), teacher_ ? &teacher_->config() : nullptr) *
+                              status.tokens_per_second * 1e-9;
         status.share_of_peak = options_.peak_gflops > 0 ? gflops / options_.peak_gflops : 0;
         status.eta_seconds = busy / static_cast<double>(timed) * static_cast<double>(steps - step_);
         status.memory_bytes = memory_bytes();
-        status.validated = options_.validate_reports > 0 && (++reports_ % options_.validate_reports == 0 || step_ == steps);
+        status.validated =
+            options_.validate_reports > 0 && (++reports_ % options_.validate_reports == 0 || step_ == steps);
         if (status.validated) validate(stage, status);
-        Json entry{{"stage", stage_}, {"name", stage.name}, {"step", step_}, {"loss", number(status.loss)}, {"lr", status.rate},
-                   {"gradient_norm", number(gradient_norm_)}, {"tokens_per_second", std::round(status.tokens_per_second)}};
+        Json entry{{"stage", stage_},
+                   {"name", stage.name},
+                   {"step", step_},
+                   {"loss", number(status.loss)},
+                   {"lr", status.rate},
+                   {"gradient_norm", number(gradient_norm_)},
+                   {"tokens_per_second", std::round(status.tokens_per_second)}};
         if (status.validated && teacher_) entry["validation_kl"] = number(status.validation_kl);
-        if (status.validated) entry[teacher_ ? "validation_ratio" : "validation_perplexity"] = number(status.validation_ratio);
+        if (status.validated)
+          entry[teacher_ ? "validation_ratio" : "validation_perplexity"] = number(status.validation_ratio);
         append_line(options_.dir / "log.jsonl", entry.dump());
         if (options_.report) options_.report(status);
         loss_sum_ = busy = 0, loss_steps_ = timed = 0;
       }
-      const bool asked = (options_.stop && options_.stop->load()) || (options_.stop_after_steps > 0 && done >= options_.stop_after_steps);
+      const bool asked = (options_.stop && options_.stop->load()) ||
+                         (options_.stop_after_steps > 0 && done >= options_.stop_after_steps);
       if (asked || seconds_between(saved, Clock::now()) >= options_.checkpoint_seconds) {
         save(stage_, step_);
         saved = Clock::now();

@@ -17,10 +17,11 @@ namespace qwerky {
 struct TrainStatus {
   const Stage* stage = nullptr;
   int64_t stage_index = 0, step = 0, steps = 0;  ///< steps done in this stage, and its total
-  double loss = 0;                                ///< mean per token (and layer, for align) since the last report
+  double loss = 0;                               ///< mean per token (and layer, for align) since the last report
   double gradient_norm = 0, rate = 0;
-  bool validated = false;                         ///< whether the values below were measured for this report
-  double validation_kl = std::numeric_limits<double>::quiet_NaN(), validation_ratio = std::numeric_limits<double>::quiet_NaN();
+  bool validated = false;  ///< whether the values below were measured for this report
+  double validation_kl = std::numeric_limits<double>::quiet_NaN(),
+         validation_ratio = std::numeric_limits<double>::quiet_NaN();
   double tokens_per_second = 0, share_of_peak = 0, eta_seconds = 0;
   int64_t memory_bytes = 0;
 };
@@ -36,12 +37,12 @@ struct TrainerOptions {
   Json settings;                   ///< everything that must be equal for a resume
   double checkpoint_seconds = 60;  ///< between checkpoints, at least
   int64_t report_steps = 20;
-  int64_t validate_reports = 10;   ///< validation every so many reports; 0: never
+  int64_t validate_reports = 10;  ///< validation every so many reports; 0: never
   int64_t validation_tokens = 8192;
-  double peak_gflops = 0;          ///< for the share of peak; 0: not shown
+  double peak_gflops = 0;  ///< for the share of peak; 0: not shown
   std::function<void(const TrainStatus&)> report;
   const std::atomic<bool>* stop = nullptr;  ///< set by a signal handler: save and return
-  int64_t stop_after_steps = 0;    ///< for tests: as if stopped after so many steps of this call
+  int64_t stop_after_steps = 0;             ///< for tests: as if stopped after so many steps of this call
 };
 
 enum class Outcome { finished, interrupted };
@@ -49,8 +50,8 @@ enum class Outcome { finished, interrupted };
 class Trainer {
  public:
   /// `student` holds f32 masters. `teacher` may be null when no stage needs one; `validation` may be null.
-  Trainer(const Backend& on, Model& student, const Model* teacher, const TokenStream& train, const TokenStream* validation,
-          const Recipe& recipe, TrainerOptions options);
+  Trainer(const Backend& on, Model& student, const Model* teacher, const TokenStream& train,
+          const TokenStream* validation, const Recipe& recipe, TrainerOptions options);
 
   /// True when a checkpoint was found and loaded; an Error when it was made with other settings.
   bool resume();
@@ -69,6 +70,8 @@ class Trainer {
   };
   void prepare(const Stage& stage);
   double step(const Stage& stage, int64_t index, int64_t step);
+  double lane_step(const Stage& stage, int64_t index, int64_t step, int64_t lane, std::span<const int32_t> tokens,
+                   double weight);
   void update(const Stage& stage, int64_t step);
   void save(int64_t stage, int64_t step);
   void validate(const Stage& stage, TrainStatus& status) const;
@@ -88,7 +91,7 @@ class Trainer {
   Tensor first_moment_, second_moment_, average_;
   std::vector<Run> runs_;
   int64_t stage_ = 0, step_ = 0, averaged_ = 0;
-  double loss_sum_ = 0;                     // since the last report
+  double loss_sum_ = 0;                   // since the last report
   int64_t loss_steps_ = 0, reports_ = 0;  // of this sum; in this stage
   double last_loss_ = 0, gradient_norm_ = 0;
 };

@@ -50,13 +50,10 @@ Scores finish(double sum, int64_t tokens, std::vector<double> by_position, const
 
 double Scores::perplexity() const { return std::exp(nll); }
 
-std::span<const int32_t> Windows::inputs(int64_t i) const {
-  const size_t first = static_cast<size_t>(i * length);
-  return ids.subspan(first, std::min(static_cast<size_t>(length), ids.size() - 1 - first));
-}
-
-std::span<const int32_t> Windows::targets(int64_t i) const {
-  return ids.subspan(static_cast<size_t>(i * length) + 1, inputs(i).size());
+void Windows::add(std::span<const int32_t> ids) {
+  CHECK(length > 0, "windows of ", length);
+  for (size_t first = 0; first + 1 < ids.size(); first += static_cast<size_t>(length))
+    windows_.push_back(ids.subspan(first, std::min(static_cast<size_t>(length) + 1, ids.size() - first)));
 }
 
 int64_t logit_rows(int64_t vocab, int64_t rows) {
@@ -65,7 +62,7 @@ int64_t logit_rows(int64_t vocab, int64_t rows) {
 
 void for_each_window(int64_t n, int64_t params, const std::function<void(int64_t, Arena&)>& job) {
   std::mutex failed;
-  std::string what;
+  std::exception_ptr failure;  // nothing may leave a parallel_for
   const auto run = [&](int64_t begin, int64_t end) {
     try {
       Arena scratch("window scratch");
@@ -73,9 +70,9 @@ void for_each_window(int64_t n, int64_t params, const std::function<void(int64_t
         Scope scope(scratch);
         job(i, scratch);
       }
-    } catch (const Error& e) {
+    } catch (...) {
       const std::lock_guard lock(failed);
-      what = e.what();
+      failure = std::current_exception();
     }
   };
   if (params > kSmallModel) {
@@ -83,12 +80,12 @@ void for_each_window(int64_t n, int64_t params, const std::function<void(int64_t
   } else {
     parallel_for(n, 1, run);
   }
-  if (!what.empty()) throw Error(what);
+  if (failure) std::rethrow_exception(failure);
 }
 
 Scores score(const Backend& on, const Decoder& model, const Windows& windows, const Progress& progress) {
   const int64_t n = windows.count();
-  if (n == 0) fail("text: expected at least 2 tokens, found ", windows.ids.size());
+  if (n == 0) fail("text: expected a sequence of at least 2 tokens");
   std::vector<Partial> parts(static_cast<size_t>(n));
   std::atomic<int64_t> done = 0;
   for_each_window(n, parameters(model), [&](int64_t i, Arena& scratch) {
@@ -132,7 +129,7 @@ Comparison compare(const Backend& on, const Decoder& teacher, const Decoder& stu
            teacher.config().hidden == student.config().hidden;
   const int64_t n = windows.count(), L = teacher.config().layers, D = teacher.config().hidden,
                 V = teacher.config().vocab;
-  if (n == 0) fail("text: expected at least 2 tokens, found ", windows.ids.size());
+  if (n == 0) fail("text: expected a sequence of at least 2 tokens");
   std::vector<Partial> parts(static_cast<size_t>(n));
   std::atomic<int64_t> done = 0;
   for_each_window(n, parameters(teacher), [&](int64_t i, Arena& scratch) {

@@ -10,14 +10,25 @@
 
 namespace qwerky {
 
-/// Consecutive windows of token ids: window i reads ids [i·length, (i+1)·length) and predicts each next id, so every
-/// id but the first is scored once. The last window may be shorter.
-struct Windows {
-  std::span<const int32_t> ids;
-  int64_t length = 256;
-  int64_t count() const { return ids.size() < 2 ? 0 : (static_cast<int64_t>(ids.size()) - 2) / length + 1; }
-  std::span<const int32_t> inputs(int64_t i) const;
-  std::span<const int32_t> targets(int64_t i) const;
+/// Consecutive windows of token ids: window i of a sequence reads ids [i·length, (i+1)·length) and predicts each next
+/// id, so every id but a sequence's first is scored once. A sequence's last window may be shorter; none crosses
+/// sequences.
+class Windows {
+ public:
+  /// `ids` must outlive this.
+  Windows(std::span<const int32_t> ids, int64_t window) : length(window) { add(ids); }
+  /// A further sequence.
+  void add(std::span<const int32_t> ids);
+  int64_t count() const { return static_cast<int64_t>(windows_.size()); }
+  std::span<const int32_t> inputs(int64_t i) const {
+    return windows_[static_cast<size_t>(i)].first(windows_[static_cast<size_t>(i)].size() - 1);
+  }
+  std::span<const int32_t> targets(int64_t i) const { return windows_[static_cast<size_t>(i)].subspan(1); }
+
+  int64_t length;
+
+ private:
+  std::vector<std::span<const int32_t>> windows_;  // inputs and the last target
 };
 
 struct Scores {
@@ -37,6 +48,7 @@ struct Comparison {
   double ratio() const { return student.perplexity() / teacher.perplexity(); }
 };
 
+/// May be called from several threads at once.
 using Progress = std::function<void(int64_t done, int64_t total)>;
 
 Scores score(const Backend& on, const Decoder& model, const Windows& windows, const Progress& progress = nullptr);

@@ -30,10 +30,9 @@ std::optional<int32_t> end_token(const Tokenizer& tokenizer) {
 class Encoder {
  public:
   Encoder(const Tokenizer& tokenizer, bool append_eos, ShardWriter& out) : tokenizer_(tokenizer), out_(out) {
-    if (tokenizer.adds_bos) begin_ = tokenizer.bos;
-    if (append_eos) end_ = end_token(tokenizer);
-    // A BOS that also ends texts stood alone between those the model was trained on (llama2.c).
-    if (begin_ && std::count(tokenizer.eos.begin(), tokenizer.eos.end(), *begin_) != 0) end_ = std::nullopt;
+    const DocumentFrame frame = document_frame(tokenizer);
+    begin_ = frame.begin;
+    if (append_eos) end_ = frame.end;
   }
 
   void add(std::string&& document) {
@@ -247,6 +246,13 @@ std::vector<bool> find_overlaps(const ShardOptions& options, const std::vector<P
 }
 
 }  // namespace
+
+DocumentFrame document_frame(const Tokenizer& tokenizer) {
+  DocumentFrame frame{tokenizer.adds_bos ? tokenizer.bos : std::nullopt, end_token(tokenizer)};
+  const bool alone = frame.begin && std::count(tokenizer.eos.begin(), tokenizer.eos.end(), *frame.begin) != 0;
+  if (alone) frame.end = std::nullopt;
+  return frame;
+}
 
 Shards prepare_shards(const ShardOptions& options, const Tokenizer& tokenizer, const Path& cache_dir,
                       const std::function<void(int64_t, int64_t)>& progress) {

@@ -35,6 +35,13 @@ struct ShardOptions {
   bool append_eos = true;                  ///< end each document with EOS, unless the BOS before it ends texts too
 };
 
+/// What stands before and after each document in a stream: BOS where the model adds it; EOS (<|endoftext|> where a chat
+/// model has several) unless the BOS itself separates texts (llama2.c).
+struct DocumentFrame {
+  std::optional<int32_t> begin, end;
+};
+DocumentFrame document_frame(const Tokenizer& tokenizer);
+
 /// One stream of token ids, mapped from disk: each document is BOS where the model adds it, its tokens, EOS.
 class TokenStream {
  public:

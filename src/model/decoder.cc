@@ -84,7 +84,8 @@ void Decoder::logits(const Exec& ex, Tensor hidden, Tensor logits) const {
 }
 
 void Decoder::logits_vjp(const Exec& ex, Tensor hidden, Tensor dhidden, Tensor dlogits) const {
-  ex.on.linear_vjp(hidden, dhidden, std::vector{ProductVjp{head_->weight, ex.grad(head_), {}, dlogits}}, Into::overwrite);
+  ex.on.linear_vjp(hidden, dhidden, std::vector{ProductVjp{head_->weight, ex.grad(head_), {}, dlogits}},
+                   Into::overwrite);
 }
 
 void Decoder::train(const Exec& ex, std::span<const int32_t> tokens, Batch batch, const HiddenLoss& loss,

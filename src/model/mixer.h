@@ -27,7 +27,8 @@ struct Exec {
 };
 
 /// x: normed input [R, D];  y: output [R, D];  rope: angle table [R, N];  v_first: [R, A], the one value that crosses
-/// layers;  mixed: a copy of what the output projection reads [R, A], if not null;  state_offset: where this mixer's part of a segment's state begins.
+/// layers;  mixed: a copy of what the output projection reads [R, A], if not null;  state_offset: where this mixer's
+/// part of a segment's state begins.
 struct Io {
   Tensor x, y, rope, v_first;
   int64_t state_offset = 0;
