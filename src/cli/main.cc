@@ -8,12 +8,11 @@
 #include <cstdio>
 #include <mutex>
 
-#include <filesystem>
-#include <nlohmann/json.hpp>
 
 #include "base/error.h"
 #include "base/parallel.h"
 #include "cli/command.h"
+#include "io/files.h"
 
 namespace qwerky {
 
