@@ -8,7 +8,6 @@
 #include <cstdio>
 #include <mutex>
 
-
 #include "base/error.h"
 #include "base/parallel.h"
 #include "cli/command.h"
