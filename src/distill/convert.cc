@@ -227,6 +227,22 @@ int64_t most_lanes(const Recipe& recipe) {
   return lanes;
 }
 
+TrainerOptions trainer_options(const Job& job, const Json& settings, const Peaks& peaks) {
+  return {.dir = job.training(),
+          .settings = settings,
+          .checkpoint_seconds = job.options.checkpoint_seconds,
+          .report_steps = job.options.report_steps,
+          .peak_gflops = job.options.precision == "bf16" ? peaks.bf16_gflops : peaks.f32_gflops,
+          .report = [&say = job.say](const TrainStatus& s) { say(progress_line(s), s.validated); },
+          .stop = &job.stop};
+}
+
+/// The held-out tokens of the closing measurement.
+std::span<const int32_t> held_out(const Job& job) {
+  const auto ids = job.data.validation->tokens();
+  return ids.first(std::min(ids.size(), static_cast<size_t>(kFinalTokens)));
+}
+
 Json scores_json(const Scores& s) { return {{"tokens", s.tokens}, {"nll", s.nll}, {"perplexity", s.perplexity()}}; }
 
 void write_card(const Job& job, const Model& student, const Model& teacher, const Comparison& c, int64_t window) {
@@ -284,14 +300,8 @@ Outcome convert(const ConvertOptions& options, const Say& say, const std::atomic
                       {"training_tokens", job.data.train->hash()},
                       {"backend", job.backend->name()},
                       {"precision", options.run.precision}};
-  TrainerOptions run{.dir = job.training(),
-                     .settings = settings,
-                     .checkpoint_seconds = options.run.checkpoint_seconds,
-                     .report_steps = options.run.report_steps,
-                     .peak_gflops = options.run.precision == "bf16" ? peaks.bf16_gflops : peaks.f32_gflops,
-                     .report = [&](const TrainStatus& s) { say(progress_line(s), s.validated); },
-                     .stop = &stop};
-  Trainer trainer(*job.backend, *student, teacher.get(), *job.data.train, job.data.validation.get(), job.recipe, run);
+  Trainer trainer(*job.backend, *student, teacher.get(), *job.data.train, job.data.validation.get(), job.recipe,
+                  trainer_options(job, settings, peaks));
   const int64_t window = job.recipe.stages.front().context;
   const Windows calibration{job.data.train->tokens().first(
                                 static_cast<size_t>(std::min(job.recipe.calibration_tokens, job.data.train->size()))),
@@ -325,13 +335,9 @@ Outcome convert(const ConvertOptions& options, const Say& say, const std::atomic
   }
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 
-  const auto held = job.data.validation->tokens();
-  const Windows windows{
-      held.first(static_cast<size_t>(std::min<int64_t>(kFinalTokens, static_cast<int64_t>(held.size())))), window};
+  const Windows windows{held_out(job), window};
   const bool bf16 =
       options.store == "bf16" ||
-      (options.store == "auto" && !config.tied && teacher->params.find("lm_head.weight") &&
-       teacher->params.find("lm_head.weight")->weight.type == DType::bf16) ||
       (options.store == "auto" && teacher->params.find("model.embed_tokens.weight")->weight.type == DType::bf16);
   save_model(job.out(), config, student->params, bf16 ? DType::bf16 : DType::f32, teacher->tokenizer_path);
   const auto stored = load_model(job.out(), {.need_tokenizer = false});  // the figures are those of what was written
@@ -405,14 +411,8 @@ Outcome train(const TrainOptions& options, const Say& say, const std::atomic<boo
   const Json settings{{"recipe", to_json(job.recipe)},  {"config", write_config(config)},
                       {"data", job.data.corpus_hash},   {"training_tokens", job.data.train->hash()},
                       {"backend", job.backend->name()}, {"precision", options.run.precision}};
-  TrainerOptions run{.dir = job.training(),
-                     .settings = settings,
-                     .checkpoint_seconds = options.run.checkpoint_seconds,
-                     .report_steps = options.run.report_steps,
-                     .peak_gflops = options.run.precision == "bf16" ? peaks.bf16_gflops : peaks.f32_gflops,
-                     .report = [&](const TrainStatus& s) { say(progress_line(s), s.validated); },
-                     .stop = &stop};
-  Trainer trainer(*job.backend, *model, nullptr, *job.data.train, job.data.validation.get(), job.recipe, run);
+  Trainer trainer(*job.backend, *model, nullptr, *job.data.train, job.data.validation.get(), job.recipe,
+                  trainer_options(job, settings, peaks));
   if (!trainer.resume()) init_random(*model, job.recipe.seed);
   plan(job, *model, nullptr, trainer, peaks);
   if (options.run.dry_run) return Outcome::finished;
@@ -421,14 +421,10 @@ Outcome train(const TrainOptions& options, const Say& say, const std::atomic<boo
     say("interrupted: progress is saved; repeat the same command to go on", true);
     return outcome;
   }
-  const auto held = job.data.validation->tokens();
   save_model(job.out(), config, model->params, DType::bf16, {});
   const auto stored = load_model(job.out());  // the figure is that of what was written
   const auto measuring = make_backend(options.run.backend, resolve_precision("auto", stored->params));
-  const Scores s =
-      score(*measuring, *stored->decoder,
-            {held.first(static_cast<size_t>(std::min<int64_t>(kFinalTokens, static_cast<int64_t>(held.size())))),
-             job.recipe.stages.back().context});
+  const Scores s = score(*measuring, *stored->decoder, {held_out(job), job.recipe.stages.back().context});
   write_file(job.out() / "training.json", Json{{"program", "qwerky 0.1.0"},
                                                {"settings", settings},
                                                {"data", job.data_name},

@@ -5,6 +5,20 @@
 
 namespace qwerky {
 
+namespace {
+
+/// f(first row, rows) for slices of rows whose logits fit in memory; what f takes from the arena ends with the slice.
+template <class F>
+void in_slices(const Exec& ex, int64_t vocab, int64_t rows, F&& f) {
+  const int64_t step = logit_rows(vocab, rows);
+  for (int64_t r = 0; r < rows; r += step) {
+    Scope scope(ex.scratch);
+    f(r, std::min(step, rows - r));
+  }
+}
+
+}  // namespace
+
 std::vector<int32_t> WindowBatch::inputs() const {
   std::vector<int32_t> ids;
   for (int64_t i = 0; i < count; ++i) {
@@ -87,10 +101,7 @@ double kl_step(const Exec& ex, const Decoder& teacher, const Decoder& student, c
   student.train(
       ex, inputs, batch,
       [&](Tensor hidden, Tensor dhidden) {
-        const int64_t step = logit_rows(V, rows);
-        for (int64_t r = 0; r < rows; r += step) {
-          Scope inner(ex.scratch);
-          const int64_t n = std::min(step, rows - r);
+        in_slices(ex, V, rows, [&](int64_t r, int64_t n) {
           const Tensor logits_t = ex.make(n, V), logits_s = ex.make(n, V), loss = ex.make(1, n);
           teacher.logits(ex, hidden_t.rows(r, n), logits_t);
           student.logits(ex, hidden.rows(r, n), logits_s);
@@ -103,7 +114,7 @@ double kl_step(const Exec& ex, const Decoder& teacher, const Decoder& student, c
           if (dnext) ex.on.add(logits_s, dnext);
           total += ex.on.sum(loss);
           student.logits_vjp(ex, hidden.rows(r, n), dhidden.rows(r, n), logits_s);
-        }
+        });
       },
       recompute);
   return total;
@@ -118,17 +129,14 @@ double cross_entropy_step(const Exec& ex, const Decoder& student, const WindowBa
   student.train(
       ex, inputs, batch,
       [&](Tensor hidden, Tensor dhidden) {
-        const int64_t step = logit_rows(V, rows);
-        for (int64_t r = 0; r < rows; r += step) {
-          Scope inner(ex.scratch);
-          const int64_t n = std::min(step, rows - r);
+        in_slices(ex, V, rows, [&](int64_t r, int64_t n) {
           const Tensor logits = ex.make(n, V), loss = ex.make(1, n);
           student.logits(ex, hidden.rows(r, n), logits);
           ex.on.cross_entropy(loss, logits, logits,
                               std::span(targets).subspan(static_cast<size_t>(r), static_cast<size_t>(n)), weight);
           total += ex.on.sum(loss);
           student.logits_vjp(ex, hidden.rows(r, n), dhidden.rows(r, n), logits);
-        }
+        });
       },
       recompute);
   return total;
