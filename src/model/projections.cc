@@ -57,4 +57,35 @@ void Projections::finish_vjp(const Exec& ex, const Values& d, const Values& valu
   }
 }
 
+MixerOutput::MixerOutput(const Config& c, const std::string& prefix, const Projections& project, Params& params)
+    : project_(project),
+      heads_(static_cast<int>(c.heads)),
+      eps_(1e-5 * static_cast<double>(c.head_dim)),
+      sigmoid_(c.gate == GateKind::full) {
+  if (!c.groupnorm) return;
+  norm_gain_ = &params.declare(prefix + "ln_x.weight", {c.width()});
+  norm_bias_ = &params.declare(prefix + "ln_x.bias", {c.width()});
+}
+
+void MixerOutput::finish(const Exec& ex, Values& v, const Io& io) const {
+  const int64_t rows = v.o.dim(0), A = v.o.cols();
+  v.normed = v.o;
+  if (norm_gain_)
+    ex.on.groupnorm(v.normed = ex.make(rows, A), v.o, norm_gain_->weight, norm_bias_->weight, heads_, eps_);
+  v.gated = v.normed;
+  if (v.gate) ex.on.gate(v.gated = ex.make(rows, A), v.normed, v.gate, sigmoid_);
+  if (io.mixed) ex.on.copy(io.mixed, v.gated);
+  ex.on.linear(v.gated, std::vector{project_.o(io.y)});
+}
+
+MixerOutput::Values MixerOutput::finish_vjp(const Exec& ex, const Values& v, Tensor dy) const {
+  const int64_t rows = v.o.dim(0), A = v.o.cols();
+  Values d{.o = ex.make(rows, A), .normed = {}, .gate = v.gate ? ex.make(rows, A) : Tensor(), .gated = {}};
+  ex.on.linear_vjp(v.gated, d.o, std::vector{project_.o_vjp(ex, dy)}, Into::overwrite);
+  if (v.gate) ex.on.gate_vjp(d.o, d.gate, d.o, v.normed, v.gate, sigmoid_);
+  if (norm_gain_)
+    ex.on.groupnorm_vjp(d.o, ex.grad(norm_gain_), ex.grad(norm_bias_), d.o, v.o, norm_gain_->weight, heads_, eps_);
+  return d;
+}
+
 }  // namespace qwerky

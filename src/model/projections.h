@@ -42,4 +42,25 @@ class Projections {
   Param *bq_ = nullptr, *bk_ = nullptr, *bv_ = nullptr, *bo_ = nullptr, *q_norm_ = nullptr, *k_norm_ = nullptr;
 };
 
+/// What follows the recurrence of an RWKV mixer: optional norm per head, optional gate, output projection.
+class MixerOutput {
+ public:
+  MixerOutput(const Config& config, const std::string& prefix, const Projections& project, Params& params);
+
+  struct Values {
+    Tensor o, normed, gate, gated;  // [R, A]; o the recurrence's result, normed is o without a norm, gate may be null
+  };
+  /// Fills normed and gated from o and gate, and writes io.y (and io.mixed).
+  void finish(const Exec& ex, Values& values, const Io& io) const;
+  /// d.o and d.gate from dy; their memory is taken here.
+  Values finish_vjp(const Exec& ex, const Values& values, Tensor dy) const;
+
+ private:
+  const Projections& project_;
+  int heads_;
+  double eps_;
+  bool sigmoid_;  ///< a full gate is squashed here, a low-rank one inside
+  Param *norm_gain_ = nullptr, *norm_bias_ = nullptr;
+};
+
 }  // namespace qwerky

@@ -11,7 +11,8 @@ namespace {
 
 class Rwkv6 final : public Mixer {
  public:
-  Rwkv6(const Config& c, int64_t layer, Params& params) : config_(c), project_(c, mixer_prefix(layer), params) {
+  Rwkv6(const Config& c, int64_t layer, Params& params)
+      : config_(c), project_(c, mixer_prefix(layer), params), output_(c, mixer_prefix(layer), project_, params) {
     const std::string prefix = mixer_prefix(layer);
     const int64_t D = c.hidden, A = c.width();
     if (c.token_shift) {
@@ -27,10 +28,6 @@ class Rwkv6 final : public Mixer {
     if (c.gate == GateKind::low_rank) {
       gate_down_ = &params.declare(prefix + "g1", {D, c.rank_gate});
       gate_up_ = &params.declare(prefix + "g2", {c.rank_gate, A});
-    }
-    if (c.groupnorm) {
-      norm_gain_ = &params.declare(prefix + "ln_x.weight", {A});
-      norm_bias_ = &params.declare(prefix + "ln_x.bias", {A});
     }
   }
 
@@ -49,27 +46,22 @@ class Rwkv6 final : public Mixer {
     if (between) between();
 
     const int64_t rows = io.x.dim(0), A = config_.width(), D = config_.hidden;
-    const Tensor dn = ex.make(rows, A), dgate = l.gate ? ex.make(rows, A) : Tensor();
-    ex.on.linear_vjp(l.gated, dn, std::vector{project_.o_vjp(ex, d.y)}, Into::overwrite);
-    if (l.gate) ex.on.gate_vjp(dn, dgate, dn, l.normed, l.gate, gate_ != nullptr);
-    if (norm_gain_)
-      ex.on.groupnorm_vjp(dn, ex.grad(norm_gain_), ex.grad(norm_bias_), dn, l.o, norm_gain_->weight, heads(),
-                          norm_eps());
+    const MixerOutput::Values dout = output_.finish_vjp(ex, l.out, d.y);
 
     const Projections::Values dp = project_.make(ex, rows);
     Wkv6 dw = l.w;
     dw.r = dp.q, dw.log_w = ex.make(rows, A), dw.k = ex.make(rows, A), dw.v = dp.v;
-    ex.on.wkv6_vjp(dw, dn, l.w, batch);
+    ex.on.wkv6_vjp(dw, dout.o, l.w, batch);
     Rwkv6PrepareGrad ds = l.s;
     ds.k = dp.k, ds.decay = ex.make(rows, A), ds.log_w = dw.log_w, ds.k_tilde = dw.k;
     ex.on.rwkv6_prepare_vjp(ds, l.s);
     project_.finish_vjp(ex, dp, l.p, rope(io));
 
     std::vector<ProductVjp> gate_products;
-    if (gate_) gate_products.push_back({gate_->weight, ex.grad(gate_), {}, dgate});
+    if (gate_) gate_products.push_back({gate_->weight, ex.grad(gate_), {}, dout.gate});
     if (gate_down_)
       gate_products.push_back(
-          low_rank_vjp(ex, *gate_down_, *gate_up_, nullptr, l.gate_hidden, dgate, Activation::sigmoid));
+          low_rank_vjp(ex, *gate_down_, *gate_up_, nullptr, l.gate_hidden, dout.gate, Activation::sigmoid));
     const ProductVjp decay_product =
         low_rank_vjp(ex, *decay_down_, *decay_up_, decay_, l.decay_hidden, ds.decay, Activation::tanh);
 
@@ -107,14 +99,13 @@ class Rwkv6 final : public Mixer {
     Tensor delta, u;                           // [R, D]
     std::array<Tensor, kStreams> part, m, xs;  // [R, rt], [R, D], [R, D]
     Projections::Values p;
-    Tensor decay_hidden, gate_hidden, gate;
+    Tensor decay_hidden, gate_hidden;
     Rwkv6Prepare s;
     Wkv6 w;
-    Tensor o, normed, gated;  // [R, A]
+    MixerOutput::Values out;
   };
 
   int heads() const { return static_cast<int>(config_.heads); }
-  double norm_eps() const { return 1e-5 * static_cast<double>(config_.head_dim); }
   Tensor rope(const Io& io) const { return config_.rope_in_rwkv ? io.rope : Tensor(); }
   /// Stream s of time_maa_w2 [5, rt, D].
   Tensor up(Tensor w2, size_t s) const {
@@ -148,7 +139,7 @@ class Rwkv6 final : public Mixer {
     l.p = project_.make(ex, rows);
     l.decay_hidden = ex.make(rows, config_.rank_decay);
     std::vector<Product> gate_products;
-    if (gate_) gate_products.push_back({gate_->weight, {}, l.gate = ex.make(rows, A)});
+    if (gate_) gate_products.push_back({gate_->weight, {}, l.out.gate = ex.make(rows, A)});
     if (gate_down_)
       gate_products.push_back({gate_down_->weight, {}, l.gate_hidden = ex.make(rows, config_.rank_gate), true});
     const Product decay_product{decay_down_->weight, {}, l.decay_hidden, true};
@@ -169,7 +160,7 @@ class Rwkv6 final : public Mixer {
     ex.on.linear(l.decay_hidden, std::vector{Product{decay_up_->weight, decay_->weight, decay, true}});
     if (gate_down_) {
       ex.on.activate(l.gate_hidden, l.gate_hidden, Activation::sigmoid, 0);
-      ex.on.linear(l.gate_hidden, std::vector{Product{gate_up_->weight, {}, l.gate = ex.make(rows, A), true}});
+      ex.on.linear(l.gate_hidden, std::vector{Product{gate_up_->weight, {}, l.out.gate = ex.make(rows, A), true}});
     }
 
     const int kv_heads = static_cast<int>(config_.kv_heads), head = static_cast<int>(config_.head_dim);
@@ -190,17 +181,9 @@ class Rwkv6 final : public Mixer {
            .log_w = l.s.log_w,
            .k = l.s.k_tilde,
            .v = l.p.v};
-    l.o = ex.make(rows, A);
-    ex.on.wkv6(l.o, l.w, batch, io.state_offset);
-    l.normed = l.o;
-    if (norm_gain_) {
-      l.normed = ex.make(rows, A);
-      ex.on.groupnorm(l.normed, l.o, norm_gain_->weight, norm_bias_->weight, heads(), norm_eps());
-    }
-    l.gated = l.normed;
-    if (l.gate) ex.on.gate(l.gated = ex.make(rows, A), l.normed, l.gate, gate_ != nullptr);
-    if (io.mixed) ex.on.copy(io.mixed, l.gated);
-    ex.on.linear(l.gated, std::vector{project_.o(io.y)});
+    l.out.o = ex.make(rows, A);
+    ex.on.wkv6(l.out.o, l.w, batch, io.state_offset);
+    output_.finish(ex, l.out, io);
     return l;
   }
 
@@ -217,10 +200,11 @@ class Rwkv6 final : public Mixer {
 
   Config config_;
   Projections project_;
+  MixerOutput output_;
   Param *maa_x_ = nullptr, *maa_down_ = nullptr, *maa_up_ = nullptr;
   std::array<Param*, kStreams> maa_{};
   Param *decay_, *decay_down_, *decay_up_;
-  Param *gate_ = nullptr, *gate_down_ = nullptr, *gate_up_ = nullptr, *norm_gain_ = nullptr, *norm_bias_ = nullptr;
+  Param *gate_ = nullptr, *gate_down_ = nullptr, *gate_up_ = nullptr;
 };
 
 }  // namespace

@@ -12,7 +12,10 @@ namespace {
 class Rwkv7 final : public Mixer {
  public:
   Rwkv7(const Config& c, int64_t layer, Params& params)
-      : config_(c), first_(layer == c.first_rwkv7()), project_(c, mixer_prefix(layer), params) {
+      : config_(c),
+        first_(layer == c.first_rwkv7()),
+        project_(c, mixer_prefix(layer), params),
+        output_(c, mixer_prefix(layer), project_, params) {
     const std::string prefix = mixer_prefix(layer);
     const int64_t D = c.hidden, A = c.width();
     const auto low_rank = [&](const char* letter, int64_t rank, bool bias, bool optional) {
@@ -32,10 +35,6 @@ class Rwkv7 final : public Mixer {
       k_k_ = &params.declare(prefix + "k_k", {1, 1, A});
       k_a_ = &params.declare(prefix + "k_a", {1, 1, A});
     }
-    if (c.groupnorm) {
-      norm_gain_ = &params.declare(prefix + "ln_x.weight", {A});
-      norm_bias_ = &params.declare(prefix + "ln_x.bias", {A});
-    }
   }
 
   int64_t state_scalars(int64_t) const override { return config_.width() * config_.head_dim; }
@@ -51,16 +50,7 @@ class Rwkv7 final : public Mixer {
     if (between) between();
 
     const int64_t rows = io.x.dim(0), A = config_.width();
-    Tensor dn = ex.make(rows, A);
-    ex.on.linear_vjp(l.gated, dn, std::vector{project_.o_vjp(ex, d.y)}, Into::overwrite);
-    Tensor dgate;
-    if (l.gate) {
-      dgate = ex.make(rows, A);
-      ex.on.gate_vjp(dn, dgate, dn, l.normed, l.gate, full_gate_ != nullptr);
-    }
-    if (norm_gain_)
-      ex.on.groupnorm_vjp(dn, ex.grad(norm_gain_), ex.grad(norm_bias_), dn, l.o, norm_gain_->weight, heads(),
-                          norm_eps());
+    const MixerOutput::Values dout = output_.finish_vjp(ex, l.out, d.y);
 
     Rwkv7PrepareGrad ds = l.s;
     Projections::Values dp = project_.make(ex, rows);
@@ -70,7 +60,7 @@ class Rwkv7 final : public Mixer {
     ds.k_k = wanted(ex, k_k_), ds.k_a = wanted(ex, k_a_);
     Wkv7 dw = l.w;
     dw.r = dp.q, dw.log_w = ds.log_w, dw.k = ds.k_tilde, dw.v = ds.v_out, dw.kappa = ds.kappa, dw.a = ds.a;
-    ex.on.wkv7_vjp(dw, dn, l.w, batch);
+    ex.on.wkv7_vjp(dw, dout.o, l.w, batch);
     ex.on.rwkv7_prepare_vjp(ds, l.s);
     project_.finish_vjp(ex, dp, l.p, rope(io));
 
@@ -78,8 +68,8 @@ class Rwkv7 final : public Mixer {
     low_rank_vjp(ex, decay_, l.decay_hidden, ds.decay, Squash::tanh, products);
     low_rank_vjp(ex, rate_, l.rate_hidden, ds.rate, Squash::none, products);
     if (!first_) low_rank_vjp(ex, mix_, l.mix_hidden, ds.mix, Squash::none, products);
-    if (gate_.down) low_rank_vjp(ex, gate_, l.gate_hidden, dgate, Squash::sigmoid, products);
-    if (full_gate_) products.push_back({full_gate_->weight, ex.grad(full_gate_), {}, dgate});
+    if (gate_.down) low_rank_vjp(ex, gate_, l.gate_hidden, dout.gate, Squash::sigmoid, products);
+    if (full_gate_) products.push_back({full_gate_->weight, ex.grad(full_gate_), {}, dout.gate});
     ex.on.linear_vjp(io.x, d.x, products, Into::overwrite);
   }
 
@@ -94,11 +84,10 @@ class Rwkv7 final : public Mixer {
     Tensor decay_hidden, rate_hidden, mix_hidden, gate_hidden;  // [R, rank], squashed
     Rwkv7Prepare s;
     Wkv7 w;
-    Tensor o, normed, gate, gated;  // [R, A]; normed is o without group norm
+    MixerOutput::Values out;
   };
 
   int heads() const { return static_cast<int>(config_.heads); }
-  double norm_eps() const { return 1e-5 * static_cast<double>(config_.head_dim); }
   Tensor rope(const Io& io) const { return config_.rope_in_rwkv ? io.rope : Tensor(); }
   /// The gradient of p, or scratch for it when it is frozen: prepare's VJP always writes these.
   Tensor wanted(const Exec& ex, const Param* p) const {
@@ -128,7 +117,7 @@ class Rwkv7 final : public Mixer {
     l.rate_hidden = down(rate_);
     if (!first_) l.mix_hidden = down(mix_);
     if (gate_.down) l.gate_hidden = down(gate_);
-    if (full_gate_) products.push_back({full_gate_->weight, {}, l.gate = ex.make(rows, A)});
+    if (full_gate_) products.push_back({full_gate_->weight, {}, l.out.gate = ex.make(rows, A)});
     ex.on.linear(io.x, products);
     project_.finish(ex, l.p, rope(io));
 
@@ -159,19 +148,11 @@ class Rwkv7 final : public Mixer {
            .v = l.s.v_out,
            .kappa = l.s.kappa,
            .a = l.s.a};
-    l.o = ex.make(rows, A);
-    ex.on.wkv7(l.o, l.w, batch, io.state_offset);
+    l.out.o = ex.make(rows, A);
+    ex.on.wkv7(l.out.o, l.w, batch, io.state_offset);
 
-    l.normed = l.o;
-    if (norm_gain_) {
-      l.normed = ex.make(rows, A);
-      ex.on.groupnorm(l.normed, l.o, norm_gain_->weight, norm_bias_->weight, heads(), norm_eps());
-    }
-    if (gate_.down) l.gate = up(gate_, l.gate_hidden, Squash::sigmoid);
-    l.gated = l.normed;
-    if (l.gate) ex.on.gate(l.gated = ex.make(rows, A), l.normed, l.gate, full_gate_ != nullptr);
-    if (io.mixed) ex.on.copy(io.mixed, l.gated);
-    ex.on.linear(l.gated, std::vector{project_.o(io.y)});
+    if (gate_.down) l.out.gate = up(gate_, l.gate_hidden, Squash::sigmoid);
+    output_.finish(ex, l.out, io);
     return l;
   }
 
@@ -189,8 +170,9 @@ class Rwkv7 final : public Mixer {
   Config config_;
   bool first_;
   Projections project_;
+  MixerOutput output_;
   LowRank decay_, rate_, mix_, gate_;
-  Param *full_gate_ = nullptr, *k_k_ = nullptr, *k_a_ = nullptr, *norm_gain_ = nullptr, *norm_bias_ = nullptr;
+  Param *full_gate_ = nullptr, *k_k_ = nullptr, *k_a_ = nullptr;
 };
 
 }  // namespace
