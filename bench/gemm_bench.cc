@@ -42,11 +42,11 @@ void run(benchmark::State& state, const char* backend, Precision precision, bool
   const Operands a(state.range(0), state.range(1), state.range(2));
   const auto on = make_backend(backend, precision);
   const Tensor w = half ? a.half : a.w;
-  const Product product[] = {{w, Tensor(), a.y, false}};
+  const Product product[] = {{a.x, w, Tensor(), a.y, false}};
   const ProductVjp vjp[] = {{w, pass == to_weight ? a.dw : Tensor(), Tensor(), a.y, false}};
   for (auto _ : state) {
     if (pass == forward)
-      on->linear(a.x, product);
+      on->linear(product);
     else
       on->linear_vjp(a.x, pass == to_input ? a.dx : Tensor(), vjp, Into::overwrite);
     benchmark::ClobberMemory();

@@ -9,73 +9,10 @@
 #include "backend/peak.h"
 #include "backend/reference.h"
 #include "base/parallel.h"
+#include "owned.h"
 
 namespace qwerky {
 namespace {
-
-/// A tensor that owns its memory; values in [-1, 1), the same for the same seed.
-struct Owned {
-  std::vector<char> memory;
-  Tensor t;
-  Owned() = default;
-  Owned(DType type, Shape shape, uint64_t seed) : memory(static_cast<size_t>(shape.count() * size_of(type))) {
-    t = Tensor(memory.data(), type, shape);
-    uint64_t s = seed * 0x9e3779b97f4a7c15u + 1;
-    for (int64_t i = 0; i < shape.count(); ++i) {
-      s = s * 6364136223846793005u + 1442695040888963407u;
-      const float v = static_cast<float>(static_cast<int64_t>(s >> 33) - (int64_t{1} << 30)) * 0x1p-30f;
-      if (type == DType::bf16)
-        t.as<bf16>()[i] = bf16(v);
-      else
-        t.as<float>()[i] = v;
-    }
-  }
-};
-
-/// The same values rounded to bf16 where asked, as f32: what a bf16 product really multiplies.
-Owned rounded(Tensor from, bool round) {
-  Owned to(DType::f32, from.shape, 0);
-  for (int64_t i = 0; i < from.count(); ++i) {
-    const float v = from.type == DType::bf16 ? static_cast<float>(from.as<bf16>()[i]) : from.as<float>()[i];
-    to.t.as<float>()[i] = round ? static_cast<float>(bf16(v)) : v;
-  }
-  return to;
-}
-
-/// Sums of n products of values in [-1, 1) with random signs: n roundings of about sqrt(n) · eps / 2 each, whose signs
-/// are random too, so about n · eps / 2; 2 covers the tails.
-double tolerance(int64_t n) { return static_cast<double>(n + 1) * std::numeric_limits<float>::epsilon(); }
-
-void expect_near(Tensor got, Tensor want, double within, const std::string& what) {
-  double worst = 0;
-  int64_t where = 0;
-  for (int64_t i = 0; i < got.count(); ++i) {
-    const double d = std::abs(double(got.as<float>()[i]) - double(want.as<float>()[i]));
-    if (!(d <= worst)) worst = d, where = i;
-  }
-  EXPECT_LE(worst, within) << what << " at " << where;
-}
-
-void expect_same_bits(Tensor got, Tensor want, const std::string& what) {
-  EXPECT_EQ(std::memcmp(got.data, want.data, static_cast<size_t>(got.bytes())), 0) << what;
-}
-
-struct Fast {
-  std::unique_ptr<Backend> backend;
-  bool rounds;  ///< operands to bf16
-  std::string label;
-};
-
-std::vector<Fast> fast_backends() {
-  std::vector<Fast> all;
-  for (const std::string& name : available_backends()) {
-    if (name == "reference") continue;
-    all.push_back({make_backend(name, Precision::f32), false, name + " f32"});
-    if (name == "avx512" && has_native_bf16())
-      all.push_back({make_backend(name, Precision::bf16), true, name + " bf16"});
-  }
-  return all;
-}
 
 /// R, K, out
 using Size = std::tuple<int64_t, int64_t, int64_t>;
@@ -93,13 +30,14 @@ TEST_P(Linear, AgreesWithReference) {
         const Shape wshape = in_out ? Shape{K, out} : Shape{out, K};
         const Owned x(DType::f32, {R, K}, 1), w(type, wshape, 2), w2(DType::f32, wshape, 3), b(DType::f32, {out}, 4);
         Owned y(DType::f32, {R, out}, 5), y2(DType::f32, {R, out}, 6), want(DType::f32, {R, out}, 0);
-        const Product products[] = {{w.t, b.t, y.t, in_out}, {w2.t, Tensor(), y2.t, in_out}};
-        fast.backend->linear(x.t, products);
+        const Product products[] = {{x.t, w.t, b.t, y.t, in_out}, {x.t, w2.t, Tensor(), y2.t, in_out}};
+        fast.backend->linear(products);
         const Owned rx = rounded(x.t, fast.rounds), rw = rounded(w.t, fast.rounds), rw2 = rounded(w2.t, fast.rounds);
-        const Product first[] = {{rw.t, b.t, want.t, in_out}}, second[] = {{rw2.t, Tensor(), want.t, in_out}};
-        reference.linear(rx.t, first);
+        const Product first[] = {{rx.t, rw.t, b.t, want.t, in_out}},
+                      second[] = {{rx.t, rw2.t, Tensor(), want.t, in_out}};
+        reference.linear(first);
         expect_near(y.t, want.t, tolerance(K), what + " y");
-        reference.linear(rx.t, second);
+        reference.linear(second);
         expect_near(y2.t, want.t, tolerance(K), what + " y2");
       }
 }
@@ -151,9 +89,9 @@ TEST(LinearOrder, RowsDoNotDependOnBatchOrThreads) {
         Owned y(DType::f32, {R, out}, 0), dx(DType::f32, {R, K}, 0), dw(DType::f32, wshape, 5),
             db(DType::f32, {out}, 6);
         set_threads(1);
-        const Product whole[] = {{w.t, b.t, y.t, in_out}};
+        const Product whole[] = {{x.t, w.t, b.t, y.t, in_out}};
         const ProductVjp whole_vjp[] = {{w.t, dw.t, db.t, dy.t, in_out}};
-        fast.backend->linear(x.t, whole);
+        fast.backend->linear(whole);
         fast.backend->linear_vjp(x.t, dx.t, whole_vjp, Into::overwrite);
         for (const int n : {1, 2})
           for (const int64_t rows : {int64_t{1}, int64_t{2}, int64_t{13}, int64_t{70}, R}) {
@@ -163,8 +101,8 @@ TEST(LinearOrder, RowsDoNotDependOnBatchOrThreads) {
             Owned part(DType::f32, {rows, out}, 9), part_dx(DType::f32, {rows, K}, 9);
             for (const int64_t r : {int64_t{0}, int64_t{17}, R - rows}) {
               if (r + rows > R) continue;
-              const Product some[] = {{w.t, b.t, part.t, in_out}};
-              fast.backend->linear(x.t.rows(r, rows), some);
+              const Product some[] = {{x.t.rows(r, rows), w.t, b.t, part.t, in_out}};
+              fast.backend->linear(some);
               expect_same_bits(part.t, y.t.rows(r, rows), what + " y");
               const ProductVjp some_vjp[] = {{w.t, Tensor(), Tensor(), dy.t.rows(r, rows), in_out}};
               fast.backend->linear_vjp(x.t.rows(r, rows), part_dx.t, some_vjp, Into::overwrite);
@@ -195,11 +133,11 @@ TEST(LinearOrder, ManyProductsEqualSingleOnes) {
       y.emplace_back(DType::f32, Shape{R, 1 + 9 * i}, seed);
       single.emplace_back(DType::f32, Shape{R, 1 + 9 * i}, seed);
     }
-    for (size_t i = 0; i < w.size(); ++i) products.push_back({w[i].t, Tensor(), y[i].t, false});
-    fast.backend->linear(x.t, products);
+    for (size_t i = 0; i < w.size(); ++i) products.push_back({x.t, w[i].t, Tensor(), y[i].t, false});
+    fast.backend->linear(products);
     for (size_t i = 0; i < w.size(); ++i) {
-      const Product one[] = {{w[i].t, Tensor(), single[i].t, false}};
-      fast.backend->linear(x.t, one);
+      const Product one[] = {{x.t, w[i].t, Tensor(), single[i].t, false}};
+      fast.backend->linear(one);
       expect_same_bits(y[i].t, single[i].t, concat(fast.label, " product ", i));
     }
   }
@@ -209,8 +147,8 @@ TEST(LinearOrder, NoRowsAndNothingToSum) {
   for (const Fast& fast : fast_backends()) {
     const Owned none(DType::f32, {0, 8}, 1), w(DType::f32, {5, 8}, 2), b(DType::f32, {5}, 3);
     Owned y(DType::f32, {0, 5}, 4), dw(DType::f32, {5, 8}, 5), want(DType::f32, {5, 8}, 5);
-    const Product p[] = {{w.t, b.t, y.t, false}};
-    fast.backend->linear(none.t, p);
+    const Product p[] = {{none.t, w.t, b.t, y.t, false}};
+    fast.backend->linear(p);
     const ProductVjp v[] = {{w.t, dw.t, Tensor(), y.t, false}};
     fast.backend->linear_vjp(none.t, Tensor(), v, Into::overwrite);
     expect_same_bits(dw.t, want.t, "dw of no rows");

@@ -41,7 +41,7 @@ class MemorySource : public TensorSource {
 TEST(Params, DeclaredInOrderAndFoundByName) {
   Params params;
   Param& a = params.declare("a", {2, 3});
-  Param& b = params.declare("b", {4}, true);
+  Param& b = params.declare("b", {4}, Use::elementwise, true);
   for (int i = 0; i < 1000; ++i) params.declare("more." + std::to_string(i), {1});
   EXPECT_EQ(params.find("a"), &a);
   EXPECT_EQ(params.find("b"), &b);
@@ -85,7 +85,7 @@ TEST(Params, BindCopiesWithConversion) {
   MemorySource source;
   source.add<bf16>("a", {1, 1, 3}, bf16(1.5f));
   source.add<double>("b", {2}, 0.1);
-  source.add<f16>("c", {2}, f16{0xc100});  // -2.5
+  source.add<f16>("c", {2}, f16::of_bits(0xc100));  // -2.5
   source.add<float>("position_ids", {9}, 0.0f);
   const auto ignore = [](std::string_view name) { return name == "position_ids"; };
   for (const DType type : {DType::f32, DType::bf16, DType::f64, DType::c128}) {
@@ -93,7 +93,7 @@ TEST(Params, BindCopiesWithConversion) {
     Param& a = params.declare("a", {3});
     Param& b = params.declare("b", {1, 2});
     Param& c = params.declare("c", {2});
-    Param& d = params.declare("d", {5}, true);
+    Param& d = params.declare("d", {5}, Use::elementwise, true);
     Arena arena;
     params.allocate(arena, type);
     params.bind(source, false, ignore);
@@ -143,14 +143,14 @@ TEST(Params, AllProblemsInOneError) {
   source.add<float>("shape", {2, 3}, 1.0f);
   source.add<float>("nan", {1000}, 1.0f)[999] = std::numeric_limits<float>::quiet_NaN();
   source.add<bf16>("infinite", {3}, bf16(1.0f))[1] = bf16(std::numeric_limits<float>::infinity());
-  source.add<f16>("half", {3}, f16{0x3c00})[2] = f16{0x7c01};
+  source.add<f16>("half", {3}, f16::of_bits(0x3c00))[2] = f16::of_bits(0x7c01);
   source.add<double>("wide", {3}, 1.0)[0] = -std::numeric_limits<double>::infinity();
   source.add<int64_t>("integer", {2}, 1);
   source.add<float>("unused", {2}, 1.0f);
   Params params;
   params.declare("good", {2});
   params.declare("absent", {7, 8});
-  params.declare("optional", {7}, true);
+  params.declare("optional", {7}, Use::elementwise, true);
   params.declare("shape", {3, 2});
   params.declare("nan", {1000});
   params.declare("infinite", {3});
@@ -189,7 +189,7 @@ TEST(Params, FreezeTakesAGlob) {
     params.declare(name, {2});
     source.add<float>(name, {2}, 1.0f);
   }
-  params.declare("layers.1.self_attn.gate", {2}, true);
+  params.declare("layers.1.self_attn.gate", {2}, Use::elementwise, true);
   params.bind(source, true);
   const auto training = [&] {
     std::string names;

@@ -5,8 +5,9 @@
 // Letters: R rows of a call (all segments together), D hidden size, H query heads, Hk key/value heads,
 // N channels of a head, A = H·N, V vocabulary. Query head h reads key/value head h / (H / Hk).
 // Unless a comment says "+=", an output is overwritten. Gradients of parameters are always "+=". A null Tensor
-// among the gradients means "not wanted". Activations, states and gradients hold scalar(); weights may also be bf16.
-// Row-wise outputs (activate, gate, norms and their VJPs) may be the memory of an input of the same shape.
+// among the gradients means "not wanted". Activations, states and gradients hold scalar(); weights may also be bf16, or
+// matrices in panels (forward only). Row-wise outputs (activate, gate, norms and their VJPs) may be the memory of an
+// input of the same shape.
 #pragma once
 
 #include <algorithm>
@@ -21,9 +22,11 @@
 
 namespace qwerky {
 
-/// y = x Wᵀ + b.   x [R, K]  W [out, K] (or [K, out] when in_out)  b [out] or null  y [R, out]
+/// y = x Wᵀ + b.   x [R, K]  W [out, K] (or [K, out] when in_out), or [out, K] in panels  b [out] or null  y [R, out]
+/// With quantised panels, x is rounded too: in each group of inputs to d·q, d = max |x| / 127, q an integer, and the
+/// codes are multiplied as integers.
 struct Product {
-  Tensor weight, bias, y;
+  Tensor x, weight, bias, y;
   bool in_out = false;
 };
 /// dx = Σ dy W,  dW += dyᵀ x,  db += Σ_rows dy.
@@ -106,10 +109,17 @@ class Backend {
   virtual DType scalar() const = 0;
 
   // --- products -------------------------------------------------------------------------------------------------
-  virtual void linear(Tensor x, std::span<const Product> products) const = 0;
+  /// All products in one fork-join; the number of rows is common to all.
+  virtual void linear(std::span<const Product> products) const = 0;
+  /// Whether products run faster from panels, so that a model for inference should be packed when loaded.
+  virtual bool prefers_panels() const = 0;
+  /// Fills `panels` (tensor/panels.h) with a matrix [out, K], or [K, out] when in_out, of f32, bf16 or f16. Codes are
+  /// rounded to nearest: symmetric with scale max |w| / 127 or 7 (the sign of the largest gets code 0), or with the
+  /// minimum and maximum of the group. A stack [n, …] is packed matrix by matrix.
+  virtual void pack(Tensor panels, Tensor rows, bool in_out) const = 0;
   /// dx may be null. With Into::add, dx +=.
   virtual void linear_vjp(Tensor x, Tensor dx, std::span<const ProductVjp> products, Into into) const = 0;
-  /// y[r] = table[tokens[r]];  table [V, D]
+  /// y[r] = table[tokens[r]];  table [V, D] in rows or panels
   virtual void embed(Tensor y, Tensor table, std::span<const int32_t> tokens) const = 0;
   /// dtable[tokens[r]] += dy[r], in row order.
   virtual void embed_vjp(Tensor dtable, Tensor dy, std::span<const int32_t> tokens) const = 0;
@@ -210,5 +220,7 @@ std::unique_ptr<Backend> make_backend(const std::string& name, Precision precisi
 std::vector<std::string> available_backends();
 /// Whether the CPU multiplies bf16 in hardware (AVX512_BF16).
 bool has_native_bf16();
+/// Whether it multiplies bytes in hardware (AVX512_VNNI).
+bool has_native_int8();
 
 }  // namespace qwerky

@@ -15,8 +15,8 @@ namespace avx2 {
 std::unique_ptr<Backend> make();
 }  // namespace avx2
 namespace avx512 {
-/// AVX-512 F, BW, DQ, VL; Precision::bf16 also needs AVX512_BF16.
-std::unique_ptr<Backend> make(Precision precision);
+/// AVX-512 F, BW, DQ, VL; Precision::bf16 also needs AVX512_BF16, and `vnni` AVX512_VNNI.
+std::unique_ptr<Backend> make(Precision precision, bool vnni);
 }  // namespace avx512
 
 }  // namespace qwerky

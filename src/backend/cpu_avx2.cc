@@ -16,4 +16,4 @@ constexpr const char* kName = "avx2";
 }  // namespace qwerky::avx2
 #pragma GCC pop_options
 
-std::unique_ptr<qwerky::Backend> qwerky::avx2::make() { return std::make_unique<Cpu>(Precision::f32); }
+std::unique_ptr<qwerky::Backend> qwerky::avx2::make() { return std::make_unique<Cpu>(Precision::f32, false); }

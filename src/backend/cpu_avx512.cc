@@ -6,7 +6,7 @@
 #include "base/parallel.h"
 
 #pragma GCC push_options
-#pragma GCC target("avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,prefer-vector-width=512")
+#pragma GCC target("avx2,fma,f16c,avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx512vnni,prefer-vector-width=512")
 namespace qwerky::avx512 {
 
 #define QWERKY_ISA 512
@@ -16,4 +16,6 @@ constexpr const char* kName = "avx512";
 }  // namespace qwerky::avx512
 #pragma GCC pop_options
 
-std::unique_ptr<qwerky::Backend> qwerky::avx512::make(Precision precision) { return std::make_unique<Cpu>(precision); }
+std::unique_ptr<qwerky::Backend> qwerky::avx512::make(Precision precision, bool vnni) {
+  return std::make_unique<Cpu>(precision, vnni);
+}

@@ -2,11 +2,14 @@
 // The CPU backend of one instruction set: included in namespace qwerky::avx2 or qwerky::avx512 within a target region.
 // Each override forwards to a kernel family; whatever has no kernel here is the reference's.
 
-// clang-format off: each file builds on those before it
+// Each file builds on those before it.
+// clang-format off
 #include "backend/simd.h"
 #include "backend/gemm_kernel.inl"
 #include "backend/gemm_pack.inl"
 #include "backend/gemm.inl"
+#include "backend/panels.inl"
+#include "backend/panels_pack.inl"
 #include "backend/rows.inl"
 #include "backend/attention.inl"
 #include "backend/losses.inl"
@@ -16,23 +19,32 @@
 
 class Cpu final : public Reference {
  public:
-  /// Precision::bf16 asks for products in bf16 and is passed only where the CPU has the instruction.
-  explicit Cpu(Precision precision) : precision_(precision) {}
+  /// Precision::bf16 asks for products in bf16, `vnni` for the byte product: passed only where the CPU has them.
+  Cpu(Precision precision, bool vnni) : precision_(precision), vnni_(vnni) {}
 
   std::string name() const override { return kName; }
 
   // --- products -------------------------------------------------------------------------------------------------
-  void linear(Tensor x, std::span<const Product> products) const override {
-    for (const Product& p : products)
-      if (!packable(x, p.weight)) return Reference::linear(x, products);
-    kernels::linear(precision_, x, products);
+  void linear(std::span<const Product> products) const override {
+    bool panels = true, rows = true;
+    for (const Product& p : products) {
+      panels = panels && p.weight.layout == Layout::panels;
+      rows = rows && p.weight.layout == Layout::rows && packable(p.x, p.weight);
+    }
+    if (panels) return kernels::linear_panels(precision_, vnni_, products);
+    if (rows) return kernels::linear_rows(precision_, products);
+    if (products.size() == 1) return Reference::linear(products);
+    for (const Product& p : products) linear({&p, 1});
   }
+  bool prefers_panels() const override { return true; }
+  void pack(Tensor panels, Tensor rows, bool in_out) const override { kernels::pack(panels, rows, in_out); }
   void linear_vjp(Tensor x, Tensor dx, std::span<const ProductVjp> products, Into into) const override {
     bool packs = !products.empty();
     for (const ProductVjp& p : products) packs = packs && p.dy.count() > 0 && (!dx || packable(x, p.weight));
     packs ? kernels::linear_vjp(precision_, x, dx, products, into) : Reference::linear_vjp(x, dx, products, into);
   }
   void embed(Tensor y, Tensor table, std::span<const int32_t> tokens) const override {
+    if (table.layout == Layout::panels) return kernels::embed_panels(y, table, tokens);
     packable(y, table) ? kernels::embed(y, table, tokens) : Reference::embed(y, table, tokens);
   }
   void embed_vjp(Tensor dtable, Tensor dy, std::span<const int32_t> tokens) const override {
@@ -105,15 +117,11 @@ class Cpu final : public Reference {
   void rwkv7_prepare_vjp(const Rwkv7PrepareGrad& d, const Rwkv7Prepare& p) const override {
     kernels::rwkv7_prepare_vjp(d, p);
   }
-  void wkv6(Tensor o, const Wkv6& p, Batch batch, int64_t offset) const override {
-    kernels::wkv6(o, p, batch, offset);
-  }
+  void wkv6(Tensor o, const Wkv6& p, Batch batch, int64_t offset) const override { kernels::wkv6(o, p, batch, offset); }
   void wkv6_vjp(const Wkv6& d, Tensor d_o, const Wkv6& p, Batch batch) const override {
     kernels::wkv6_vjp(d, d_o, p, batch);
   }
-  void wkv7(Tensor o, const Wkv7& p, Batch batch, int64_t offset) const override {
-    kernels::wkv7(o, p, batch, offset);
-  }
+  void wkv7(Tensor o, const Wkv7& p, Batch batch, int64_t offset) const override { kernels::wkv7(o, p, batch, offset); }
   void wkv7_vjp(const Wkv7& d, Tensor d_o, const Wkv7& p, Batch batch) const override {
     kernels::wkv7_vjp(d, d_o, p, batch);
   }
@@ -143,4 +151,5 @@ class Cpu final : public Reference {
   }
 
   Precision precision_;
+  bool vnni_;
 };

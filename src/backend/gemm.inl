@@ -142,17 +142,17 @@ inline void multiply_parallel(Precision precision, const Left& a, int64_t M, int
 
 namespace kernels {
 
-inline void linear(Precision precision, Tensor x, std::span<const Product> products) noexcept {
-  const int64_t R = x.row_count(), K = x.cols();
-  const Left a{x.as<float>(), K, 1};
+/// Of weights in rows: products of one x run together.
+inline void linear_rows(Precision precision, std::span<const Product> products) noexcept {
   Output outputs[kMaxOutputs];
   int64_t n = 0;
   for (const Product& p : products) {
-    const int64_t out = p.y.cols();
+    const int64_t K = p.x.cols(), out = p.y.cols();
     const Right w{p.weight.data, p.in_out ? out : K, !p.in_out, p.weight.type == DType::bf16};
     outputs[n++] = {w, p.y.as<float>(), out, p.bias ? p.bias.as<float>() : nullptr, false, 0, out};
-    if (n == kMaxOutputs || &p == &products.back()) {
-      multiply_parallel(precision, a, R, K, outputs, n);
+    const Product* next = &p == &products.back() ? nullptr : &p + 1;
+    if (next == nullptr || next->x.data != p.x.data || n == kMaxOutputs) {
+      multiply_parallel(precision, {p.x.as<float>(), K, 1}, p.x.row_count(), K, outputs, n);
       n = 0;
     }
   }

@@ -13,14 +13,33 @@ constexpr int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 /// One f32 a word.
 struct WordF32 {
   static constexpr int kDepth = 1;  ///< k that a word covers
-  static QWERKY_INLINE V step(V a, V b, V c) { return fma(a, b, c); }
+  static constexpr int kExtra = 0;  ///< registers that operands take beyond one vector each
+  using Right = V;
+  static QWERKY_INLINE Right right(V word) { return word; }
+  /// c + Σ a b over the k of a word, a at memory, the same for all lanes.
+  static QWERKY_INLINE V step(const float* a, Right b, V c) { return fma(set(*a), b, c); }
+};
+/// Two bf16 a word on the right, two f32 for it on the left: bf16 weights multiplied in f32.
+struct WordWide {
+  static constexpr int kDepth = 2;
+  static constexpr int kExtra = 1;
+  struct Right {
+    V low, high;
+  };
+  static QWERKY_INLINE Right right(V word) { return {low_bf16(word), high_bf16(word)}; }
+  static QWERKY_INLINE V step(const float* a, const Right& b, V c) {
+    return fma(set(a[1]), b.high, fma(set(a[0]), b.low, c));
+  }
 };
 #if QWERKY_ISA == 512
 /// Two bf16 a word.
 struct WordBf16 {
   static constexpr int kDepth = 2;
-  static QWERKY_INLINE V step(V a, V b, V c) {
-    return {_mm512_dpbf16_ps(c.r, reinterpret_cast<__m512bh>(a.r), reinterpret_cast<__m512bh>(b.r))};
+  static constexpr int kExtra = 0;
+  using Right = V;
+  static QWERKY_INLINE Right right(V word) { return word; }
+  static QWERKY_INLINE V step(const float* a, Right b, V c) {
+    return {_mm512_dpbf16_ps(c.r, reinterpret_cast<__m512bh>(set(*a).r), reinterpret_cast<__m512bh>(b.r))};
   }
 };
 #endif
@@ -28,7 +47,9 @@ struct WordBf16 {
 constexpr int kTileVectors = QWERKY_ISA == 512 ? 4 : 2;     ///< widest tile
 constexpr int64_t kPanel = int64_t{kTileVectors} * kLanes;  ///< columns of B packed together
 /// Rows of the tallest tile of so many vectors: accumulators, one row of B and one word of A fill the registers.
+template <class Word>
 constexpr int tile_rows(int vectors) {
+  if (Word::kExtra > 0) return QWERKY_ISA == 256 ? (vectors == 2 ? 5 : 10) : vectors == 4 ? 5 : vectors == 3 ? 8 : 12;
   if (QWERKY_ISA == 256) return vectors == 2 ? 6 : 10;
   return vectors == 4 ? 6 : vectors == 3 ? 8 : 12;
 }
@@ -61,16 +82,14 @@ void multiply_tile(const Tile& t) noexcept {
   const int64_t a_row = t.a_row, a_col = t.a_col, b_row = t.b_row;
   const int tail = t.tail;
   for (int64_t k = t.words; k > 0; --k) {
-    V bk[kCols];
+    typename Word::Right bk[kCols];
 #pragma GCC unroll 4
     for (int v = 0; v < kCols; ++v)
-      bk[v] = kMasked && v + 1 == kCols ? load(b + v * kLanes, tail) : load(b + v * kLanes);
+      bk[v] = Word::right(kMasked && v + 1 == kCols ? load(b + v * kLanes, tail) : load(b + v * kLanes));
 #pragma GCC unroll 12
-    for (int r = 0; r < kRows; ++r) {
-      const V ar = set(a[r * a_row]);
+    for (int r = 0; r < kRows; ++r)
 #pragma GCC unroll 4
-      for (int v = 0; v < kCols; ++v) c[r][v] = Word::step(ar, bk[v], c[r][v]);
-    }
+      for (int v = 0; v < kCols; ++v) c[r][v] = Word::step(a + r * a_row, bk[v], c[r][v]);
     a += a_col;
     b += b_row;
   }
@@ -97,7 +116,7 @@ using TileFunction = void (*)(const Tile&) noexcept;
 
 template <class Word, int kCols, bool kMasked>
 TileFunction tile_of_rows(int64_t rows) {
-  constexpr int kMost = tile_rows(kCols);
+  constexpr int kMost = tile_rows<Word>(kCols);
   static_assert(kMost <= 12);
 #define QWERKY_TILE(n) \
   case n: return &multiply_tile<Word, (n <= kMost ? n : kMost), kCols, kMasked>
@@ -127,7 +146,7 @@ struct Ahead {
 /// All `rows` rows of a column panel `vectors` wide, tallest tiles first.
 template <class Word, int kCols, bool kMasked>
 void multiply_rows(Tile t, int64_t rows, Ahead ahead) noexcept {
-  constexpr int64_t kMost = tile_rows(kCols);
+  constexpr int64_t kMost = tile_rows<Word>(kCols);
   const int64_t share = (ahead.count * kMost + rows - 1) / rows;  // runs to ask for before each tile
   for (; rows >= kMost; rows -= kMost) {
     for (int64_t i = 0; i < smaller(share, ahead.count); ++i, ahead.p += ahead.stride)

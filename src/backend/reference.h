@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "backend/backend.h"
+#include "backend/reference_panels.h"
 
 namespace qwerky {
 
@@ -27,16 +28,39 @@ class ReferenceOf : public Backend {
   DType scalar() const override { return dtype_of<T>(); }
 
   // --- products -------------------------------------------------------------------------------------------------
-  void linear(Tensor x, std::span<const Product> products) const override {
-    const int64_t R = x.row_count(), K = x.cols();
+  void linear(std::span<const Product> products) const override {
     for (const Product& p : products) {
-      const int64_t out = p.y.cols();
+      const int64_t R = p.x.row_count(), K = p.x.cols(), out = p.y.cols();
+      if (p.weight.layout == Layout::panels) {
+        linear_panels(p);
+        continue;
+      }
       for (int64_t r = 0; r < R; ++r)
         for (int64_t o = 0; o < out; ++o) {
           Acc sum = p.bias ? at(p.bias, o) : Acc(0);
-          for (int64_t k = 0; k < K; ++k) sum += at(x, r * K + k) * at(p.weight, p.in_out ? k * out + o : o * K + k);
+          for (int64_t k = 0; k < K; ++k) sum += at(p.x, r * K + k) * at(p.weight, p.in_out ? k * out + o : o * K + k);
           put(p.y, r * out + o, sum);
         }
+    }
+  }
+
+  bool prefers_panels() const override { return false; }
+  void pack(Tensor panels, Tensor rows, bool in_out) const override {
+    if (panels.shape.rank == 3) {
+      for (int64_t i = 0; i < panels.dim(0); ++i) pack(panels.matrix(i), rows.matrix(i), in_out);
+      return;
+    }
+    const int64_t out = panels.dim(0), K = panels.dim(1);
+    CHECK(rows.count() == out * K, "pack ", rows.shape.str(), " as ", panels.shape.str());
+    const auto pack_from = [&](const auto* w) {
+      reference_panels::pack_matrix(
+          panels, [&](int64_t n, int64_t k) { return static_cast<float>(w[in_out ? k * out + n : n * K + k]); });
+    };
+    switch (rows.type) {
+      case DType::f32: return pack_from(rows.as<float>());
+      case DType::bf16: return pack_from(rows.as<bf16>());
+      case DType::f16: return pack_from(rows.as<f16>());
+      default: CHECK(false, "pack from ", name_of(rows.type));
     }
   }
 
@@ -72,7 +96,9 @@ class ReferenceOf : public Backend {
   void embed(Tensor y, Tensor table, std::span<const int32_t> tokens) const override {
     const int64_t D = y.cols();
     for (size_t r = 0; r < tokens.size(); ++r)
-      for (int64_t i = 0; i < D; ++i) put(y, static_cast<int64_t>(r) * D + i, at(table, tokens[r] * D + i));
+      for (int64_t i = 0; i < D; ++i)
+        put(y, static_cast<int64_t>(r) * D + i,
+            table.layout == Layout::panels ? Acc(PanelView(table).value(tokens[r], i)) : at(table, tokens[r] * D + i));
   }
 
   void embed_vjp(Tensor dtable, Tensor dy, std::span<const int32_t> tokens) const override {
@@ -676,6 +702,26 @@ class ReferenceOf : public Backend {
     for (int64_t i = 1; i < V; ++i) top = real(at(logits, r * V + i)) > real(top) ? at(logits, r * V + i) : top;
     for (int64_t i = 0; i < V; ++i) sum += std::exp(at(logits, r * V + i) - top);
     return top + std::log(sum);
+  }
+
+  static void linear_panels(const Product& p) {
+    const int64_t R = p.x.row_count(), K = p.x.cols(), out = p.y.cols();
+    const PanelView w(p.weight);
+    for (int64_t r = 0; r < R; ++r) {
+      const auto write = [&](int64_t o, Acc sum) { put(p.y, r * out + o, p.bias ? sum + at(p.bias, o) : sum); };
+      if (w.of().quantised()) {
+        std::vector<float> x(static_cast<size_t>(K));
+        for (int64_t k = 0; k < K; ++k) x[static_cast<size_t>(k)] = static_cast<float>(real(at(p.x, r * K + k)));
+        const reference_panels::RoundedRow rounded(x.data(), K, w.of().format.group);
+        for (int64_t o = 0; o < out; ++o) write(o, Acc(reference_panels::product(w, o, rounded)));
+        continue;
+      }
+      for (int64_t o = 0; o < out; ++o) {
+        Acc sum = 0;
+        for (int64_t k = 0; k < K; ++k) sum += at(p.x, r * K + k) * Acc(w.value(o, k));
+        write(o, sum);
+      }
+    }
   }
 
   /// p_tj of row t, head h, for j = 0 … t within the segment; 0 where not visible.

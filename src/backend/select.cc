@@ -19,6 +19,8 @@ bool has_avx512() {
 
 bool has_native_bf16() { return has_avx512() && __builtin_cpu_supports("avx512bf16"); }
 
+bool has_native_int8() { return has_avx512() && __builtin_cpu_supports("avx512vnni"); }
+
 std::vector<std::string> available_backends() {
   std::vector<std::string> names;
   if (has_avx512()) names.emplace_back("avx512");
@@ -37,7 +39,7 @@ std::unique_ptr<Backend> make_backend(const std::string& name, Precision precisi
     for (const std::string& n : names) have += (have.empty() ? "" : ", ") + n;
     fail("backend ", name, ": this CPU lacks the instructions, use one of: ", have);
   }
-  if (wanted == "avx512") return avx512::make(has_native_bf16() ? precision : Precision::f32);
+  if (wanted == "avx512") return avx512::make(has_native_bf16() ? precision : Precision::f32, has_native_int8());
   if (wanted == "avx2") return avx2::make();
   return std::make_unique<Reference>();
 }

@@ -104,8 +104,51 @@ QWERKY_INLINE __m256i narrow_bf16(V a) {
   const __m512i rounded = _mm512_mask_or_epi32(up, nan, u, _mm512_set1_epi32(0x00400000));
   return _mm512_cvtepi32_epi16(_mm512_srli_epi32(rounded, 16));
 }
+/// The two bf16 of each 32-bit word.
+QWERKY_INLINE V low_bf16(V words) { return {_mm512_castsi512_ps(_mm512_slli_epi32(_mm512_castps_si512(words.r), 16))}; }
+QWERKY_INLINE V high_bf16(V words) {
+  return {_mm512_castsi512_ps(
+      _mm512_and_si512(_mm512_castps_si512(words.r), _mm512_set1_epi32(static_cast<int>(0xffff0000u))))};
+}
 QWERKY_INLINE V load_bf16(const bf16* p) { return widen_bf16(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))); }
 QWERKY_INLINE V load_bf16(const bf16* p, int n) { return widen_bf16(_mm256_maskz_loadu_epi16(first_lanes(n).r, p)); }
+/// kLanes integers of 32 bits.
+struct I {
+  __m512i r;
+};
+QWERKY_INLINE I set_i(int32_t x) { return {_mm512_set1_epi32(x)}; }
+QWERKY_INLINE I load_i(const void* p) { return {_mm512_loadu_si512(p)}; }
+QWERKY_INLINE void store_i(void* p, I a) { _mm512_storeu_si512(p, a.r); }
+QWERKY_INLINE I operator+(I a, I b) { return {_mm512_add_epi32(a.r, b.r)}; }
+QWERKY_INLINE I operator&(I a, I b) { return {_mm512_and_si512(a.r, b.r)}; }
+QWERKY_INLINE I shift_right_4(I a) { return {_mm512_srli_epi32(a.r, 4)}; }
+QWERKY_INLINE I max(I a, I b) { return {_mm512_max_epi32(a.r, b.r)}; }
+QWERKY_INLINE I min(I a, I b) { return {_mm512_min_epi32(a.r, b.r)}; }
+QWERKY_INLINE I bits_of(V a) { return {_mm512_castps_si512(a.r)}; }
+QWERKY_INLINE V to_float(I a) { return {_mm512_cvtepi32_ps(a.r)}; }
+/// To nearest, ties to even.
+QWERKY_INLINE I to_int(V a) { return {_mm512_cvtps_epi32(a.r)}; }
+QWERKY_INLINE V load_f16(const void* p) {
+  return {_mm512_cvtph_ps(_mm256_loadu_si256(static_cast<const __m256i*>(p)))};
+}
+/// The low byte of each lane.
+QWERKY_INLINE void store_bytes(void* p, I a) { _mm_storeu_si128(static_cast<__m128i*>(p), _mm512_cvtepi32_epi8(a.r)); }
+QWERKY_INLINE int32_t sum(I a) { return _mm512_reduce_add_epi32(a.r); }
+QWERKY_INLINE int32_t max_of(I a) { return _mm512_reduce_max_epi32(a.r); }
+
+/// c + Σ of four products of unsigned bytes of u and signed bytes of s, in each lane.
+struct DotVnni {
+  static QWERKY_INLINE I dot(I c, I u, I s) { return {_mm512_dpbusd_epi32(c.r, u.r, s.r)}; }
+};
+/// The same where the instruction is missing: even and odd bytes as 16-bit numbers.
+struct DotMadd {
+  static QWERKY_INLINE I dot(I c, I u, I s) {
+    const __m512i even = _mm512_madd_epi16(_mm512_and_si512(u.r, _mm512_set1_epi16(0x00ff)),
+                                           _mm512_srai_epi16(_mm512_slli_epi16(s.r, 8), 8));
+    const __m512i odd = _mm512_madd_epi16(_mm512_srli_epi16(u.r, 8), _mm512_srai_epi16(s.r, 8));
+    return {_mm512_add_epi32(c.r, _mm512_add_epi32(even, odd))};
+  }
+};
 QWERKY_INLINE void store_bf16(bf16* p, V a) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), narrow_bf16(a)); }
 QWERKY_INLINE void store_bf16(bf16* p, V a, int n) { _mm256_mask_storeu_epi16(p, first_lanes(n).r, narrow_bf16(a)); }
 
@@ -206,12 +249,62 @@ QWERKY_INLINE __m128i narrow_bf16(V a) {
   const __m256i high = _mm256_srli_epi32(_mm256_blendv_epi8(up, quiet, nan), 16);
   return _mm_packus_epi32(_mm256_castsi256_si128(high), _mm256_extracti128_si256(high, 1));
 }
+/// The two bf16 of each 32-bit word.
+QWERKY_INLINE V low_bf16(V words) { return {_mm256_castsi256_ps(_mm256_slli_epi32(_mm256_castps_si256(words.r), 16))}; }
+QWERKY_INLINE V high_bf16(V words) {
+  return {_mm256_castsi256_ps(
+      _mm256_and_si256(_mm256_castps_si256(words.r), _mm256_set1_epi32(static_cast<int>(0xffff0000u))))};
+}
 QWERKY_INLINE V load_bf16(const bf16* p) { return widen_bf16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(p))); }
 QWERKY_INLINE V load_bf16(const bf16* p, int n) {
   alignas(16) uint16_t h[8] = {};
   for (int i = 0; i < n; ++i) h[i] = p[i].bits;
   return widen_bf16(_mm_load_si128(reinterpret_cast<const __m128i*>(h)));
 }
+/// kLanes integers of 32 bits.
+struct I {
+  __m256i r;
+};
+QWERKY_INLINE I set_i(int32_t x) { return {_mm256_set1_epi32(x)}; }
+QWERKY_INLINE I load_i(const void* p) { return {_mm256_loadu_si256(static_cast<const __m256i*>(p))}; }
+QWERKY_INLINE void store_i(void* p, I a) { _mm256_storeu_si256(static_cast<__m256i*>(p), a.r); }
+QWERKY_INLINE I operator+(I a, I b) { return {_mm256_add_epi32(a.r, b.r)}; }
+QWERKY_INLINE I operator&(I a, I b) { return {_mm256_and_si256(a.r, b.r)}; }
+QWERKY_INLINE I shift_right_4(I a) { return {_mm256_srli_epi32(a.r, 4)}; }
+QWERKY_INLINE I max(I a, I b) { return {_mm256_max_epi32(a.r, b.r)}; }
+QWERKY_INLINE I min(I a, I b) { return {_mm256_min_epi32(a.r, b.r)}; }
+QWERKY_INLINE I bits_of(V a) { return {_mm256_castps_si256(a.r)}; }
+QWERKY_INLINE V to_float(I a) { return {_mm256_cvtepi32_ps(a.r)}; }
+/// To nearest, ties to even.
+QWERKY_INLINE I to_int(V a) { return {_mm256_cvtps_epi32(a.r)}; }
+QWERKY_INLINE V load_f16(const void* p) { return {_mm256_cvtph_ps(_mm_loadu_si128(static_cast<const __m128i*>(p)))}; }
+/// The low byte of each lane.
+QWERKY_INLINE void store_bytes(void* p, I a) {
+  const __m256i low = _mm256_and_si256(a.r, _mm256_set1_epi32(0xff));
+  const __m128i words = _mm_packus_epi32(_mm256_castsi256_si128(low), _mm256_extracti128_si256(low, 1));
+  _mm_storel_epi64(static_cast<__m128i*>(p), _mm_packus_epi16(words, words));
+}
+QWERKY_INLINE int32_t sum(I a) {
+  __m128i b = _mm_add_epi32(_mm256_castsi256_si128(a.r), _mm256_extracti128_si256(a.r, 1));
+  b = _mm_add_epi32(b, _mm_shuffle_epi32(b, 0x4e));
+  return _mm_cvtsi128_si32(_mm_add_epi32(b, _mm_shuffle_epi32(b, 0xb1)));
+}
+QWERKY_INLINE int32_t max_of(I a) {
+  __m128i b = _mm_max_epi32(_mm256_castsi256_si128(a.r), _mm256_extracti128_si256(a.r, 1));
+  b = _mm_max_epi32(b, _mm_shuffle_epi32(b, 0x4e));
+  return _mm_cvtsi128_si32(_mm_max_epi32(b, _mm_shuffle_epi32(b, 0xb1)));
+}
+
+/// c + Σ of four products of unsigned bytes of u and signed bytes of s, in each lane: even and odd bytes as 16-bit
+/// numbers, since sums of two products of bytes overflow them.
+struct DotMadd {
+  static QWERKY_INLINE I dot(I c, I u, I s) {
+    const __m256i even = _mm256_madd_epi16(_mm256_and_si256(u.r, _mm256_set1_epi16(0x00ff)),
+                                           _mm256_srai_epi16(_mm256_slli_epi16(s.r, 8), 8));
+    const __m256i odd = _mm256_madd_epi16(_mm256_srli_epi16(u.r, 8), _mm256_srai_epi16(s.r, 8));
+    return {_mm256_add_epi32(c.r, _mm256_add_epi32(even, odd))};
+  }
+};
 QWERKY_INLINE void store_bf16(bf16* p, V a) { _mm_storeu_si128(reinterpret_cast<__m128i*>(p), narrow_bf16(a)); }
 QWERKY_INLINE void store_bf16(bf16* p, V a, int n) {
   alignas(16) uint16_t h[8];

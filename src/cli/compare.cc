@@ -21,17 +21,6 @@ struct Options {
   int64_t window = 256, limit = 0, softmax_window = 0, sinks = 4;
 };
 
-/// A copy of a softmax model whose layers see only `window` tokens and the first `sinks`.
-std::unique_ptr<Model> windowed(const Path& path, int64_t window, int64_t sinks) {
-  const Checkpoint checkpoint = open_checkpoint(path);
-  Config config = read_config(checkpoint.config, checkpoint.tensors.get());
-  std::fill(config.windows.begin(), config.windows.end(), window);
-  config.sinks = sinks;
-  auto model = make_model(config, false);
-  model->params.bind(*checkpoint.tensors, false, [&](std::string_view name) { return is_unused_tensor(config, name); });
-  return model;
-}
-
 /// The sequences to score: one stream from text or from a shard made by `convert`, or the lines of a token file.
 std::vector<std::vector<int32_t>> read_ids(const Options& o, const Model& model) {
   if (!o.tokens_file.empty()) return read_token_lines(o.tokens_file, model.config().vocab);
@@ -90,10 +79,16 @@ std::string state_size(const Decoder& d, int64_t window) {
 
 int compare_models(const Options& o) {
   const bool need_tokenizer = needs_tokenizer(o);
-  const auto teacher = load_model(o.teacher, {.need_tokenizer = need_tokenizer});
-  const auto student = o.softmax_window > 0 ? windowed(o.student, o.softmax_window, o.sinks)
-                                            : load_model(o.student, {.need_tokenizer = false});
-  const auto backend = make_backend(o.backend, resolve_precision(o.precision, teacher->params));
+  const Checkpoint checkpoint = open_checkpoint(o.teacher);
+  const auto backend = backend_for(checkpoint, o.backend, o.precision);
+  const auto teacher = load_model(checkpoint, {.need_tokenizer = need_tokenizer, .pack_for = backend.get()});
+  LoadOptions other{.need_tokenizer = false, .pack_for = backend.get()};
+  if (o.softmax_window > 0)  // softmax layers see only the window and the first tokens
+    other.edit = [&](Config& config) {
+      std::fill(config.windows.begin(), config.windows.end(), o.softmax_window);
+      config.sinks = o.sinks;
+    };
+  const auto student = load_model(o.student, other);
   const auto ids = read_ids(o, *teacher);
   const Comparison c =
       compare(*backend, *teacher->decoder, *student->decoder, windows_of(ids, o.window), true, show_progress);
@@ -149,8 +144,9 @@ int compare_models(const Options& o) {
 
 int evaluate(const Options& o) {
   if (o.tasks != "perplexity") fail("--tasks: \"", o.tasks, "\" is not known; known: perplexity");
-  const auto model = load_model(o.teacher, {.need_tokenizer = needs_tokenizer(o)});
-  const auto backend = make_backend(o.backend, resolve_precision(o.precision, model->params));
+  const Checkpoint checkpoint = open_checkpoint(o.teacher);
+  const auto backend = backend_for(checkpoint, o.backend, o.precision);
+  const auto model = load_model(checkpoint, {.need_tokenizer = needs_tokenizer(o), .pack_for = backend.get()});
   const auto ids = read_ids(o, *model);
   const Scores s = score(*backend, *model->decoder, windows_of(ids, o.window), show_progress);
   say(concat("scored on ", threads(), " threads, backend ", backend->name()), true);

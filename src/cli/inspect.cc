@@ -61,8 +61,9 @@ int inspect(const Options& o) {
 }
 
 int write_logits(const Options& o) {
-  const auto model = load_model(o.model, {.need_tokenizer = false});
-  const auto backend = make_backend(o.backend, resolve_precision(o.precision, model->params));
+  const Checkpoint checkpoint = open_checkpoint(o.model);
+  const auto backend = backend_for(checkpoint, o.backend, o.precision);
+  const auto model = load_model(checkpoint, {.need_tokenizer = false, .pack_for = backend.get()});
   std::vector<int32_t> ids;
   std::istringstream list(o.tokens);
   for (std::string item; std::getline(list, item, ',');) {

@@ -341,7 +341,7 @@ Outcome convert(const ConvertOptions& options, const Say& say, const std::atomic
       (options.store == "auto" && teacher->params.find("model.embed_tokens.weight")->weight.type == DType::bf16);
   save_model(job.out(), config, student->params, bf16 ? DType::bf16 : DType::f32, teacher->tokenizer_path);
   const auto stored = load_model(job.out(), {.need_tokenizer = false});  // the figures are those of what was written
-  const auto measuring = make_backend(options.run.backend, resolve_precision("auto", teacher->params));
+  const auto measuring = make_backend(options.run.backend, resolve_precision("auto", teacher->stored));
   const Comparison c = compare(*measuring, *teacher->decoder, *stored->decoder, windows, true);
   write_card(job, *student, *teacher, c, window);
   Json record{{"program", "qwerky 0.1.0"},
@@ -423,7 +423,7 @@ Outcome train(const TrainOptions& options, const Say& say, const std::atomic<boo
   }
   save_model(job.out(), config, model->params, DType::bf16, {});
   const auto stored = load_model(job.out());  // the figure is that of what was written
-  const auto measuring = make_backend(options.run.backend, resolve_precision("auto", stored->params));
+  const auto measuring = make_backend(options.run.backend, resolve_precision("auto", stored->stored));
   const Scores s = score(*measuring, *stored->decoder, {held_out(job), job.recipe.stages.back().context});
   write_file(job.out() / "training.json", Json{{"program", "qwerky 0.1.0"},
                                                {"settings", settings},

@@ -20,18 +20,23 @@ constexpr int64_t kPrefillRows = 512;
 
 }  // namespace
 
-Precision resolve_precision(const std::string& name, const Params& params) {
+Precision resolve_precision(const std::string& name, DType weights) {
   if (name == "f32") return Precision::f32;
   if (name == "bf16") return Precision::bf16;
   if (name != "auto") fail("--precision: expected auto, f32 or bf16, found ", name);
-  bool bf16 = false;
-  params.each([&](const Param& p) { bf16 |= p.weight && p.weight.type == DType::bf16; });
-  return bf16 && has_native_bf16() ? Precision::bf16 : Precision::f32;
+  return weights == DType::bf16 && has_native_bf16() ? Precision::bf16 : Precision::f32;
+}
+
+std::unique_ptr<Backend> backend_for(const Checkpoint& checkpoint, const std::string& backend,
+                                     const std::string& precision) {
+  return make_backend(backend, resolve_precision(precision, stored_matrix_type(*checkpoint.tensors)));
 }
 
 Engine::Engine(const std::string& path, const EngineOptions& options) : internals_(std::make_unique<Internals>()) {
-  internals_->model = load_model(path, {.need_tokenizer = options.tokenizer});
-  internals_->backend = make_backend(options.backend, resolve_precision(options.precision, internals_->model->params));
+  const Checkpoint checkpoint = open_checkpoint(path);
+  internals_->backend = backend_for(checkpoint, options.backend, options.precision);
+  internals_->model =
+      load_model(checkpoint, {.need_tokenizer = options.tokenizer, .pack_for = internals_->backend.get()});
 }
 
 Engine::~Engine() = default;

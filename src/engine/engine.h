@@ -13,6 +13,9 @@ struct Engine::Internals {
 };
 
 /// The precision of matrix products: "auto" is bf16 when the weights are bf16 and the CPU multiplies it in hardware.
-Precision resolve_precision(const std::string& name, const Params& params);
+Precision resolve_precision(const std::string& name, DType weights);
+/// The backend to run a checkpoint on, before its weights are loaded.
+std::unique_ptr<Backend> backend_for(const Checkpoint& checkpoint, const std::string& backend,
+                                     const std::string& precision);
 
 }  // namespace qwerky

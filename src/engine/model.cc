@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "engine/model.h"
 
-#include <set>
+#include "engine/packing.h"
 
 namespace qwerky {
 namespace {
@@ -10,18 +10,6 @@ bool is_matrix(const Shape& shape) {
   int wide = 0;
   for (int i = 0; i < shape.rank; ++i) wide += shape.dim[static_cast<size_t>(i)] > 1;
   return wide >= 2;
-}
-
-/// bf16 when every matrix of the file is bf16, else f32 (f16 widens without loss).
-DType stored_matrix_type(const TensorSource& source) {
-  bool any = false;
-  for (const std::string& name : source.names()) {
-    const Tensor t = source.find(name);
-    if (!is_matrix(t.shape)) continue;
-    if (t.type != DType::bf16) return DType::f32;
-    any = true;
-  }
-  return any ? DType::bf16 : DType::f32;
 }
 
 /// Tensors the published classes declare in every RWKV-7 layer but never use, by layer.
@@ -47,6 +35,17 @@ std::vector<std::pair<std::string, Shape>> unused_tensors(const Config& c) {
 
 }  // namespace
 
+DType stored_matrix_type(const TensorSource& source) {
+  bool any = false;
+  for (const std::string& name : source.names()) {
+    const Tensor t = source.find(name);
+    if (!is_matrix(t.shape)) continue;
+    if (t.type != DType::bf16) return DType::f32;
+    any = true;
+  }
+  return any ? DType::bf16 : DType::f32;
+}
+
 bool is_unused_tensor(const Config& config, std::string_view name) {
   if (config.tied && name == "lm_head.weight") return true;
   if (name.ends_with(".rotary_emb.inv_freq")) return true;  // recomputed from rope_theta
@@ -63,10 +62,15 @@ int64_t Model::bytes_per_token() const {
   return bytes;
 }
 
-std::unique_ptr<Model> make_model(const Config& config, bool train, bool bf16) {
+std::unique_ptr<Model> declare_model(const Config& config) {
   auto model = std::make_unique<Model>();
   model->weights = std::make_unique<Arena>("weights");
   model->decoder = std::make_unique<Decoder>(config, model->params);
+  return model;
+}
+
+std::unique_ptr<Model> make_model(const Config& config, bool train, bool bf16) {
+  auto model = declare_model(config);
   if (train) {
     model->params.allocate(*model->weights, DType::f32);
   } else {
@@ -76,13 +80,29 @@ std::unique_ptr<Model> make_model(const Config& config, bool train, bool bf16) {
 }
 
 std::unique_ptr<Model> load_model(const Path& path, const LoadOptions& options) {
-  const Checkpoint checkpoint = open_checkpoint(path);
-  const Config config = read_config(checkpoint.config, checkpoint.tensors.get());
-  auto model =
-      make_model(config, options.train, options.bf16 || stored_matrix_type(*checkpoint.tensors) == DType::bf16);
+  return load_model(open_checkpoint(path), options);
+}
+
+std::unique_ptr<Model> load_model(const Checkpoint& checkpoint, const LoadOptions& options) {
+  const Path& path = checkpoint.path;
+  Config config = read_config(checkpoint.config, checkpoint.tensors.get());
+  if (options.edit) options.edit(config);
+  const DType stored = stored_matrix_type(*checkpoint.tensors);
+  const bool bf16 = options.bf16 || stored == DType::bf16;
+  const auto ignore = [&](std::string_view name) { return is_unused_tensor(config, name); };
+  std::unique_ptr<Model> model;
+  if (options.pack_for != nullptr && options.pack_for->prefers_panels()) {
+    model = declare_model(config);
+    const Packer packer(*options.pack_for, bf16 ? DType::bf16 : DType::f32, *model->weights);
+    model->params.bind(
+        *checkpoint.tensors, [&](Param& p, Tensor t) { packer.place(p, t); }, ignore);
+  } else {
+    model = make_model(config, options.train, bf16);
+    model->params.bind(*checkpoint.tensors, false, ignore);
+  }
   model->path = path;
+  model->stored = stored;
   model->config_json = checkpoint.config;
-  model->params.bind(*checkpoint.tensors, false, [&](std::string_view name) { return is_unused_tensor(config, name); });
   model->tokenizer_path = checkpoint.tokenizer;
   if (!checkpoint.tokenizer.empty()) {
     if (options.need_tokenizer) model->tokenizer = load_tokenizer(checkpoint.tokenizer);
@@ -100,6 +120,7 @@ std::unique_ptr<Model> load_model(const Path& path, const LoadOptions& options) 
 void save_model(const Path& dir, const Config& config, const Params& params, DType type, const Path& tokenizer_from) {
   std::vector<NamedTensor> tensors;
   params.each([&](const Param& p) {
+    CHECK(p.weight.layout == Layout::rows, "save ", p.name, ": its weight is packed");
     if (p.weight) tensors.push_back({p.name, p.weight, is_matrix(p.shape) ? type : DType::f32});
   });
   Arena zeros("unused tensors");

@@ -2,8 +2,8 @@
 // A model in memory: configuration, weights, decoder and tokenizer.
 #pragma once
 
+#include <functional>
 #include <memory>
-#include <optional>
 
 #include "io/checkpoint.h"
 #include "io/tokenizer.h"
@@ -18,11 +18,16 @@ struct LoadOptions {
   bool bf16 = false;
   /// A missing tokenizer is an Error; otherwise `tokenizer` is null.
   bool need_tokenizer = true;
+  /// For inference on this backend: weights of products go into panels where it prefers them.
+  const Backend* pack_for = nullptr;
+  /// Changes the configuration that was read, before anything is built from it.
+  std::function<void(Config&)> edit = nullptr;
 };
 
 struct Model {
   Path path;
-  Json config_json;  ///< as on disk
+  Json config_json;           ///< as on disk
+  DType stored = DType::f32;  ///< of the matrices on disk: f32 or bf16
   Params params;
   std::unique_ptr<Decoder> decoder;
   std::unique_ptr<Tokenizer> tokenizer;
@@ -35,6 +40,11 @@ struct Model {
 };
 
 std::unique_ptr<Model> load_model(const Path& path, const LoadOptions& options = {});
+std::unique_ptr<Model> load_model(const Checkpoint& checkpoint, const LoadOptions& options = {});
+/// bf16 when every matrix of the source is bf16, else f32 (f16 widens without loss).
+DType stored_matrix_type(const TensorSource& source);
+/// A model whose parameters are declared but have no memory.
+std::unique_ptr<Model> declare_model(const Config& config);
 /// A model with memory but zero weights, to be filled by an initialiser.
 std::unique_ptr<Model> make_model(const Config& config, bool train, bool bf16 = false);
 

@@ -13,7 +13,8 @@ std::string mixer_prefix(int64_t layer) { return "model.layers." + std::to_strin
 
 Decoder::Decoder(Config config, Params& params)
     : config_(std::move(config)), frequencies_(config_.rope.frequencies(config_.head_dim)) {
-  embedding_ = &params.declare("model.embed_tokens.weight", {config_.vocab, config_.hidden});
+  embedding_ = &params.declare("model.embed_tokens.weight", {config_.vocab, config_.hidden},
+                               config_.tied ? Use::product : Use::table);
   for (int64_t i = 0; i < config_.layers; ++i) {
     const std::string prefix = "model.layers." + std::to_string(i) + ".";
     Layer layer;
@@ -24,7 +25,7 @@ Decoder::Decoder(Config config, Params& params)
     layers_.push_back(std::move(layer));
   }
   final_norm_ = &params.declare("model.norm.weight", {config_.hidden});
-  head_ = config_.tied ? embedding_ : &params.declare("lm_head.weight", {config_.vocab, config_.hidden});
+  head_ = config_.tied ? embedding_ : &params.declare("lm_head.weight", {config_.vocab, config_.hidden}, Use::product);
 }
 
 int64_t Decoder::state_scalars(int64_t capacity) const {
@@ -80,7 +81,7 @@ void Decoder::forward(const Exec& ex, std::span<const int32_t> tokens, Batch bat
 }
 
 void Decoder::logits(const Exec& ex, Tensor hidden, Tensor logits) const {
-  ex.on.linear(hidden, std::vector{Product{head_->weight, {}, logits}});
+  ex.on.linear(std::vector{Product{hidden, head_->weight, {}, logits}});
 }
 
 void Decoder::logits_vjp(const Exec& ex, Tensor hidden, Tensor dhidden, Tensor dlogits) const {

@@ -4,28 +4,28 @@
 namespace qwerky {
 
 Mlp::Mlp(const Config& c, const std::string& prefix, Params& params)
-    : gate_(params.declare(prefix + "gate_proj.weight", {c.intermediate, c.hidden})),
-      up_(params.declare(prefix + "up_proj.weight", {c.intermediate, c.hidden})),
-      down_(params.declare(prefix + "down_proj.weight", {c.hidden, c.intermediate})) {}
+    : gate_(params.declare(prefix + "gate_proj.weight", {c.intermediate, c.hidden}, Use::product)),
+      up_(params.declare(prefix + "up_proj.weight", {c.intermediate, c.hidden}, Use::product)),
+      down_(params.declare(prefix + "down_proj.weight", {c.hidden, c.intermediate}, Use::product)) {}
 
 Mlp::Locals Mlp::run(const Exec& ex, Tensor x) const {
   const int64_t rows = x.dim(0), F = gate_.shape.dim[0];
   Locals l{ex.make(rows, F), ex.make(rows, F), ex.make(rows, F)};
-  ex.on.linear(x, std::vector{Product{gate_.weight, {}, l.gate}, Product{up_.weight, {}, l.up}});
+  ex.on.linear(std::vector{Product{x, gate_.weight, {}, l.gate}, Product{x, up_.weight, {}, l.up}});
   ex.on.swiglu(l.hidden, l.gate, l.up);
   return l;
 }
 
 void Mlp::forward(const Exec& ex, Tensor x, Tensor y) const {
   Scope scope(ex.scratch);
-  ex.on.linear(run(ex, x).hidden, std::vector{Product{down_.weight, {}, y}});
+  ex.on.linear(std::vector{Product{run(ex, x).hidden, down_.weight, {}, y}});
 }
 
 void Mlp::backward(const Exec& ex, Tensor x, Tensor y, Tensor dx, Tensor dy, const Between& between) const {
   Scope scope(ex.scratch);
   const Locals l = run(ex, x);
   if (between) {
-    ex.on.linear(l.hidden, std::vector{Product{down_.weight, {}, y}});
+    ex.on.linear(std::vector{Product{l.hidden, down_.weight, {}, y}});
     between();
   }
   const int64_t rows = x.dim(0), F = gate_.shape.dim[0];

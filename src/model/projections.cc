@@ -5,10 +5,10 @@ namespace qwerky {
 
 Projections::Projections(const Config& c, const std::string& prefix, Params& params)
     : width_(c.width()), kv_width_(c.kv_width()), head_(c.head_dim), eps_(c.norm_eps) {
-  q_ = &params.declare(prefix + "q_proj.weight", {width_, c.hidden});
-  k_ = &params.declare(prefix + "k_proj.weight", {kv_width_, c.hidden});
-  v_ = &params.declare(prefix + "v_proj.weight", {kv_width_, c.hidden});
-  o_ = &params.declare(prefix + "o_proj.weight", {c.hidden, width_});
+  q_ = &params.declare(prefix + "q_proj.weight", {width_, c.hidden}, Use::product);
+  k_ = &params.declare(prefix + "k_proj.weight", {kv_width_, c.hidden}, Use::product);
+  v_ = &params.declare(prefix + "v_proj.weight", {kv_width_, c.hidden}, Use::product);
+  o_ = &params.declare(prefix + "o_proj.weight", {c.hidden, width_}, Use::product);
   if (c.qkv_bias) {
     bq_ = &params.declare(prefix + "q_proj.bias", {width_});
     bk_ = &params.declare(prefix + "k_proj.bias", {kv_width_});
@@ -75,7 +75,7 @@ void MixerOutput::finish(const Exec& ex, Values& v, const Io& io) const {
   v.gated = v.normed;
   if (v.gate) ex.on.gate(v.gated = ex.make(rows, A), v.normed, v.gate, sigmoid_);
   if (io.mixed) ex.on.copy(io.mixed, v.gated);
-  ex.on.linear(v.gated, std::vector{project_.o(io.y)});
+  ex.on.linear(std::vector{project_.o(v.gated, io.y)});
 }
 
 MixerOutput::Values MixerOutput::finish_vjp(const Exec& ex, const Values& v, Tensor dy) const {

@@ -25,13 +25,13 @@ class Projections {
   /// Reverses finish() in place: afterwards d.q, d.k hold the gradients of the products.
   void finish_vjp(const Exec& ex, const Values& d, const Values& values, Tensor rope) const;
 
-  Product q(const Values& values) const { return {q_->weight, weight(bq_), raw(values.q_raw, values.q)}; }
-  Product k(const Values& values) const { return {k_->weight, weight(bk_), raw(values.k_raw, values.k)}; }
-  Product v(const Values& values) const { return {v_->weight, weight(bv_), values.v}; }
+  Product q(Tensor x, const Values& to) const { return {x, q_->weight, weight(bq_), raw(to.q_raw, to.q)}; }
+  Product k(Tensor x, const Values& to) const { return {x, k_->weight, weight(bk_), raw(to.k_raw, to.k)}; }
+  Product v(Tensor x, const Values& to) const { return {x, v_->weight, weight(bv_), to.v}; }
   ProductVjp q_vjp(const Exec& ex, const Values& d) const { return {q_->weight, ex.grad(q_), ex.grad(bq_), d.q}; }
   ProductVjp k_vjp(const Exec& ex, const Values& d) const { return {k_->weight, ex.grad(k_), ex.grad(bk_), d.k}; }
   ProductVjp v_vjp(const Exec& ex, const Values& d) const { return {v_->weight, ex.grad(v_), ex.grad(bv_), d.v}; }
-  Product o(Tensor y) const { return {o_->weight, weight(bo_), y}; }
+  Product o(Tensor x, Tensor y) const { return {x, o_->weight, weight(bo_), y}; }
   ProductVjp o_vjp(const Exec& ex, Tensor dy) const { return {o_->weight, ex.grad(o_), ex.grad(bo_), dy}; }
 
  private:

@@ -18,16 +18,16 @@ class Rwkv6 final : public Mixer {
     if (c.token_shift) {
       maa_x_ = &params.declare(prefix + "time_maa_x", {1, 1, D});
       for (size_t s = 0; s < kStreams; ++s) maa_[s] = &params.declare(prefix + "time_maa_" + "rkvwg" [s], { 1, 1, D });
-      maa_down_ = &params.declare(prefix + "time_maa_w1", {D, int64_t{kStreams} * c.rank_shift});
-      maa_up_ = &params.declare(prefix + "time_maa_w2", {int64_t{kStreams}, c.rank_shift, D});
+      maa_down_ = &params.declare(prefix + "time_maa_w1", {D, int64_t{kStreams} * c.rank_shift}, Use::product_in_out);
+      maa_up_ = &params.declare(prefix + "time_maa_w2", {int64_t{kStreams}, c.rank_shift, D}, Use::product_in_out);
     }
     decay_ = &params.declare(prefix + "time_decay", {1, 1, A});
-    decay_down_ = &params.declare(prefix + "time_decay_w1", {D, c.rank_decay});
-    decay_up_ = &params.declare(prefix + "time_decay_w2", {c.rank_decay, A});
-    if (c.gate == GateKind::full) gate_ = &params.declare(prefix + "gate.weight", {A, D});
+    decay_down_ = &params.declare(prefix + "time_decay_w1", {D, c.rank_decay}, Use::product_in_out);
+    decay_up_ = &params.declare(prefix + "time_decay_w2", {c.rank_decay, A}, Use::product_in_out);
+    if (c.gate == GateKind::full) gate_ = &params.declare(prefix + "gate.weight", {A, D}, Use::product);
     if (c.gate == GateKind::low_rank) {
-      gate_down_ = &params.declare(prefix + "g1", {D, c.rank_gate});
-      gate_up_ = &params.declare(prefix + "g2", {c.rank_gate, A});
+      gate_down_ = &params.declare(prefix + "g1", {D, c.rank_gate}, Use::product_in_out);
+      gate_up_ = &params.declare(prefix + "g2", {c.rank_gate, A}, Use::product_in_out);
     }
   }
 
@@ -107,13 +107,8 @@ class Rwkv6 final : public Mixer {
 
   int heads() const { return static_cast<int>(config_.heads); }
   Tensor rope(const Io& io) const { return config_.rope_in_rwkv ? io.rope : Tensor(); }
-  /// Stream s of time_maa_w2 [5, rt, D].
-  Tensor up(Tensor w2, size_t s) const {
-    if (!w2) return {};
-    return w2.shaped({static_cast<int64_t>(kStreams), config_.rank_shift, config_.hidden})
-        .rows(static_cast<int64_t>(s), 1)
-        .shaped({config_.rank_shift, config_.hidden});
-  }
+  /// Stream s of time_maa_w2 [5, rt, D], or of its gradient.
+  Tensor up(Tensor w2, size_t s) const { return w2 ? w2.matrix(static_cast<int64_t>(s)) : Tensor(); }
 
   void shift(const Exec& ex, const Io& io, Batch batch, Locals& l) const {
     const int64_t rows = io.x.dim(0), D = config_.hidden, rank = config_.rank_shift;
@@ -123,13 +118,15 @@ class Rwkv6 final : public Mixer {
     ex.on.token_shift(l.delta, io.x, batch, io.state_offset + config_.width() * config_.head_dim);
     ex.on.shift_mix(l.u, io.x, l.delta, maa_x_->weight, {});
     const Tensor hidden = ex.make(rows, int64_t{kStreams} * rank);
-    ex.on.linear(l.u, std::vector{Product{maa_down_->weight, {}, hidden, true}});
+    ex.on.linear(std::vector{Product{l.u, maa_down_->weight, {}, hidden, true}});
+    std::vector<Product> ups;
     for (size_t s = 0; s < kStreams; ++s) {
       l.part[s] = ex.make(rows, rank), l.m[s] = ex.make(rows, D), l.xs[s] = ex.make(rows, D);
       ex.on.activate(l.part[s], hidden, Activation::tanh, static_cast<int64_t>(s) * rank);
-      ex.on.linear(l.part[s], std::vector{Product{up(maa_up_->weight, s), {}, l.m[s], true}});
-      ex.on.shift_mix(l.xs[s], io.x, l.delta, maa_[s]->weight, l.m[s]);
+      ups.push_back({l.part[s], up(maa_up_->weight, s), {}, l.m[s], true});
     }
+    ex.on.linear(ups);
+    for (size_t s = 0; s < kStreams; ++s) ex.on.shift_mix(l.xs[s], io.x, l.delta, maa_[s]->weight, l.m[s]);
   }
 
   Locals run(const Exec& ex, const Io& io, Batch batch) const {
@@ -138,30 +135,21 @@ class Rwkv6 final : public Mixer {
     shift(ex, io, batch, l);
     l.p = project_.make(ex, rows);
     l.decay_hidden = ex.make(rows, config_.rank_decay);
-    std::vector<Product> gate_products;
-    if (gate_) gate_products.push_back({gate_->weight, {}, l.out.gate = ex.make(rows, A)});
+    std::vector products{project_.q(l.xs[0], l.p), project_.k(l.xs[1], l.p), project_.v(l.xs[2], l.p),
+                         Product{l.xs[3], decay_down_->weight, {}, l.decay_hidden, true}};
+    if (gate_) products.push_back({l.xs[4], gate_->weight, {}, l.out.gate = ex.make(rows, A)});
     if (gate_down_)
-      gate_products.push_back({gate_down_->weight, {}, l.gate_hidden = ex.make(rows, config_.rank_gate), true});
-    const Product decay_product{decay_down_->weight, {}, l.decay_hidden, true};
-    if (config_.token_shift) {
-      ex.on.linear(l.xs[0], std::vector{project_.q(l.p)});
-      ex.on.linear(l.xs[1], std::vector{project_.k(l.p)});
-      ex.on.linear(l.xs[2], std::vector{project_.v(l.p)});
-      ex.on.linear(l.xs[3], std::vector{decay_product});
-      if (!gate_products.empty()) ex.on.linear(l.xs[4], gate_products);
-    } else {
-      std::vector all{project_.q(l.p), project_.k(l.p), project_.v(l.p), decay_product};
-      all.insert(all.end(), gate_products.begin(), gate_products.end());
-      ex.on.linear(io.x, all);
-    }
+      products.push_back({l.xs[4], gate_down_->weight, {}, l.gate_hidden = ex.make(rows, config_.rank_gate), true});
+    ex.on.linear(products);
     project_.finish(ex, l.p, rope(io));
     const Tensor decay = ex.make(rows, A);
     ex.on.activate(l.decay_hidden, l.decay_hidden, Activation::tanh, 0);
-    ex.on.linear(l.decay_hidden, std::vector{Product{decay_up_->weight, decay_->weight, decay, true}});
+    std::vector ups{Product{l.decay_hidden, decay_up_->weight, decay_->weight, decay, true}};
     if (gate_down_) {
       ex.on.activate(l.gate_hidden, l.gate_hidden, Activation::sigmoid, 0);
-      ex.on.linear(l.gate_hidden, std::vector{Product{gate_up_->weight, {}, l.out.gate = ex.make(rows, A), true}});
+      ups.push_back({l.gate_hidden, gate_up_->weight, {}, l.out.gate = ex.make(rows, A), true});
     }
+    ex.on.linear(ups);
 
     const int kv_heads = static_cast<int>(config_.kv_heads), head = static_cast<int>(config_.head_dim);
     l.s = {.heads = heads(),

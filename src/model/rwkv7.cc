@@ -18,19 +18,19 @@ class Rwkv7 final : public Mixer {
         output_(c, mixer_prefix(layer), project_, params) {
     const std::string prefix = mixer_prefix(layer);
     const int64_t D = c.hidden, A = c.width();
-    const auto low_rank = [&](const char* letter, int64_t rank, bool bias, bool optional) {
+    const auto low_rank = [&](const char* letter, int64_t rank, bool bias) {
       LowRank m;
-      if (bias) m.bias = &params.declare(prefix + letter + "0", {1, 1, A}, optional);
-      m.down = &params.declare(prefix + letter + "1", {D, rank}, optional);
-      m.up = &params.declare(prefix + letter + "2", {rank, A}, optional);
+      if (bias) m.bias = &params.declare(prefix + letter + "0", {1, 1, A});
+      m.down = &params.declare(prefix + letter + "1", {D, rank}, Use::product_in_out);
+      m.up = &params.declare(prefix + letter + "2", {rank, A}, Use::product_in_out);
       m.rank = rank;
       return m;
     };
-    decay_ = low_rank("w", c.rank_decay, true, false);
-    rate_ = low_rank("a", c.rank_iclr, true, false);
-    if (!first_) mix_ = low_rank("v", c.rank_mix, true, false);
-    if (c.gate == GateKind::low_rank) gate_ = low_rank("g", c.rank_gate, false, false);
-    if (c.gate == GateKind::full) full_gate_ = &params.declare(prefix + "gate.weight", {A, D});
+    decay_ = low_rank("w", c.rank_decay, true);
+    rate_ = low_rank("a", c.rank_iclr, true);
+    if (!first_) mix_ = low_rank("v", c.rank_mix, true);
+    if (c.gate == GateKind::low_rank) gate_ = low_rank("g", c.rank_gate, false);
+    if (c.gate == GateKind::full) full_gate_ = &params.declare(prefix + "gate.weight", {A, D}, Use::product);
     if (!c.balance) {
       k_k_ = &params.declare(prefix + "k_k", {1, 1, A});
       k_a_ = &params.declare(prefix + "k_a", {1, 1, A});
@@ -100,26 +100,34 @@ class Rwkv7 final : public Mixer {
     const int64_t rows = io.x.dim(0), A = config_.width();
     Locals l;
     l.p = project_.make(ex, rows);
-    std::vector products{project_.q(l.p), project_.k(l.p), project_.v(l.p)};
+    std::vector products{project_.q(io.x, l.p), project_.k(io.x, l.p), project_.v(io.x, l.p)};
     const auto down = [&](const LowRank& m) {
       const Tensor hidden = ex.make(rows, m.rank);
-      products.push_back({m.down->weight, {}, hidden, true});
+      products.push_back({io.x, m.down->weight, {}, hidden, true});
       return hidden;
-    };
-    const auto up = [&](const LowRank& m, Tensor hidden, Squash f) {
-      if (f != Squash::none)
-        ex.on.activate(hidden, hidden, f == Squash::tanh ? Activation::tanh : Activation::sigmoid, 0);
-      const Tensor y = ex.make(rows, A);
-      ex.on.linear(hidden, std::vector{Product{m.up->weight, weight(m.bias), y, true}});
-      return y;
     };
     l.decay_hidden = down(decay_);
     l.rate_hidden = down(rate_);
     if (!first_) l.mix_hidden = down(mix_);
     if (gate_.down) l.gate_hidden = down(gate_);
-    if (full_gate_) products.push_back({full_gate_->weight, {}, l.out.gate = ex.make(rows, A)});
-    ex.on.linear(io.x, products);
+    if (full_gate_) products.push_back({io.x, full_gate_->weight, {}, l.out.gate = ex.make(rows, A)});
+    ex.on.linear(products);
     project_.finish(ex, l.p, rope(io));
+
+    products.clear();
+    const auto up = [&](const LowRank& m, Tensor hidden) {
+      const Tensor y = ex.make(rows, A);
+      products.push_back({hidden, m.up->weight, weight(m.bias), y, true});
+      return y;
+    };
+    ex.on.activate(l.decay_hidden, l.decay_hidden, Activation::tanh, 0);
+    const Tensor decay = up(decay_, l.decay_hidden), rate = up(rate_, l.rate_hidden);
+    const Tensor mix = first_ ? Tensor() : up(mix_, l.mix_hidden);
+    if (gate_.down) {
+      ex.on.activate(l.gate_hidden, l.gate_hidden, Activation::sigmoid, 0);
+      l.out.gate = up(gate_, l.gate_hidden);
+    }
+    ex.on.linear(products);
 
     l.s = {.heads = heads(),
            .kv_heads = static_cast<int>(config_.kv_heads),
@@ -127,9 +135,9 @@ class Rwkv7 final : public Mixer {
            .balance = config_.balance,
            .k = l.p.k,
            .v = l.p.v,
-           .decay = up(decay_, l.decay_hidden, Squash::tanh),
-           .rate = up(rate_, l.rate_hidden, Squash::none),
-           .mix = first_ ? Tensor() : up(mix_, l.mix_hidden, Squash::none),
+           .decay = decay,
+           .rate = rate,
+           .mix = mix,
            .k_k = weight(k_k_),
            .k_a = weight(k_a_),
            .v_first = io.v_first,
@@ -151,7 +159,6 @@ class Rwkv7 final : public Mixer {
     l.out.o = ex.make(rows, A);
     ex.on.wkv7(l.out.o, l.w, batch, io.state_offset);
 
-    if (gate_.down) l.out.gate = up(gate_, l.gate_hidden, Squash::sigmoid);
     output_.finish(ex, l.out, io);
     return l;
   }

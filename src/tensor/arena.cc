@@ -45,8 +45,8 @@ Arena::Arena(std::string purpose, int64_t first_block_bytes)
   if (first_block_bytes > 0) blocks_->list.emplace_back(first_block_bytes, purpose_);
 }
 
-Tensor Arena::tensor(DType type, Shape shape) {
-  const int64_t bytes = round_up(shape.count() * size_of(type), kAlign);
+char* Arena::take(int64_t bytes) {
+  bytes = round_up(bytes, kAlign);
   auto& list = blocks_->list;
   while (block_ < list.size() && used_ + bytes > list[block_].bytes()) {
     before_ += list[block_].bytes();
@@ -54,9 +54,19 @@ Tensor Arena::tensor(DType type, Shape shape) {
     used_ = 0;
   }
   if (block_ == list.size()) list.emplace_back(std::max({bytes, before_, kSmallestBlock}), purpose_);
-  Tensor t(list[block_].data() + used_, type, shape);
+  char* memory = list[block_].data() + used_;
   used_ += bytes;
   peak_ = std::max(peak_, before_ + used_);
+  return memory;
+}
+
+Tensor Arena::tensor(DType type, Shape shape) { return Tensor(take(shape.count() * size_of(type)), type, shape); }
+
+Tensor Arena::panels(const PanelFormat& format, Shape shape) {
+  Tensor t(nullptr, format.type, shape);
+  t.layout = Layout::panels;
+  t.panels = format;
+  t.data = take(t.bytes());
   return t;
 }
 

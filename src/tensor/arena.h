@@ -37,6 +37,8 @@ class Arena {
   /// Uninitialised memory, 64-byte aligned, valid until release() to an earlier mark.
   Tensor tensor(DType type, Shape shape);
   Tensor zeros(DType type, Shape shape);
+  /// A matrix in panels, uninitialised: shape [outputs, inputs], or [n, outputs, inputs] for a stack.
+  Tensor panels(const PanelFormat& format, Shape shape);
 
   struct Mark {
     size_t block;
@@ -48,6 +50,8 @@ class Arena {
   int64_t peak_bytes() const { return peak_; }
 
  private:
+  char* take(int64_t bytes);
+
   std::string purpose_;
   struct Blocks;
   std::shared_ptr<Blocks> blocks_;

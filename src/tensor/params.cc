@@ -102,9 +102,9 @@ void convert(Tensor dst, Tensor src) {
   }
 }
 
-Param& Params::declare(std::string name, Shape shape, bool optional) {
+Param& Params::declare(std::string name, Shape shape, Use use, bool optional) {
   CHECK(!by_name_.contains(name), "parameter declared twice: ", name);
-  list_.push_back(Param{.name = std::move(name), .shape = shape, .optional = optional, .weight = {}});
+  list_.push_back(Param{.name = std::move(name), .shape = shape, .use = use, .optional = optional, .weight = {}});
   by_name_[list_.back().name] = &list_.back();
   return list_.back();
 }
@@ -139,6 +139,16 @@ void Params::allocate(Arena& arena, DType matrices, DType vectors) {
 }
 
 void Params::bind(const TensorSource& source, bool borrow, const std::function<bool(std::string_view)>& ignore) {
+  const auto place = [&](Param& p, Tensor stored) {
+    if (p.offset >= 0) return convert(p.weight, stored);
+    CHECK(borrow, "bind without memory for ", p.name);
+    p.weight = stored;
+  };
+  bind(source, place, ignore);
+}
+
+void Params::bind(const TensorSource& source, const Place& place,
+                  const std::function<bool(std::string_view)>& ignore) {
   constexpr int kMostNamed = 12;
   std::string problems;
   int count = 0;
@@ -163,11 +173,8 @@ void Params::bind(const TensorSource& source, bool borrow, const std::function<b
       problem("tensor ", p.name, ": expected ", p.shape.str(), ", file has ", stored.shape.str());
     } else if (!all_finite(stored)) {
       problem("tensor ", p.name, ": contains NaN or infinity");
-    } else if (p.offset >= 0) {
-      convert(p.weight, stored.shaped(p.shape));
     } else {
-      CHECK(borrow, "bind without memory for ", p.name);
-      p.weight = stored.shaped(p.shape);
+      place(p, stored.shaped(p.shape));
     }
   }
   for (const std::string& name : source.names())

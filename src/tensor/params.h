@@ -28,9 +28,18 @@ class TensorSource {
   virtual Tensor find(std::string_view name) const = 0;
 };
 
+/// What the forward does with a parameter, and so how it may be stored.
+enum class Use : uint8_t {
+  elementwise,     ///< read by rows of f32
+  product,         ///< weight [out, in] of a matrix product
+  product_in_out,  ///< weight [in, out] of a matrix product, or a stack [n, in, out] of them
+  table            ///< rows looked up by token
+};
+
 struct Param {
   std::string name;
   Shape shape;
+  Use use = Use::elementwise;
   bool optional = false;  ///< may be missing in a source; its weight then stays null
   bool trains = false;    ///< set by Params::freeze_all_but
   Tensor weight;
@@ -45,7 +54,7 @@ class Params {
   Params& operator=(const Params&) = delete;
 
   /// The reference stays valid for the life of this Params. Throws CHECK on a repeated name.
-  Param& declare(std::string name, Shape shape, bool optional = false);
+  Param& declare(std::string name, Shape shape, Use use = Use::elementwise, bool optional = false);
   Param* find(std::string_view name);
   const Param* find(std::string_view name) const;
 
@@ -58,6 +67,9 @@ class Params {
   /// be added or dropped ([1,1,A] = [A]). All missing, misshapen, non-finite and unused tensors are reported
   /// in one Error. `ignore(name)` tells which unused names are fine.
   void bind(const TensorSource& source, bool borrow, const std::function<bool(std::string_view)>& ignore = nullptr);
+  /// The same checks, but `place` puts each stored tensor (of the declared shape) where it belongs and sets p.weight.
+  using Place = std::function<void(Param& p, Tensor stored)>;
+  void bind(const TensorSource& source, const Place& place, const std::function<bool(std::string_view)>& ignore);
 
   template <class F>
   void each(F&& f) {

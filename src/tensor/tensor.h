@@ -14,7 +14,8 @@
 
 namespace qwerky {
 
-enum class DType : uint8_t { f32, bf16, f16, f64, c128, i32, i64, u8 };
+/// i8 and i4 are codes of quantised weights and exist in panels only.
+enum class DType : uint8_t { f32, bf16, f16, f64, c128, i32, i64, u8, i8, i4 };
 
 /// The high half of an f32, rounded to nearest even. A struct because g++ 12 has no usable __bf16.
 struct bf16 {
@@ -37,6 +38,14 @@ struct bf16 {
 /// IEEE binary16; storage only, converted on load.
 struct f16 {
   uint16_t bits = 0;
+  f16() = default;
+  /// Rounded to nearest even; what exceeds 65504 becomes infinite.
+  explicit f16(float value);
+  static f16 of_bits(uint16_t bits) {
+    f16 half;
+    half.bits = bits;
+    return half;
+  }
   explicit operator float() const {
     // Moved into an f32's fields the exponent is 112 too small; the product is exact, subnormals included.
     uint32_t u = static_cast<uint32_t>(bits & 0x7fffu) << 13;
@@ -105,11 +114,24 @@ struct Shape {
   std::string str() const;
 };
 
-/// Dense row-major view; owns nothing. A default-constructed Tensor is null and tests false.
+/// How the elements of a Tensor lie in memory: rows of elements, or panels for matrix products (tensor/panels.h).
+enum class Layout : uint8_t { rows, panels };
+
+/// Element type of a matrix in panels and, for codes, what belongs to a group of them.
+struct PanelFormat {
+  DType type = DType::f32;  ///< f32, bf16, i8 or i4
+  uint8_t group = 0;        ///< i8, i4: consecutive inputs that share a scale: 32, 64 or 128
+  bool minimum = false;     ///< i4: a group also has a minimum, and codes are unsigned
+  bool operator==(const PanelFormat&) const = default;
+};
+
+/// Dense view; owns nothing. A default-constructed Tensor is null and tests false.
 struct Tensor {
   void* data = nullptr;
   DType type = DType::f32;
-  Shape shape;
+  Layout layout = Layout::rows;
+  PanelFormat panels;  ///< with Layout::panels
+  Shape shape;         ///< in panels: [outputs, inputs], or a stack [n, outputs, inputs]
 
   Tensor() = default;
   Tensor(void* memory, DType element, Shape extents) : data(memory), type(element), shape(extents) {}
@@ -117,20 +139,25 @@ struct Tensor {
   explicit operator bool() const { return data != nullptr; }
   int64_t dim(int i) const { return shape.dim[static_cast<size_t>(i)]; }
   int64_t count() const { return shape.count(); }
-  int64_t bytes() const { return count() * size_of(type); }
+  int64_t bytes() const { return layout == Layout::rows ? count() * size_of(type) : panel_bytes(); }
   /// Extent of the last axis, and how many rows of that length there are.
   int64_t cols() const { return shape.rank == 0 ? 1 : dim(shape.rank - 1); }
   int64_t row_count() const { return cols() == 0 ? 0 : count() / cols(); }
 
   template <class T>
   T* as() const {
-    DCHECK(data == nullptr || type == dtype_of<T>(), "tensor holds ", name_of(type));
+    DCHECK(data == nullptr || (type == dtype_of<T>() && layout == Layout::rows), "tensor holds ", name_of(type));
     return static_cast<T*>(data);
   }
   /// Rows [first, first + n) along the first axis.
   Tensor rows(int64_t first, int64_t n) const;
+  /// Matrix i [d1, d2] of a stack [n, d1, d2], in either layout.
+  Tensor matrix(int64_t i) const;
   /// The same memory with other extents of the same count.
   Tensor shaped(Shape other) const;
+
+ private:
+  int64_t panel_bytes() const;
 };
 
 }  // namespace qwerky

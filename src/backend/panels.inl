@@ -1,0 +1,416 @@
+// SPDX-License-Identifier: MIT
+// Products with weights in panels (tensor/panels.h). Rows of x are converted once for all products that read them; then
+// threads share the panels of all products, and blocks of rows where there are many.
+//
+// Order of summation: f32 and bf16 as in gemm_kernel.inl. Codes: for each group in order, an integer sum (exact), then
+// y = fma(scale·d, sum, y) and, with minima, y = fma(minimum·d, Σq, y). The bias is added last.
+
+/// What a product reads instead of a row of x.
+enum class Form : uint8_t { f32, padded, pairs, codes };  // padded: f32 and a 0 behind an odd end
+
+struct Operand {
+  const float* x;
+  int64_t K;
+  Form form;
+  int64_t group;
+  int64_t row = 0;         ///< words of 32 bits from one row to the next
+  float* words = nullptr;  ///< f32, pairs of bf16 or four codes
+  // With codes: [R, groups]
+  float* d = nullptr;
+  int32_t* sum = nullptr;
+  int64_t groups = 0;
+};
+
+/// q and d of one group (see Product), n <= group inputs, the rest 0. Returns Σ q. A NaN makes d NaN.
+inline int32_t round_group(const float* x, int64_t n, int64_t group, void* q, float* d) noexcept {
+  I largest = set_i(0);
+  sweep(n, [&](int64_t i, auto lanes) { largest = max(largest, bits_of(abs(load(x + i, lanes)))); });
+  const int32_t bits = max_of(largest);
+  float top;
+  std::memcpy(&top, &bits, 4);
+  *d = top / 127.0f;
+  if (!(top > 0)) {
+    std::memset(q, 0, static_cast<size_t>(group));
+    return 0;
+  }
+  const V divisor = set(*d);
+  I total = set_i(0);
+  for (int64_t i = 0; i < group; i += kLanes) {
+    const V part = i + kLanes <= n ? load(x + i) : load(x + i, static_cast<int>(i < n ? n - i : 0));
+    const I code = to_int(part / divisor);
+    store_bytes(static_cast<char*>(q) + i, code);
+    total = total + code;
+  }
+  return sum(total);
+}
+
+inline void convert_row(const Operand& to, int64_t r) noexcept {
+  const float* x = to.x + r * to.K;
+  float* words = to.words + r * to.row;
+  switch (to.form) {
+    case Form::f32: return;
+    case Form::padded:
+      std::memcpy(words, x, static_cast<size_t>(to.K) * 4);
+      words[to.K] = 0;
+      return;
+    case Form::pairs:
+#if QWERKY_ISA == 512
+      for (int64_t k = 0; k < to.K; k += 32) store(words + k / 2, load_pairs(x + k, to.K - k));
+#endif
+      return;
+    case Form::codes:
+      for (int64_t g = 0; g < to.groups; ++g)
+        to.sum[r * to.groups + g] = round_group(x + g * to.group, smaller(to.group, to.K - g * to.group), to.group,
+                                                words + g * to.group / 4, to.d + r * to.groups + g);
+  }
+}
+
+/// A block of rows times a block of groups of one panel, from a column on.
+struct CodeTile {
+  const int32_t* q;  ///< four codes a word
+  int64_t q_row;
+  const float* d;
+  const int32_t* sum;
+  int64_t d_row;
+  const char* codes;  ///< of the first group; `codes_step` bytes from group to group
+  int64_t codes_step;
+  const char* scales;  ///< f16 [64], and minima behind them
+  int64_t scales_step;
+  float* c;
+  int64_t c_row;
+  int64_t groups, words;  ///< words of a group: 4 (int8) or 8 (int4) codes each
+  int zero;
+  bool minimum, accumulate;
+  const float* bias;
+  int64_t width;  ///< columns from here on
+};
+
+constexpr int kCodeCols = QWERKY_ISA == 512 ? 4 : 2;  ///< vectors of a tile of codes
+constexpr int kCodeRows = QWERKY_ISA == 512 ? 3 : 2;  ///< integer and float accumulators fill the registers
+
+struct Bytes {
+  template <class Dot, int kRows>
+  static QWERKY_INLINE void step(I (&acc)[kRows][kCodeCols], const int32_t* q, int64_t q_row, const char* codes) {
+    I w[kCodeCols];
+#pragma GCC unroll 4
+    for (int v = 0; v < kCodeCols; ++v) w[v] = load_i(codes + v * kLanes * 4);
+#pragma GCC unroll 3
+    for (int r = 0; r < kRows; ++r) {
+      const I a = set_i(q[r * q_row]);
+#pragma GCC unroll 4
+      for (int v = 0; v < kCodeCols; ++v) acc[r][v] = Dot::dot(acc[r][v], w[v], a);
+    }
+  }
+  static constexpr int kWords = 1;  ///< words of q that a word of codes meets
+};
+struct Nibbles {
+  template <class Dot, int kRows>
+  static QWERKY_INLINE void step(I (&acc)[kRows][kCodeCols], const int32_t* q, int64_t q_row, const char* codes) {
+    const I mask = set_i(0x0f0f0f0f);
+#pragma GCC unroll 4
+    for (int v = 0; v < kCodeCols; ++v) {
+      const I w = load_i(codes + v * kLanes * 4), low = w & mask, high = shift_right_4(w) & mask;
+#pragma GCC unroll 3
+      for (int r = 0; r < kRows; ++r)
+        acc[r][v] = Dot::dot(Dot::dot(acc[r][v], low, set_i(q[r * q_row])), high, set_i(q[r * q_row + 1]));
+    }
+  }
+  static constexpr int kWords = 2;
+};
+
+template <class Dot, class Codes, int kRows>
+void code_tile(const CodeTile& t) noexcept {
+  int lanes[kCodeCols];
+  for (int v = 0; v < kCodeCols; ++v)
+    lanes[v] = static_cast<int>(smaller(t.width > v * kLanes ? t.width - v * kLanes : 0, kLanes));
+  V y[kRows][kCodeCols];
+#pragma GCC unroll 3
+  for (int r = 0; r < kRows; ++r)
+#pragma GCC unroll 4
+    for (int v = 0; v < kCodeCols; ++v)
+      y[r][v] = t.accumulate ? load(t.c + r * t.c_row + v * kLanes, lanes[v]) : zero();
+  const int32_t* q = t.q;
+  const char *codes = t.codes, *scales = t.scales;
+  for (int64_t g = 0; g < t.groups; ++g, codes += t.codes_step, scales += t.scales_step) {
+    I acc[kRows][kCodeCols];
+#pragma GCC unroll 3
+    for (int r = 0; r < kRows; ++r)
+#pragma GCC unroll 4
+      for (int v = 0; v < kCodeCols; ++v) acc[r][v] = set_i(-t.zero * t.sum[r * t.d_row + g]);
+    const char* word = codes;
+    for (int64_t w = 0; w < t.words; ++w, word += kPanelOutputs * 4, q += Codes::kWords)
+      Codes::template step<Dot, kRows>(acc, q, t.q_row, word);
+#pragma GCC unroll 4
+    for (int v = 0; v < kCodeCols; ++v) {
+      const V scale = load_f16(scales + v * kLanes * 2);
+#pragma GCC unroll 3
+      for (int r = 0; r < kRows; ++r) y[r][v] = fma(scale * set(t.d[r * t.d_row + g]), to_float(acc[r][v]), y[r][v]);
+    }
+    if (!t.minimum) continue;
+#pragma GCC unroll 4
+    for (int v = 0; v < kCodeCols; ++v) {
+      const V minimum = load_f16(scales + kPanelOutputs * 2 + v * kLanes * 2);
+#pragma GCC unroll 3
+      for (int r = 0; r < kRows; ++r)
+        y[r][v] = fma(minimum * set(t.d[r * t.d_row + g]), set(static_cast<float>(t.sum[r * t.d_row + g])), y[r][v]);
+    }
+  }
+#pragma GCC unroll 3
+  for (int r = 0; r < kRows; ++r)
+#pragma GCC unroll 4
+    for (int v = 0; v < kCodeCols; ++v) {
+      if (t.bias != nullptr) y[r][v] += load(t.bias + v * kLanes, lanes[v]);
+      store(t.c + r * t.c_row + v * kLanes, y[r][v], lanes[v]);
+    }
+}
+
+template <class Dot, class Codes>
+void code_rows(CodeTile t, int64_t rows) noexcept {
+  const auto advance = [&](int64_t n) {
+    t.q += n * t.q_row;
+    t.d += n * t.d_row;
+    t.sum += n * t.d_row;
+    t.c += n * t.c_row;
+  };
+  for (; rows >= kCodeRows; rows -= kCodeRows, advance(kCodeRows)) code_tile<Dot, Codes, kCodeRows>(t);
+  if (kCodeRows > 2 && rows == 2) return code_tile<Dot, Codes, 2>(t);
+  if (rows > 0) code_tile<Dot, Codes, 1>(t);
+}
+
+/// All rows and all columns of a panel; `nibbles`: four bits a code.
+template <class Dot>
+void code_panel(CodeTile t, int64_t rows, bool nibbles) noexcept {
+  for (; t.width > 0; t.width -= kCodeCols * kLanes) {
+    nibbles ? code_rows<Dot, Nibbles>(t, rows) : code_rows<Dot, Bytes>(t, rows);
+    t.codes += kCodeCols * kLanes * 4;
+    t.scales += kCodeCols * kLanes * 2;
+    t.c += kCodeCols * kLanes;
+    if (t.bias != nullptr) t.bias += kCodeCols * kLanes;
+  }
+}
+
+/// Nibbles of `groups` groups as bytes, without scales.
+inline void unpack_nibbles(char* out, const char* codes, int64_t step, int64_t groups, int64_t words) noexcept {
+  const I mask = set_i(0x0f0f0f0f);
+  for (int64_t g = 0; g < groups; ++g)
+    for (int64_t w = 0; w < words; ++w, out += 2 * kPanelOutputs * 4)
+      for (int64_t i = 0; i < kPanelOutputs * 4; i += kLanes * 4) {
+        const I both = load_i(codes + g * step + w * kPanelOutputs * 4 + i);
+        store_i(out + i, both & mask);
+        store_i(out + kPanelOutputs * 4 + i, shift_right_4(both) & mask);
+      }
+}
+
+/// One product, as the loops below see it.
+struct PanelProduct {
+  PanelsOf of;
+  const Operand* x;
+  const char* panels;
+  float* y;
+  const float* bias;
+  const char* panel(int64_t p) const { return panels + p * of.panel_bytes(); }
+  int64_t width(int64_t p) const { return smaller(kPanelOutputs, of.outputs - p * kPanelOutputs); }
+};
+
+constexpr int64_t kCodeBlock = 1024;  ///< inputs of a block of codes that stays in the L2 cache with its rows
+
+/// Rows [m, m + rows) times panels [p0, p1), codes.
+template <class Dot>
+void multiply_codes(const PanelProduct& a, int64_t m, int64_t rows, int64_t p0, int64_t p1) noexcept {
+  const PanelsOf& of = a.of;
+  const Operand& x = *a.x;
+  const int64_t group = of.format.group, groups = of.groups(), words = of.words() / groups;
+  const bool few = rows <= kCodeRows, nibbles = of.format.type == DType::i4;
+  const int64_t block = few ? (QWERKY_ISA == 512 ? groups : 2) : kCodeBlock / group;
+  char* unpacked =
+      nibbles && !few ? static_cast<char*>(scratch(Scratch::codes, block * group * kPanelOutputs)) : nullptr;
+  for (int64_t outer = few ? p0 : 0; outer < (few ? p1 : groups); outer += few ? 1 : block) {
+    // A few rows stream panel by panel; many rows keep a block of inputs in the cache over all panels.
+    const int64_t first = few ? outer : p0, last = few ? outer + 1 : p1;
+    const int64_t g_begin = few ? 0 : outer, g_end = few ? groups : smaller(groups, outer + block);
+    for (int64_t p = first; p < last; ++p)
+      for (int64_t g = g_begin; g < g_end; g += block) {
+        const int64_t count = smaller(block, g_end - g), column = p * kPanelOutputs;
+        const char* from = a.panel(p) + g * of.group_bytes();
+        CodeTile t{reinterpret_cast<const int32_t*>(x.words + m * x.row + g * group / 4),
+                   x.row,
+                   x.d + m * groups + g,
+                   x.sum + m * groups + g,
+                   groups,
+                   from + of.codes_offset(),
+                   of.group_bytes(),
+                   from,
+                   of.group_bytes(),
+                   a.y + m * of.outputs + column,
+                   of.outputs,
+                   count,
+                   words,
+                   of.zero(),
+                   of.format.minimum,
+                   g > 0,
+                   a.bias != nullptr && g + count == groups ? a.bias + column : nullptr,
+                   a.width(p)};
+        if (unpacked != nullptr) {
+          unpack_nibbles(unpacked, t.codes, t.codes_step, count, words);
+          t.codes = unpacked;
+          t.codes_step = group * kPanelOutputs;
+          t.words = 2 * words;
+        }
+        code_panel<Dot>(t, rows, nibbles && unpacked == nullptr);
+      }
+  }
+}
+
+/// Rows [m, m + rows) times panels [p0, p1), f32 or bf16.
+template <class Word>
+void multiply_words(const PanelProduct& a, int64_t m, int64_t rows, int64_t p0, int64_t p1) noexcept {
+  const PanelsOf& of = a.of;
+  const Operand& x = *a.x;
+  const bool few = rows <= tile_rows<Word>(kTileVectors);
+  const int64_t total = of.words(), a_col = x.form == Form::pairs ? 1 : Word::kDepth;
+  const int64_t block = few ? (QWERKY_ISA == 512 ? total : kStreamWords) : kBlockWords;
+  for (int64_t outer = few ? p0 : 0; outer < (few ? p1 : total); outer += few ? 1 : block) {
+    const int64_t first = few ? outer : p0, last = few ? outer + 1 : p1;
+    const int64_t w_begin = few ? 0 : outer, w_end = few ? total : smaller(total, outer + block);
+    for (int64_t p = first; p < last; ++p)
+      for (int64_t w = w_begin; w < w_end; w += block) {
+        const int64_t count = smaller(block, w_end - w);
+        for (int64_t n = 0; n < a.width(p); n += kPanel) {
+          const int64_t width = smaller(kPanel, a.width(p) - n), column = p * kPanelOutputs + n;
+          const Tile t{x.words + m * x.row + w * a_col,
+                       x.row,
+                       a_col,
+                       reinterpret_cast<const float*>(a.panel(p)) + w * kPanelOutputs + n,
+                       kPanelOutputs,
+                       a.y + m * of.outputs + column,
+                       of.outputs,
+                       count,
+                       a.bias != nullptr && w + count == total ? a.bias + column : nullptr,
+                       w > 0,
+                       static_cast<int>(width - (vectors_of(width) - 1) * kLanes)};
+          multiply_panel<Word, false>(t, rows, vectors_of(width));
+        }
+      }
+  }
+}
+
+inline void multiply_panels(bool vnni, const PanelProduct& a, int64_t m, int64_t rows, int64_t p0,
+                            int64_t p1) noexcept {
+  if (a.of.quantised()) {
+#if QWERKY_ISA == 512
+    if (vnni) return multiply_codes<DotVnni>(a, m, rows, p0, p1);
+#endif
+    static_cast<void>(vnni);
+    return multiply_codes<DotMadd>(a, m, rows, p0, p1);
+  }
+#if QWERKY_ISA == 512
+  if (a.x->form == Form::pairs) return multiply_words<WordBf16>(a, m, rows, p0, p1);
+#endif
+  if (a.of.format.type == DType::bf16) return multiply_words<WordWide>(a, m, rows, p0, p1);
+  multiply_words<WordF32>(a, m, rows, p0, p1);
+}
+
+namespace kernels {
+
+constexpr size_t kMostProducts = 16;  ///< of one fork-join
+
+/// At most kMostProducts products.
+inline void linear_panels_once(Precision precision, bool vnni, std::span<const Product> products) noexcept {
+  const int64_t R = products.front().x.row_count();
+  Operand operands[kMostProducts];
+  std::array<const Operand*, kMostProducts> reads;
+  size_t used = 0;
+  int64_t bytes = 0;
+  const auto reserve = [&](int64_t n) {
+    const int64_t at = bytes;
+    bytes += (n + 63) / 64 * 64;
+    return at;
+  };
+  std::array<std::array<int64_t, 3>, kMostProducts> places;  // of words, d and sum
+  for (size_t i = 0; i < products.size(); ++i) {
+    const PanelFormat& format = products[i].weight.panels;
+    const int64_t K = products[i].x.cols();
+    const bool codes = format.group > 0, half = format.type == DType::bf16;
+    const Form form = codes                                  ? Form::codes
+                      : precision == Precision::bf16 && half ? Form::pairs
+                      : half && K % 2 == 1                   ? Form::padded
+                                                             : Form::f32;
+    const float* x = products[i].x.as<float>();
+    size_t o = 0;
+    while (o < used && !(operands[o].x == x && operands[o].form == form && operands[o].group == format.group)) ++o;
+    reads[i] = &operands[o];
+    if (o < used) continue;
+    Operand& to = operands[used] = {x, K, form, format.group};
+    to.row = K;
+    if (form == Form::codes) {
+      to.groups = (K + format.group - 1) / format.group;
+      to.row = to.groups * format.group / 4 + kLanes;  // rows a multiple of 4 KiB apart would share cache sets
+    } else if (form == Form::pairs) {
+      to.row = vectors_of((K + 1) / 2) * kLanes + kLanes;
+    } else if (form == Form::padded) {
+      to.row = K + 1;
+    }
+    places[used] = {form == Form::f32 ? 0 : reserve(R * to.row * 4), reserve(R * to.groups * 4),
+                    reserve(R * to.groups * 4)};
+    ++used;
+  }
+  char* memory = static_cast<char*>(scratch(Scratch::operands, bytes));
+  int64_t work = 0;
+  for (size_t o = 0; o < used; ++o) {
+    Operand& to = operands[o];
+    to.words = to.form == Form::f32 ? const_cast<float*>(to.x) : reinterpret_cast<float*>(memory + places[o][0]);
+    to.d = reinterpret_cast<float*>(memory + places[o][1]);
+    to.sum = reinterpret_cast<int32_t*>(memory + places[o][2]);
+    if (to.form != Form::f32) work += 2 * to.K;
+  }
+  const std::span<const Operand> convert(operands, used);
+  if (work > 0)
+    parallel_for(R, grain_of(work), [&](int64_t begin, int64_t end) {
+      for (const Operand& to : convert)
+        for (int64_t r = begin; r < end; ++r) convert_row(to, r);
+    });
+
+  // Item: one panel for one block of rows; products, then blocks of rows, then panels.
+  const int64_t blocks = (R + kLeftRows - 1) / kLeftRows;
+  std::array<int64_t, kMostProducts + 1> first{};
+  int64_t cost = 0;
+  for (size_t i = 0; i < products.size(); ++i) {
+    const PanelsOf of(products[i].weight.panels, products[i].weight.dim(0), products[i].weight.dim(1));
+    first[i + 1] = first[i] + of.panels() * blocks;
+    cost += of.panels() * (of.panel_bytes() / 2 + R * of.inputs * kPanelOutputs / 2);
+  }
+  const int64_t items = first[products.size()];
+  parallel_for(items, grain_of(cost / items), [&](int64_t begin, int64_t end) {
+    size_t i = 0;
+    while (begin < end) {
+      while (first[i + 1] <= begin) ++i;
+      const Product& p = products[i];
+      const PanelProduct a{{p.weight.panels, p.weight.dim(0), p.weight.dim(1)},
+                           reads[i],
+                           static_cast<const char*>(p.weight.data),
+                           p.y.as<float>(),
+                           p.bias ? p.bias.as<float>() : nullptr};
+      const int64_t panels = a.of.panels(), at = begin - first[i], block = at / panels, p0 = at % panels;
+      const int64_t p1 = smaller(panels, p0 + (end - begin)), m = block * kLeftRows;
+      multiply_panels(vnni, a, m, smaller(kLeftRows, R - m), p0, p1);
+      begin += p1 - p0;
+    }
+  });
+}
+
+inline void linear_panels(Precision precision, bool vnni, std::span<const Product> products) noexcept {
+  if (products.empty() || products.front().x.row_count() == 0) return;
+  for (; !products.empty(); products = products.subspan(std::min(products.size(), kMostProducts)))
+    linear_panels_once(precision, vnni, products.first(std::min(products.size(), kMostProducts)));
+}
+
+inline void embed_panels(Tensor y, Tensor table, std::span<const int32_t> tokens) noexcept {
+  const PanelView view(table);
+  const int64_t D = y.cols();
+  parallel_for(static_cast<int64_t>(tokens.size()), grain_of(64 * D), [&](int64_t begin, int64_t end) {
+    for (int64_t r = begin; r < end; ++r)
+      for (int64_t i = 0; i < D; ++i) y.as<float>()[r * D + i] = view.value(tokens[static_cast<size_t>(r)], i);
+  });
+}
+
+}  // namespace kernels
