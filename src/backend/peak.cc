@@ -59,7 +59,7 @@ void read_loop(const float* p, int64_t n) noexcept {
 #pragma GCC pop_options
 
 #pragma GCC push_options
-#pragma GCC target("avx2,fma,avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")
+#pragma GCC target("avx2,fma,avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx512vnni")
 namespace avx512 {
 namespace {
 
@@ -85,6 +85,18 @@ double dot_loop(int64_t rounds) noexcept {
   }
   for (__m512& x : c) asm volatile("" : "+v"(x));
   return static_cast<double>(rounds) * 12 * 32 * 2;
+}
+
+double byte_loop(int64_t rounds) noexcept {
+  const __m512i a = _mm512_set1_epi32(0x01010101);
+  __m512i c[12];
+  for (__m512i& x : c) x = _mm512_setzero_si512();
+  for (int64_t i = 0; i < rounds; ++i) {
+#pragma GCC unroll 12
+    for (__m512i& x : c) x = _mm512_dpbusd_epi32(x, a, a);
+  }
+  for (__m512i& x : c) asm volatile("" : "+v"(x));
+  return static_cast<double>(rounds) * 12 * 64 * 2;
 }
 
 }  // namespace
@@ -139,13 +151,15 @@ Peaks measure_peaks(int threads, double seconds) {
   const std::vector<std::string> names = available_backends();
   const auto has = [&](const char* name) { return std::find(names.begin(), names.end(), name) != names.end(); };
   Peaks peaks;
-  const double each = seconds / 3;
+  const double each = seconds / 4;
   peaks.f32_gflops =
       1e-9 * best_rate(threads, each, [&](int) {
         return has("avx512") ? avx512::fma_loop(kRounds) : has("avx2") ? avx2::fma_loop(kRounds) : scalar_loop(kRounds);
       });
   if (has_native_bf16())
     peaks.bf16_gflops = 1e-9 * best_rate(threads, each, [](int) { return avx512::dot_loop(kRounds); });
+  if (has_native_int8())
+    peaks.int8_gops = 1e-9 * best_rate(threads, each, [](int) { return avx512::byte_loop(kRounds); });
   std::vector<Block> memory;
   for (int t = 0; t < threads; ++t) {
     memory.emplace_back(kReadBytes, "bandwidth measurement");

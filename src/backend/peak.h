@@ -9,6 +9,7 @@ struct Peaks {
   double read_gb_s = 0;    ///< plain reads of memory far larger than the caches, 1e9 bytes/s
   double f32_gflops = 0;   ///< fused multiply-adds in registers, 2 operations each
   double bf16_gflops = 0;  ///< vdpbf16ps in registers
+  double int8_gops = 0;    ///< vpdpbusd in registers, 8 operations each lane
 };
 
 /// Best of several short runs of each loop on `threads` threads, about `seconds` in all.

@@ -93,7 +93,7 @@ std::unique_ptr<Model> load_model(const Checkpoint& checkpoint, const LoadOption
   std::unique_ptr<Model> model;
   if (options.pack_for != nullptr && options.pack_for->prefers_panels()) {
     model = declare_model(config);
-    const Packer packer(*options.pack_for, bf16 ? DType::bf16 : DType::f32, *model->weights);
+    const Packer packer(*options.pack_for, PackFormats::of(bf16 ? DType::bf16 : DType::f32), *model->weights);
     model->params.bind(
         *checkpoint.tensors, [&](Param& p, Tensor t) { packer.place(p, t); }, ignore);
   } else {

@@ -3,6 +3,18 @@
 
 namespace qwerky {
 
+PackFormats PackFormats::of(DType type) {
+  constexpr uint8_t kGroup = 64;
+  if (type == DType::f32 || type == DType::bf16) return {{.type = type}, {.type = type}, {.type = type}};
+  const PanelFormat bytes{DType::i8, kGroup, false};
+  return {{type, kGroup, false}, bytes, bytes};
+}
+
+const PanelFormat& PackFormats::operator()(const Param& p) const {
+  if (p.use == Use::product_in_out) return small;
+  return p.name == "lm_head.weight" || p.name == "model.embed_tokens.weight" ? head : weights;
+}
+
 void Packer::place(Param& p, Tensor stored) const {
   const Shape& s = p.shape;
   const bool in_out = p.use == Use::product_in_out;
@@ -10,7 +22,7 @@ void Packer::place(Param& p, Tensor stored) const {
     // Declared [in, out], or a stack of such; in panels always [out, in].
     Shape packed = s;
     if (in_out) std::swap(packed.dim[static_cast<size_t>(s.rank - 2)], packed.dim[static_cast<size_t>(s.rank - 1)]);
-    p.weight = arena_.panels({.type = type_}, packed);
+    p.weight = arena_.panels(formats_(p), packed);
     on_.pack(p.weight, stored, in_out);
     return;
   }
@@ -19,9 +31,9 @@ void Packer::place(Param& p, Tensor stored) const {
   convert(p.weight, stored);
 }
 
-void pack(Model& model, const Backend& on, DType type) {
+void pack(Model& model, const Backend& on, const PackFormats& formats) {
   auto arena = std::make_unique<Arena>("weights");
-  const Packer packer(on, type, *arena);
+  const Packer packer(on, formats, *arena);
   model.params.each([&](Param& p) {
     if (p.weight) packer.place(p, p.weight);
   });

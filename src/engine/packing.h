@@ -6,21 +6,29 @@
 
 namespace qwerky {
 
+/// Formats of the three kinds of product weights.
+struct PackFormats {
+  PanelFormat weights, head, small;  ///< small: the low-rank matrices [in, out] of RWKV mixers
+  /// All f32 or bf16; or codes in groups of 64, where int4 keeps head and low-rank matrices in int8.
+  static PackFormats of(DType type);
+  const PanelFormat& operator()(const Param& p) const;
+};
+
 class Packer {
  public:
-  /// Panels of `type` (f32 or bf16) in `arena`, which must outlive the model.
-  Packer(const Backend& on, DType type, Arena& arena) : on_(on), type_(type), arena_(arena) {}
+  /// Panels in `arena`, which must outlive the model.
+  Packer(const Backend& on, const PackFormats& formats, Arena& arena) : on_(on), formats_(formats), arena_(arena) {}
 
   /// Copies a stored tensor of p's shape (f32, bf16 or f16 in rows) to its place and points p.weight at it.
   void place(Param& p, Tensor stored) const;
 
  private:
   const Backend& on_;
-  DType type_;
+  PackFormats formats_;
   Arena& arena_;
 };
 
 /// Packs a model that is in memory as rows; its former memory is released.
-void pack(Model& model, const Backend& on, DType type);
+void pack(Model& model, const Backend& on, const PackFormats& formats);
 
 }  // namespace qwerky

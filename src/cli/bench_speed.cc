@@ -1,0 +1,138 @@
+// SPDX-License-Identifier: MIT
+#include "cli/bench_speed.h"
+
+#include <iomanip>
+#include <iostream>
+
+#include "backend/peak.h"
+#include "base/parallel.h"
+#include "cli/command.h"
+#include "engine/engine.h"
+#include "engine/random_model.h"
+#include "engine/throughput.h"
+#include "io/files.h"
+
+namespace qwerky {
+namespace {
+
+constexpr double kGiga = 1e-9;
+
+struct Loaded {
+  std::unique_ptr<Backend> backend;
+  std::unique_ptr<Model> model;
+  std::string name;
+};
+
+DType weight_type(const std::string& name) {
+  for (const DType type : {DType::f32, DType::bf16, DType::i8, DType::i4})
+    if (name == name_of(type)) return type;
+  fail("--type: expected f32, bf16, int8 or int4, found \"", name, "\"");
+}
+
+Loaded load(const SpeedBenchOptions& o) {
+  Loaded loaded;
+  if (!o.random.empty()) {
+    const DType type = weight_type(o.type);
+    loaded.backend =
+        make_backend(o.backend, resolve_precision(o.precision, type == DType::f32 ? DType::f32 : DType::bf16));
+    loaded.model = random_model(published_config(o.random, o.to), *loaded.backend, PackFormats::of(type));
+    loaded.name = o.random + " " + o.to + ", random weights, " + o.type;
+  } else {
+    if (o.model.empty()) fail("bench: expected a model directory or file, or --random SHAPE");
+    const Checkpoint checkpoint = open_checkpoint(o.model);
+    loaded.backend = backend_for(checkpoint, o.backend, o.precision);
+    loaded.model = load_model(checkpoint, {.need_tokenizer = false, .pack_for = loaded.backend.get()});
+    loaded.name = o.model;
+  }
+  return loaded;
+}
+
+/// Operations a second that the products of this format could reach.
+double product_peak(const Peaks& peaks, const Tensor& weight, const Backend& on, Precision precision) {
+  if (on.name() != "avx512") return peaks.f32_gflops;
+  if (weight.type == DType::i8 || weight.type == DType::i4)
+    return has_native_int8() ? peaks.int8_gops : peaks.f32_gflops;
+  return weight.type == DType::bf16 && precision == Precision::bf16 ? peaks.bf16_gflops : peaks.f32_gflops;
+}
+
+std::string share(double part, double whole) {
+  return whole > 0 ? concat(std::fixed, std::setprecision(0), 100 * part / whole, " %") : "-";
+}
+
+}  // namespace
+
+int bench_speed(const SpeedBenchOptions& o) {
+  const Peaks peaks = measure_peaks(threads(), 1.5);
+  std::cout << std::fixed << std::setprecision(1) << "machine   " << threads()
+            << (threads() == 1 ? " thread" : " threads") << ": read " << peaks.read_gb_s << " GB/s, f32 "
+            << peaks.f32_gflops << ", bf16 " << peaks.bf16_gflops << " GFLOP/s, int8 " << peaks.int8_gops << " GOP/s\n";
+  const Loaded m = load(o);
+  const Decoder& decoder = *m.model->decoder;
+  const ProductCost cost = product_cost(*m.model);
+  const Tensor& matrix = m.model->params.find("model.layers.0.mlp.up_proj.weight")->weight;
+  const double peak = product_peak(peaks, matrix, *m.backend, resolve_precision(o.precision, m.model->stored));
+  const double read = 1 / kGiga * peaks.read_gb_s;
+  std::cout << "model     " << m.name << ": " << std::setprecision(1)
+            << 1e-6 * static_cast<double>(m.model->params.count()) << " M parameters, " << std::setprecision(3)
+            << kGiga * static_cast<double>(cost.head_bytes + cost.layer_bytes) << " GB of weights a token, backend "
+            << m.backend->name() << "\n";
+
+  Json prefill = Json::array(), decode = Json::array();
+  if (!o.prefill.empty()) std::cout << "prefill      rows     tok/s   GOP/s   of peak\n";
+  for (const int64_t rows : o.prefill) {
+    const double seconds = measure_prefill(*m.model, *m.backend, rows, o.repeats);
+    const double tokens = static_cast<double>(rows) / seconds;
+    const double ops =
+        2 *
+        (static_cast<double>(cost.layer_params) * static_cast<double>(rows) + static_cast<double>(cost.head_params)) /
+        seconds * kGiga;
+    std::cout << std::setw(17) << rows << std::setprecision(1) << std::setw(10) << tokens << std::setprecision(0)
+              << std::setw(8) << ops << std::setw(10) << share(ops, peak) << "\n";
+    prefill.push_back({{"rows", rows}, {"tokens_per_second", tokens}, {"gops", ops}, {"share_of_peak", ops / peak}});
+  }
+  if (!o.depths.empty() && !o.batches.empty())
+    std::cout << "decode      batch     depth     tok/s    ms/step   GB/s   of read   GOP/s   of peak   state MiB\n";
+  for (const int64_t batch : o.batches)
+    for (const int64_t depth : o.depths) {
+      const double seconds = measure_decode(*m.model, *m.backend, {.batch = batch, .depth = depth, .tokens = o.tokens});
+      const double state =
+          static_cast<double>(decoder.state_scalars(std::max<int64_t>(depth, 1)) * size_of(m.backend->scalar()));
+      // A linear state is read and written; keys and values are only read, but for one row.
+      bool linear = decoder.config().linear_kind() != MixerKind::softmax;
+      const double bytes = static_cast<double>(cost.head_bytes + cost.layer_bytes) +
+                           static_cast<double>(batch) * state * (linear ? 2 : 1);
+      const double tokens = static_cast<double>(batch) / seconds, rate = bytes / seconds;
+      const double ops = 2 * static_cast<double>(cost.head_params + cost.layer_params) * tokens * kGiga;
+      std::cout << std::setw(17) << batch << std::setw(10) << depth << std::setprecision(1) << std::setw(10) << tokens
+                << std::setprecision(2) << std::setw(11) << 1e3 * seconds << std::setprecision(1) << std::setw(7)
+                << rate * kGiga << std::setw(10) << share(rate, read) << std::setprecision(0) << std::setw(8) << ops
+                << std::setw(10) << share(ops, peak) << std::setprecision(1) << std::setw(12) << state / (1 << 20)
+                << "\n";
+      decode.push_back({{"batch", batch},
+                        {"depth", depth},
+                        {"tokens_per_second", tokens},
+                        {"seconds_per_step", seconds},
+                        {"gb_per_second", rate * kGiga},
+                        {"share_of_read_bandwidth", rate / read},
+                        {"gops", ops},
+                        {"share_of_peak", ops / peak},
+                        {"state_bytes", state}});
+    }
+  if (!o.json.empty())
+    write_file(o.json, Json{{"threads", threads()},
+                            {"peaks",
+                             {{"read_gb_s", peaks.read_gb_s},
+                              {"f32_gflops", peaks.f32_gflops},
+                              {"bf16_gflops", peaks.bf16_gflops},
+                              {"int8_gops", peaks.int8_gops}}},
+                            {"model", m.name},
+                            {"backend", m.backend->name()},
+                            {"weight_bytes_per_token", cost.head_bytes + cost.layer_bytes},
+                            {"prefill", prefill},
+                            {"decode", decode}}
+                               .dump(1) +
+                           "\n");
+  return 0;
+}
+
+}  // namespace qwerky

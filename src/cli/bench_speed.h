@@ -1,0 +1,19 @@
+// SPDX-License-Identifier: MIT
+// `bench MODEL` or `bench --random SHAPE`: prefill, decode by depth and by batch, beside what the machine could do.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace qwerky {
+
+struct SpeedBenchOptions {
+  std::string model, random, to = "rad-rwkv7", type = "bf16", backend = "auto", precision = "auto", json;
+  std::vector<int64_t> prefill = {512}, depths = {0}, batches = {1};
+  int64_t tokens = 16, repeats = 3;
+};
+
+int bench_speed(const SpeedBenchOptions& options);
+
+}  // namespace qwerky
