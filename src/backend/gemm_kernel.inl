@@ -14,6 +14,7 @@ constexpr int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 struct WordF32 {
   static constexpr int kDepth = 1;  ///< k that a word covers
   static constexpr int kExtra = 0;  ///< registers that operands take beyond one vector each
+  static constexpr int64_t kAhead = 0;  ///< words of B beyond the current ones to ask memory for
   using Right = V;
   static QWERKY_INLINE Right right(V word) { return word; }
   /// c + Σ a b over the k of a word, a at memory, the same for all lanes.
@@ -23,6 +24,7 @@ struct WordF32 {
 struct WordWide {
   static constexpr int kDepth = 2;
   static constexpr int kExtra = 1;
+  static constexpr int64_t kAhead = 0;
   struct Right {
     V low, high;
   };
@@ -36,6 +38,7 @@ struct WordWide {
 struct WordBf16 {
   static constexpr int kDepth = 2;
   static constexpr int kExtra = 0;
+  static constexpr int64_t kAhead = 0;
   using Right = V;
   static QWERKY_INLINE Right right(V word) { return word; }
   static QWERKY_INLINE V step(const float* a, Right b, V c) {
@@ -46,6 +49,13 @@ struct WordBf16 {
 
 constexpr int kTileVectors = QWERKY_ISA == 512 ? 4 : 2;     ///< widest tile
 constexpr int64_t kPanel = int64_t{kTileVectors} * kLanes;  ///< columns of B packed together
+/// Of a B that is read once, from memory.
+constexpr int64_t kAheadBytes = 4096;
+template <class Word>
+struct Streamed : Word {
+  static constexpr int64_t kAhead = kAheadBytes / 4;
+};
+
 /// Rows of the tallest tile of so many vectors: accumulators, one row of B and one word of A fill the registers.
 template <class Word>
 constexpr int tile_rows(int vectors) {
@@ -83,6 +93,10 @@ void multiply_tile(const Tile& t) noexcept {
   const int tail = t.tail;
   for (int64_t k = t.words; k > 0; --k) {
     typename Word::Right bk[kCols];
+    if constexpr (Word::kAhead > 0) {
+#pragma GCC unroll 4
+      for (int v = 0; v < kCols * kLanes / 16; ++v) _mm_prefetch(b + Word::kAhead + v * 16, _MM_HINT_T0);
+    }
 #pragma GCC unroll 4
     for (int v = 0; v < kCols; ++v)
       bk[v] = Word::right(kMasked && v + 1 == kCols ? load(b + v * kLanes, tail) : load(b + v * kLanes));

@@ -88,6 +88,13 @@ struct CodeTile {
 constexpr int kCodeCols = QWERKY_ISA == 512 ? 4 : 2;  ///< vectors of a tile of codes
 constexpr int kCodeRows = QWERKY_ISA == 512 ? 3 : 2;  ///< integer and float accumulators fill the registers
 
+/// Asks for what a tile of a panel that is read once, from memory, will read soon.
+QWERKY_INLINE void ask_ahead(const char* codes) {
+#pragma GCC unroll 4
+  for (int line = 0; line < kCodeCols * kLanes / 16; ++line)
+    _mm_prefetch(codes + kAheadBytes + line * 64, _MM_HINT_T0);
+}
+
 struct Bytes {
   template <class Dot, int kRows>
   static QWERKY_INLINE void step(I (&acc)[kRows][kCodeCols], const int32_t* q, int64_t q_row, const char* codes) {
@@ -118,7 +125,7 @@ struct Nibbles {
   static constexpr int kWords = 2;
 };
 
-template <class Dot, class Codes, int kRows>
+template <class Dot, class Codes, int kRows, bool kStream>
 void code_tile(const CodeTile& t) noexcept {
   int lanes[kCodeCols];
   for (int v = 0; v < kCodeCols; ++v)
@@ -138,8 +145,10 @@ void code_tile(const CodeTile& t) noexcept {
 #pragma GCC unroll 4
       for (int v = 0; v < kCodeCols; ++v) acc[r][v] = set_i(-t.zero * t.sum[r * t.d_row + g]);
     const char* word = codes;
-    for (int64_t w = 0; w < t.words; ++w, word += kPanelOutputs * 4, q += Codes::kWords)
+    for (int64_t w = 0; w < t.words; ++w, word += kPanelOutputs * 4, q += Codes::kWords) {
+      if (kStream) ask_ahead(word);
       Codes::template step<Dot, kRows>(acc, q, t.q_row, word);
+    }
 #pragma GCC unroll 4
     for (int v = 0; v < kCodeCols; ++v) {
       const V scale = load_f16(scales + v * kLanes * 2);
@@ -164,24 +173,26 @@ void code_tile(const CodeTile& t) noexcept {
     }
 }
 
+/// The first rows bring the panel from memory, the others find it in a cache.
 template <class Dot, class Codes>
-void code_rows(CodeTile t, int64_t rows) noexcept {
-  const auto advance = [&](int64_t n) {
-    t.q += n * t.q_row;
-    t.d += n * t.d_row;
-    t.sum += n * t.d_row;
-    t.c += n * t.c_row;
-  };
-  for (; rows >= kCodeRows; rows -= kCodeRows, advance(kCodeRows)) code_tile<Dot, Codes, kCodeRows>(t);
-  if (kCodeRows > 2 && rows == 2) return code_tile<Dot, Codes, 2>(t);
-  if (rows > 0) code_tile<Dot, Codes, 1>(t);
+void code_rows(CodeTile t, int64_t rows, bool stream) noexcept {
+  for (; rows >= kCodeRows; rows -= kCodeRows, stream = false) {
+    stream ? code_tile<Dot, Codes, kCodeRows, true>(t) : code_tile<Dot, Codes, kCodeRows, false>(t);
+    t.q += kCodeRows * t.q_row;
+    t.d += kCodeRows * t.d_row;
+    t.sum += kCodeRows * t.d_row;
+    t.c += kCodeRows * t.c_row;
+  }
+  if (kCodeRows > 2 && rows == 2)
+    return stream ? code_tile<Dot, Codes, 2, true>(t) : code_tile<Dot, Codes, 2, false>(t);
+  if (rows > 0) stream ? code_tile<Dot, Codes, 1, true>(t) : code_tile<Dot, Codes, 1, false>(t);
 }
 
 /// All rows and all columns of a panel; `nibbles`: four bits a code.
 template <class Dot>
-void code_panel(CodeTile t, int64_t rows, bool nibbles) noexcept {
+void code_panel(CodeTile t, int64_t rows, bool nibbles, bool stream) noexcept {
   for (; t.width > 0; t.width -= kCodeCols * kLanes) {
-    nibbles ? code_rows<Dot, Nibbles>(t, rows) : code_rows<Dot, Bytes>(t, rows);
+    nibbles ? code_rows<Dot, Nibbles>(t, rows, stream) : code_rows<Dot, Bytes>(t, rows, stream);
     t.codes += kCodeCols * kLanes * 4;
     t.scales += kCodeCols * kLanes * 2;
     t.c += kCodeCols * kLanes;
@@ -193,12 +204,15 @@ void code_panel(CodeTile t, int64_t rows, bool nibbles) noexcept {
 inline void unpack_nibbles(char* out, const char* codes, int64_t step, int64_t groups, int64_t words) noexcept {
   const I mask = set_i(0x0f0f0f0f);
   for (int64_t g = 0; g < groups; ++g)
-    for (int64_t w = 0; w < words; ++w, out += 2 * kPanelOutputs * 4)
+    for (int64_t w = 0; w < words; ++w, out += 2 * kPanelOutputs * 4) {
+      for (int64_t i = 0; i < kPanelOutputs * 4; i += 64)
+        _mm_prefetch(codes + g * step + w * kPanelOutputs * 4 + i + kAheadBytes, _MM_HINT_T0);
       for (int64_t i = 0; i < kPanelOutputs * 4; i += kLanes * 4) {
         const I both = load_i(codes + g * step + w * kPanelOutputs * 4 + i);
         store_i(out + i, both & mask);
         store_i(out + kPanelOutputs * 4 + i, shift_right_4(both) & mask);
       }
+    }
 }
 
 /// One product, as the loops below see it.
@@ -212,7 +226,9 @@ struct PanelProduct {
   int64_t width(int64_t p) const { return smaller(kPanelOutputs, of.outputs - p * kPanelOutputs); }
 };
 
-constexpr int64_t kCodeBlock = 1024;  ///< inputs of a block of codes that stays in the L2 cache with its rows
+constexpr int64_t kCodeBlock = 1024;   ///< inputs of a block of codes that stays in the L2 cache with its rows
+constexpr int64_t kFewBlock = 256;     ///< the same in the L1 cache, for rows of a few tiles
+constexpr int64_t kFewCodeRows = 2 * kCodeRows;  ///< up to here panels stream one by one
 
 /// Rows [m, m + rows) times panels [p0, p1), codes.
 template <class Dot>
@@ -220,8 +236,9 @@ void multiply_codes(const PanelProduct& a, int64_t m, int64_t rows, int64_t p0, 
   const PanelsOf& of = a.of;
   const Operand& x = *a.x;
   const int64_t group = of.format.group, groups = of.groups(), words = of.words() / groups;
-  const bool few = rows <= kCodeRows, nibbles = of.format.type == DType::i4;
-  const int64_t block = few ? (QWERKY_ISA == 512 ? groups : 2) : kCodeBlock / group;
+  const bool few = rows <= kFewCodeRows, nibbles = of.format.type == DType::i4;
+  const bool once = rows <= kCodeRows && kCodeCols * kLanes == kPanelOutputs;
+  const int64_t block = once ? groups : (few ? kFewBlock : kCodeBlock) / group;
   char* unpacked =
       nibbles && !few ? static_cast<char*>(scratch(Scratch::codes, block * group * kPanelOutputs)) : nullptr;
   for (int64_t outer = few ? p0 : 0; outer < (few ? p1 : groups); outer += few ? 1 : block) {
@@ -256,7 +273,7 @@ void multiply_codes(const PanelProduct& a, int64_t m, int64_t rows, int64_t p0, 
           t.codes_step = group * kPanelOutputs;
           t.words = 2 * words;
         }
-        code_panel<Dot>(t, rows, nibbles && unpacked == nullptr);
+        code_panel<Dot>(t, rows, nibbles && unpacked == nullptr, unpacked == nullptr);
       }
   }
 }
@@ -288,7 +305,14 @@ void multiply_words(const PanelProduct& a, int64_t m, int64_t rows, int64_t p0, 
                        a.bias != nullptr && w + count == total ? a.bias + column : nullptr,
                        w > 0,
                        static_cast<int>(width - (vectors_of(width) - 1) * kLanes)};
-          multiply_panel<Word, false>(t, rows, vectors_of(width));
+          // The first tile brings the panel from memory, the others find it in a cache.
+          const int64_t first_rows = smaller(rows, tile_rows<Word>(static_cast<int>(vectors_of(width))));
+          multiply_panel<Streamed<Word>, false>(t, first_rows, vectors_of(width));
+          if (first_rows == rows) continue;
+          Tile rest = t;
+          rest.a += first_rows * t.a_row;
+          rest.c += first_rows * t.c_row;
+          multiply_panel<Word, false>(rest, rows - first_rows, vectors_of(width));
         }
       }
   }
