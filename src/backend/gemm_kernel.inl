@@ -95,7 +95,7 @@ void multiply_tile(const Tile& t) noexcept {
     typename Word::Right bk[kCols];
     if constexpr (Word::kAhead > 0) {
 #pragma GCC unroll 4
-      for (int v = 0; v < kCols * kLanes / 16; ++v) _mm_prefetch(b + Word::kAhead + v * 16, _MM_HINT_T0);
+      for (int v = 0; v < kCols * kLanes / 16; ++v) _mm_prefetch(b + Word::kAhead + v * 16, _MM_HINT_NTA);
     }
 #pragma GCC unroll 4
     for (int v = 0; v < kCols; ++v)

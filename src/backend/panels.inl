@@ -92,7 +92,7 @@ constexpr int kCodeRows = QWERKY_ISA == 512 ? 3 : 2;  ///< integer and float acc
 QWERKY_INLINE void ask_ahead(const char* codes) {
 #pragma GCC unroll 4
   for (int line = 0; line < kCodeCols * kLanes / 16; ++line)
-    _mm_prefetch(codes + kAheadBytes + line * 64, _MM_HINT_T0);
+    _mm_prefetch(codes + kAheadBytes + line * 64, _MM_HINT_NTA);
 }
 
 struct Bytes {

@@ -5,8 +5,10 @@
 
 #include <algorithm>
 #include <atomic>
+#include <barrier>
 #include <chrono>
 #include <cstring>
+#include <numeric>
 #include <thread>
 #include <vector>
 
@@ -17,7 +19,7 @@ namespace qwerky {
 namespace {
 
 constexpr int64_t kRounds = 100'000;                // of a register loop: tens of microseconds
-constexpr int64_t kReadBytes = int64_t{256} << 20;  // per thread, beyond any cache level
+constexpr int64_t kReadBytes = int64_t{128} << 20;  // per thread, beyond any cache level
 
 }  // namespace
 
@@ -43,8 +45,8 @@ double fma_loop(int64_t rounds) noexcept {
 void read_loop(const float* p, int64_t n) noexcept {
   __m256 s0 = _mm256_setzero_ps(), s1 = s0, s2 = s0, s3 = s0;
   for (int64_t i = 0; i < n; i += 32) {
-    _mm_prefetch(reinterpret_cast<const char*>(p + i + 512), _MM_HINT_T0);
-    _mm_prefetch(reinterpret_cast<const char*>(p + i + 528), _MM_HINT_T0);
+    _mm_prefetch(reinterpret_cast<const char*>(p + i + 1024), _MM_HINT_NTA);
+    _mm_prefetch(reinterpret_cast<const char*>(p + i + 1040), _MM_HINT_NTA);
     s0 = _mm256_or_ps(s0, _mm256_load_ps(p + i));
     s1 = _mm256_or_ps(s1, _mm256_load_ps(p + i + 8));
     s2 = _mm256_or_ps(s2, _mm256_load_ps(p + i + 16));
@@ -117,64 +119,85 @@ double scalar_loop(int64_t rounds) noexcept {
   return static_cast<double>(rounds) * 8 * 2;
 }
 
-/// Best sum over threads of work()/time, all threads running together: each repeats until `seconds` have passed.
+/// Rates of passes of all threads together, begun together, until `seconds` have passed. work(thread) returns its
+/// amount.
 template <class F>
-double best_rate(int threads, double seconds, const F& work) {
+std::vector<double> pass_rates(int threads, double seconds, const F& work) {
   using Clock = std::chrono::steady_clock;
-  std::vector<double> best(static_cast<size_t>(threads), 0);
-  std::atomic<int> waiting{threads};
+  const auto elapsed = [](Clock::time_point since) {
+    return std::chrono::duration<double>(Clock::now() - since).count();
+  };
+  std::vector<double> rates;
+  std::vector<double> amounts(static_cast<size_t>(threads));
+  std::atomic<bool> stop{false};
+  std::barrier<> together(threads);
   const auto run = [&](int me) {
-    waiting.fetch_sub(1);
-    while (waiting.load() > 0) std::this_thread::yield();
-    const auto start = Clock::now();
-    const auto elapsed = [](Clock::time_point since) {
-      return std::chrono::duration<double>(Clock::now() - since).count();
-    };
-    do {
-      const auto begin = Clock::now();
-      const double amount = work(me);
-      best[static_cast<size_t>(me)] = std::max(best[static_cast<size_t>(me)], amount / elapsed(begin));
-    } while (elapsed(start) < seconds);
+    while (true) {
+      together.arrive_and_wait();
+      if (stop) return;
+      amounts[static_cast<size_t>(me)] = work(me);
+      together.arrive_and_wait();
+    }
   };
   std::vector<std::thread> others;
   for (int t = 1; t < threads; ++t) others.emplace_back(run, t);
-  run(0);
+  const auto start = Clock::now();
+  do {
+    together.arrive_and_wait();
+    const auto begin = Clock::now();
+    amounts[0] = work(0);
+    together.arrive_and_wait();
+    rates.push_back(std::accumulate(amounts.begin(), amounts.end(), 0.0) / elapsed(begin));
+  } while (elapsed(start) < seconds);
+  stop = true;
+  together.arrive_and_wait();
   for (std::thread& t : others) t.join();
-  double sum = 0;
-  for (double rate : best) sum += rate;
-  return sum;
+  std::sort(rates.begin(), rates.end());
+  return rates;
 }
 
 }  // namespace
 
+struct ReadMeter::Memory {
+  std::vector<Block> blocks;
+};
+
+ReadMeter::ReadMeter(int threads) : memory_(std::make_unique<Memory>()) {
+  for (int t = 0; t < threads; ++t) {
+    memory_->blocks.emplace_back(kReadBytes, "bandwidth measurement");
+    std::memset(memory_->blocks.back().data(), 1, kReadBytes);
+  }
+}
+
+ReadMeter::~ReadMeter() = default;
+
+double ReadMeter::gb_s(double seconds) const {
+  const bool vectors = available_backends().size() > 1;
+  const auto rates = pass_rates(static_cast<int>(memory_->blocks.size()), seconds, [&](int t) {
+    const char* p = memory_->blocks[static_cast<size_t>(t)].data();
+    if (vectors) {
+      avx2::read_loop(reinterpret_cast<const float*>(p), kReadBytes / 4);
+    } else {
+      const void* found = std::memchr(p, 0, kReadBytes);
+      asm volatile("" : "+r"(found));
+    }
+    return static_cast<double>(kReadBytes);
+  });
+  return 1e-9 * rates[rates.size() / 2];
+}
+
 Peaks measure_peaks(int threads, double seconds) {
   const std::vector<std::string> names = available_backends();
   const auto has = [&](const char* name) { return std::find(names.begin(), names.end(), name) != names.end(); };
-  Peaks peaks;
   const double each = seconds / 4;
-  peaks.f32_gflops =
-      1e-9 * best_rate(threads, each, [&](int) {
-        return has("avx512") ? avx512::fma_loop(kRounds) : has("avx2") ? avx2::fma_loop(kRounds) : scalar_loop(kRounds);
-      });
-  if (has_native_bf16())
-    peaks.bf16_gflops = 1e-9 * best_rate(threads, each, [](int) { return avx512::dot_loop(kRounds); });
-  if (has_native_int8())
-    peaks.int8_gops = 1e-9 * best_rate(threads, each, [](int) { return avx512::byte_loop(kRounds); });
-  std::vector<Block> memory;
-  for (int t = 0; t < threads; ++t) {
-    memory.emplace_back(kReadBytes, "bandwidth measurement");
-    std::memset(memory.back().data(), 1, kReadBytes);
-  }
-  peaks.read_gb_s = 1e-9 * best_rate(threads, each, [&](int t) {
-                      const char* p = memory[static_cast<size_t>(t)].data();
-                      if (has("avx2")) {
-                        avx2::read_loop(reinterpret_cast<const float*>(p), kReadBytes / 4);
-                      } else {
-                        const void* found = std::memchr(p, 0, kReadBytes);
-                        asm volatile("" : "+r"(found));
-                      }
-                      return static_cast<double>(kReadBytes);
-                    });
+  const auto best = [&](const auto& loop) {
+    return 1e-9 * pass_rates(threads, each, [&](int) { return loop(kRounds); }).back();
+  };
+  Peaks peaks;
+  peaks.f32_gflops = has("avx512") ? best(avx512::fma_loop) : has("avx2") ? best(avx2::fma_loop) : best(scalar_loop);
+  if (has_native_bf16()) peaks.bf16_gflops = best(avx512::dot_loop);
+  if (has_native_int8()) peaks.int8_gops = best(avx512::byte_loop);
+  peaks.read_gb_s = ReadMeter(threads).gb_s(each);
   return peaks;
 }
 

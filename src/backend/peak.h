@@ -2,11 +2,13 @@
 // What this machine can do at most, measured: the yardstick for "share of peak".
 #pragma once
 
+#include <memory>
+
 namespace qwerky {
 
 /// Rates of all measuring threads together. 0 where the CPU lacks the instruction.
 struct Peaks {
-  double read_gb_s = 0;    ///< plain reads of memory far larger than the caches, 1e9 bytes/s
+  double read_gb_s = 0;    ///< reads of memory far larger than the caches, 1e9 bytes/s (a median)
   double f32_gflops = 0;   ///< fused multiply-adds in registers, 2 operations each
   double bf16_gflops = 0;  ///< vdpbf16ps in registers
   double int8_gops = 0;    ///< vpdpbusd in registers, 8 operations each lane
@@ -14,5 +16,19 @@ struct Peaks {
 
 /// Best of several short runs of each loop on `threads` threads, about `seconds` in all.
 Peaks measure_peaks(int threads, double seconds);
+
+/// Reads of memory far larger than the caches, as long as asked for: what a model that streams its weights is held
+/// against. On a shared machine the bandwidth changes from second to second, so measure it beside the model.
+class ReadMeter {
+ public:
+  explicit ReadMeter(int threads);
+  ~ReadMeter();
+  /// Median over passes of all threads together, 1e9 bytes/s.
+  double gb_s(double seconds) const;
+
+ private:
+  struct Memory;
+  std::unique_ptr<Memory> memory_;
+};
 
 }  // namespace qwerky

@@ -16,6 +16,7 @@ namespace qwerky {
 namespace {
 
 constexpr double kGiga = 1e-9;
+constexpr double kReadSeconds = 0.2;  ///< of measuring the bandwidth before and after each decoding
 
 struct Loaded {
   std::unique_ptr<Backend> backend;
@@ -71,7 +72,7 @@ int bench_speed(const SpeedBenchOptions& o) {
   const ProductCost cost = product_cost(*m.model);
   const Tensor& matrix = m.model->params.find("model.layers.0.mlp.up_proj.weight")->weight;
   const double peak = product_peak(peaks, matrix, *m.backend, resolve_precision(o.precision, m.model->stored));
-  const double read = 1 / kGiga * peaks.read_gb_s;
+  const ReadMeter meter(threads());
   std::cout << "model     " << m.name << ": " << std::setprecision(1)
             << 1e-6 * static_cast<double>(m.model->params.count()) << " M parameters, " << std::setprecision(3)
             << kGiga * static_cast<double>(cost.head_bytes + cost.layer_bytes) << " GB of weights a token, backend "
@@ -91,10 +92,13 @@ int bench_speed(const SpeedBenchOptions& o) {
     prefill.push_back({{"rows", rows}, {"tokens_per_second", tokens}, {"gops", ops}, {"share_of_peak", ops / peak}});
   }
   if (!o.depths.empty() && !o.batches.empty())
-    std::cout << "decode      batch     depth     tok/s    ms/step   GB/s   of read   GOP/s   of peak   state MiB\n";
+    std::cout
+        << "decode      batch     depth     tok/s    ms/step   GB/s   of read (GB/s)   GOP/s   of peak   state MiB\n";
   for (const int64_t batch : o.batches)
     for (const int64_t depth : o.depths) {
+      const double before = meter.gb_s(kReadSeconds);
       const double seconds = measure_decode(*m.model, *m.backend, {.batch = batch, .depth = depth, .tokens = o.tokens});
+      const double read = (before + meter.gb_s(kReadSeconds)) / 2 / kGiga;
       const double state =
           static_cast<double>(decoder.state_scalars(std::max<int64_t>(depth, 1)) * size_of(m.backend->scalar()));
       // A linear state is read and written; keys and values are only read, but for one row.
@@ -105,9 +109,9 @@ int bench_speed(const SpeedBenchOptions& o) {
       const double ops = 2 * static_cast<double>(cost.head_params + cost.layer_params) * tokens * kGiga;
       std::cout << std::setw(17) << batch << std::setw(10) << depth << std::setprecision(1) << std::setw(10) << tokens
                 << std::setprecision(2) << std::setw(11) << 1e3 * seconds << std::setprecision(1) << std::setw(7)
-                << rate * kGiga << std::setw(10) << share(rate, read) << std::setprecision(0) << std::setw(8) << ops
-                << std::setw(10) << share(ops, peak) << std::setprecision(1) << std::setw(12) << state / (1 << 20)
-                << "\n";
+                << rate * kGiga << std::setw(10) << share(rate, read) << std::setprecision(1) << std::setw(7)
+                << read * kGiga << std::setprecision(0) << std::setw(8) << ops << std::setw(10) << share(ops, peak)
+                << std::setprecision(1) << std::setw(12) << state / (1 << 20) << "\n";
       decode.push_back({{"batch", batch},
                         {"depth", depth},
                         {"tokens_per_second", tokens},
