@@ -86,7 +86,7 @@ struct CodeTile {
 };
 
 constexpr int kCodeCols = QWERKY_ISA == 512 ? 4 : 2;  ///< vectors of a tile of codes
-constexpr int kCodeRows = QWERKY_ISA == 512 ? 3 : 2;  ///< integer and float accumulators fill the registers
+constexpr int kCodeRows = QWERKY_ISA == 512 ? 6 : 3;  ///< integer accumulators and a row of codes fill the registers
 
 /// Asks for what a tile of a panel that is read once, from memory, will read soon.
 QWERKY_INLINE void ask_ahead(const char* codes) {
@@ -95,18 +95,25 @@ QWERKY_INLINE void ask_ahead(const char* codes) {
     _mm_prefetch(codes + kAheadBytes + line * 64, _MM_HINT_NTA);
 }
 
+/// acc += products of one word of codes of every column, unpacked by `bytes`, with one word of q of every row.
+template <class Dot, int kRows, class Unpack>
+QWERKY_INLINE void multiply_word(I (&acc)[kRows][kCodeCols], const int32_t* q, int64_t q_row, const char* codes,
+                                 const Unpack& bytes) {
+  I w[kCodeCols];
+#pragma GCC unroll 4
+  for (int v = 0; v < kCodeCols; ++v) w[v] = pinned(bytes(load_i(codes + v * kLanes * 4)));
+#pragma GCC unroll 6
+  for (int r = 0; r < kRows; ++r) {
+    const I a = set_i(q[r * q_row]);
+#pragma GCC unroll 4
+    for (int v = 0; v < kCodeCols; ++v) acc[r][v] = Dot::dot(acc[r][v], w[v], a);
+  }
+}
+
 struct Bytes {
   template <class Dot, int kRows>
   static QWERKY_INLINE void step(I (&acc)[kRows][kCodeCols], const int32_t* q, int64_t q_row, const char* codes) {
-    I w[kCodeCols];
-#pragma GCC unroll 4
-    for (int v = 0; v < kCodeCols; ++v) w[v] = load_i(codes + v * kLanes * 4);
-#pragma GCC unroll 3
-    for (int r = 0; r < kRows; ++r) {
-      const I a = set_i(q[r * q_row]);
-#pragma GCC unroll 4
-      for (int v = 0; v < kCodeCols; ++v) acc[r][v] = Dot::dot(acc[r][v], w[v], a);
-    }
+    multiply_word<Dot>(acc, q, q_row, codes, [](I w) { return w; });
   }
   static constexpr int kWords = 1;  ///< words of q that a word of codes meets
 };
@@ -114,78 +121,88 @@ struct Nibbles {
   template <class Dot, int kRows>
   static QWERKY_INLINE void step(I (&acc)[kRows][kCodeCols], const int32_t* q, int64_t q_row, const char* codes) {
     const I mask = set_i(0x0f0f0f0f);
-#pragma GCC unroll 4
-    for (int v = 0; v < kCodeCols; ++v) {
-      const I w = load_i(codes + v * kLanes * 4), low = w & mask, high = shift_right_4(w) & mask;
-#pragma GCC unroll 3
-      for (int r = 0; r < kRows; ++r)
-        acc[r][v] = Dot::dot(Dot::dot(acc[r][v], low, set_i(q[r * q_row])), high, set_i(q[r * q_row + 1]));
-    }
+    multiply_word<Dot>(acc, q, q_row, codes, [=](I w) { return w & mask; });
+    multiply_word<Dot>(acc, q + 1, q_row, codes, [=](I w) { return shift_right_4(w) & mask; });
   }
   static constexpr int kWords = 2;
 };
 
 template <class Dot, class Codes, int kRows, bool kStream>
 void code_tile(const CodeTile& t) noexcept {
+  alignas(64) float y[kRows][kCodeCols * kLanes];
   int lanes[kCodeCols];
-  for (int v = 0; v < kCodeCols; ++v)
+  for (int v = 0; v < kCodeCols; ++v) {
     lanes[v] = static_cast<int>(smaller(t.width > v * kLanes ? t.width - v * kLanes : 0, kLanes));
-  V y[kRows][kCodeCols];
-#pragma GCC unroll 3
-  for (int r = 0; r < kRows; ++r)
-#pragma GCC unroll 4
-    for (int v = 0; v < kCodeCols; ++v)
-      y[r][v] = t.accumulate ? load(t.c + r * t.c_row + v * kLanes, lanes[v]) : zero();
+    for (int r = 0; r < kRows; ++r)
+      store(y[r] + v * kLanes, t.accumulate ? load(t.c + r * t.c_row + v * kLanes, lanes[v]) : zero());
+  }
   const int32_t* q = t.q;
+  const int64_t q_row = t.q_row;
   const char *codes = t.codes, *scales = t.scales;
   for (int64_t g = 0; g < t.groups; ++g, codes += t.codes_step, scales += t.scales_step) {
     I acc[kRows][kCodeCols];
-#pragma GCC unroll 3
-    for (int r = 0; r < kRows; ++r)
+#pragma GCC unroll 6
+    for (int r = 0; r < kRows; ++r) {
+      const I start = set_i(-t.zero * t.sum[r * t.d_row + g]);
 #pragma GCC unroll 4
-      for (int v = 0; v < kCodeCols; ++v) acc[r][v] = set_i(-t.zero * t.sum[r * t.d_row + g]);
-    const char* word = codes;
-    for (int64_t w = 0; w < t.words; ++w, word += kPanelOutputs * 4, q += Codes::kWords) {
-      if (kStream) ask_ahead(word);
-      Codes::template step<Dot, kRows>(acc, q, t.q_row, word);
+      for (int v = 0; v < kCodeCols; ++v) acc[r][v] = start;
     }
+    const char* word = codes;
+    for (int64_t w = t.words; w > 0; --w, word += kPanelOutputs * 4, q += Codes::kWords) {
+      if (kStream) ask_ahead(word);
+      Codes::template step<Dot, kRows>(acc, q, q_row, word);
+    }
+    V scale[kCodeCols];
 #pragma GCC unroll 4
-    for (int v = 0; v < kCodeCols; ++v) {
-      const V scale = load_f16(scales + v * kLanes * 2);
-#pragma GCC unroll 3
-      for (int r = 0; r < kRows; ++r) y[r][v] = fma(scale * set(t.d[r * t.d_row + g]), to_float(acc[r][v]), y[r][v]);
+    for (int v = 0; v < kCodeCols; ++v) scale[v] = load_f16(scales + v * kLanes * 2);
+#pragma GCC unroll 6
+    for (int r = 0; r < kRows; ++r) {
+      const V d = set(t.d[r * t.d_row + g]);
+#pragma GCC unroll 4
+      for (int v = 0; v < kCodeCols; ++v)
+        store(y[r] + v * kLanes, fma(scale[v] * d, to_float(acc[r][v]), load(y[r] + v * kLanes)));
     }
     if (!t.minimum) continue;
-#pragma GCC unroll 4
-    for (int v = 0; v < kCodeCols; ++v) {
-      const V minimum = load_f16(scales + kPanelOutputs * 2 + v * kLanes * 2);
-#pragma GCC unroll 3
-      for (int r = 0; r < kRows; ++r)
-        y[r][v] = fma(minimum * set(t.d[r * t.d_row + g]), set(static_cast<float>(t.sum[r * t.d_row + g])), y[r][v]);
+    for (int r = 0; r < kRows; ++r) {
+      const V d = set(t.d[r * t.d_row + g]), sum = set(static_cast<float>(t.sum[r * t.d_row + g]));
+      for (int v = 0; v < kCodeCols; ++v)
+        store(y[r] + v * kLanes,
+              fma(load_f16(scales + (kPanelOutputs + v * kLanes) * 2) * d, sum, load(y[r] + v * kLanes)));
     }
   }
-#pragma GCC unroll 3
-  for (int r = 0; r < kRows; ++r)
-#pragma GCC unroll 4
-    for (int v = 0; v < kCodeCols; ++v) {
-      if (t.bias != nullptr) y[r][v] += load(t.bias + v * kLanes, lanes[v]);
-      store(t.c + r * t.c_row + v * kLanes, y[r][v], lanes[v]);
+  for (int v = 0; v < kCodeCols; ++v)
+    for (int r = 0; r < kRows; ++r) {
+      V sum = load(y[r] + v * kLanes);
+      if (t.bias != nullptr) sum += load(t.bias + v * kLanes, lanes[v]);
+      store(t.c + r * t.c_row + v * kLanes, sum, lanes[v]);
     }
+}
+
+template <class Dot, class Codes, bool kStream>
+void (*code_tile_of(int64_t rows))(const CodeTile&) noexcept {
+  switch (rows) {
+    case 1: return &code_tile<Dot, Codes, 1, kStream>;
+    case 2: return &code_tile<Dot, Codes, 2, kStream>;
+#if QWERKY_ISA == 512
+    case 3: return &code_tile<Dot, Codes, 3, kStream>;
+    case 4: return &code_tile<Dot, Codes, 4, kStream>;
+    case 5: return &code_tile<Dot, Codes, 5, kStream>;
+#endif
+    default: return &code_tile<Dot, Codes, kCodeRows, kStream>;
+  }
 }
 
 /// The first rows bring the panel from memory, the others find it in a cache.
 template <class Dot, class Codes>
 void code_rows(CodeTile t, int64_t rows, bool stream) noexcept {
-  for (; rows >= kCodeRows; rows -= kCodeRows, stream = false) {
-    stream ? code_tile<Dot, Codes, kCodeRows, true>(t) : code_tile<Dot, Codes, kCodeRows, false>(t);
-    t.q += kCodeRows * t.q_row;
-    t.d += kCodeRows * t.d_row;
-    t.sum += kCodeRows * t.d_row;
-    t.c += kCodeRows * t.c_row;
+  for (int64_t n; rows > 0; rows -= n, stream = false) {
+    n = smaller(rows, kCodeRows);
+    (stream ? code_tile_of<Dot, Codes, true>(n) : code_tile_of<Dot, Codes, false>(n))(t);
+    t.q += n * t.q_row;
+    t.d += n * t.d_row;
+    t.sum += n * t.d_row;
+    t.c += n * t.c_row;
   }
-  if (kCodeRows > 2 && rows == 2)
-    return stream ? code_tile<Dot, Codes, 2, true>(t) : code_tile<Dot, Codes, 2, false>(t);
-  if (rows > 0) stream ? code_tile<Dot, Codes, 1, true>(t) : code_tile<Dot, Codes, 1, false>(t);
 }
 
 /// All rows and all columns of a panel; `nibbles`: four bits a code.
@@ -226,8 +243,9 @@ struct PanelProduct {
   int64_t width(int64_t p) const { return smaller(kPanelOutputs, of.outputs - p * kPanelOutputs); }
 };
 
-constexpr int64_t kCodeBlock = 1024;   ///< inputs of a block of codes that stays in the L2 cache with its rows
-constexpr int64_t kFewBlock = 256;     ///< the same in the L1 cache, for rows of a few tiles
+constexpr int64_t kPanelWords = 256;  ///< the same of f32 and bf16
+constexpr int64_t kCodeBlock = 512;   ///< inputs of a block of codes that stays in the L1 cache while rows pass
+constexpr int64_t kFewBlock = 256;    ///< the same in the L1 cache, for rows of a few tiles
 constexpr int64_t kFewCodeRows = 2 * kCodeRows;  ///< up to here panels stream one by one
 
 /// Rows [m, m + rows) times panels [p0, p1), codes.
@@ -285,7 +303,7 @@ void multiply_words(const PanelProduct& a, int64_t m, int64_t rows, int64_t p0, 
   const Operand& x = *a.x;
   const bool few = rows <= tile_rows<Word>(kTileVectors);
   const int64_t total = of.words(), a_col = x.form == Form::pairs ? 1 : Word::kDepth;
-  const int64_t block = few ? (QWERKY_ISA == 512 ? total : kStreamWords) : kBlockWords;
+  const int64_t block = few ? (QWERKY_ISA == 512 ? total : kStreamWords) : kPanelWords;
   for (int64_t outer = few ? p0 : 0; outer < (few ? p1 : total); outer += few ? 1 : block) {
     const int64_t first = few ? outer : p0, last = few ? outer + 1 : p1;
     const int64_t w_begin = few ? 0 : outer, w_end = few ? total : smaller(total, outer + block);

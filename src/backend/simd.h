@@ -136,9 +136,19 @@ QWERKY_INLINE void store_bytes(void* p, I a) { _mm_storeu_si128(static_cast<__m1
 QWERKY_INLINE int32_t sum(I a) { return _mm512_reduce_add_epi32(a.r); }
 QWERKY_INLINE int32_t max_of(I a) { return _mm512_reduce_max_epi32(a.r); }
 
+/// Stays in a register: g++ would rather load it again for each use.
+QWERKY_INLINE I pinned(I a) {
+  asm("" : "+v"(a.r));
+  return a;
+}
+
 /// c + Σ of four products of unsigned bytes of u and signed bytes of s, in each lane.
 struct DotVnni {
-  static QWERKY_INLINE I dot(I c, I u, I s) { return {_mm512_dpbusd_epi32(c.r, u.r, s.r)}; }
+  static QWERKY_INLINE I dot(I c, I u, I s) {
+    // By name: around the intrinsic g++ 12 moves every accumulator to and fro.
+    asm("vpdpbusd %2, %1, %0" : "+v"(c.r) : "v"(u.r), "v"(s.r));
+    return c;
+  }
 };
 /// The same where the instruction is missing: even and odd bytes as 16-bit numbers.
 struct DotMadd {
@@ -293,6 +303,12 @@ QWERKY_INLINE int32_t max_of(I a) {
   __m128i b = _mm_max_epi32(_mm256_castsi256_si128(a.r), _mm256_extracti128_si256(a.r, 1));
   b = _mm_max_epi32(b, _mm_shuffle_epi32(b, 0x4e));
   return _mm_cvtsi128_si32(_mm_max_epi32(b, _mm_shuffle_epi32(b, 0xb1)));
+}
+
+/// Stays in a register: g++ would rather load it again for each use.
+QWERKY_INLINE I pinned(I a) {
+  asm("" : "+x"(a.r));
+  return a;
 }
 
 /// c + Σ of four products of unsigned bytes of u and signed bytes of s, in each lane: even and odd bytes as 16-bit
