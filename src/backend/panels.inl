@@ -192,9 +192,14 @@ void (*code_tile_of(int64_t rows))(const CodeTile&) noexcept {
   }
 }
 
-/// The first rows bring the panel from memory, the others find it in a cache.
+constexpr int64_t kFewCodeRows = 2 * kCodeRows;  ///< up to here panels stream one by one
+
+/// The first rows bring a block of the panel from memory, the others find it in a cache and ask for the next one: the
+/// `ahead` bytes behind it, a share before each tile.
 template <class Dot, class Codes>
-void code_rows(CodeTile t, int64_t rows, bool stream) noexcept {
+void code_rows(CodeTile t, int64_t rows, bool stream, int64_t ahead) noexcept {
+  const char* next = t.scales + t.scales_step * t.groups;
+  const int64_t share = ahead / (1 + rows / kCodeRows) / 64 * 64 + 64;
   for (int64_t n; rows > 0; rows -= n, stream = false) {
     n = smaller(rows, kCodeRows);
     (stream ? code_tile_of<Dot, Codes, true>(n) : code_tile_of<Dot, Codes, false>(n))(t);
@@ -202,14 +207,18 @@ void code_rows(CodeTile t, int64_t rows, bool stream) noexcept {
     t.d += n * t.d_row;
     t.sum += n * t.d_row;
     t.c += n * t.c_row;
+    for (int64_t line = 0; line < smaller(share, ahead); line += 64) _mm_prefetch(next + line, _MM_HINT_T1);
+    next += share;
+    ahead -= share;
   }
 }
 
-/// All rows and all columns of a panel; `nibbles`: four bits a code.
+/// All rows and all columns of a block of a panel; `nibbles`: four bits a code.
 template <class Dot>
 void code_panel(CodeTile t, int64_t rows, bool nibbles, bool stream) noexcept {
+  const int64_t ahead = rows > kFewCodeRows ? t.scales_step * t.groups * kCodeCols * kLanes / kPanelOutputs : 0;
   for (; t.width > 0; t.width -= kCodeCols * kLanes) {
-    nibbles ? code_rows<Dot, Nibbles>(t, rows, stream) : code_rows<Dot, Bytes>(t, rows, stream);
+    nibbles ? code_rows<Dot, Nibbles>(t, rows, stream, ahead) : code_rows<Dot, Bytes>(t, rows, stream, ahead);
     t.codes += kCodeCols * kLanes * 4;
     t.scales += kCodeCols * kLanes * 2;
     t.c += kCodeCols * kLanes;
@@ -243,10 +252,23 @@ struct PanelProduct {
   int64_t width(int64_t p) const { return smaller(kPanelOutputs, of.outputs - p * kPanelOutputs); }
 };
 
-constexpr int64_t kPanelWords = 256;  ///< the same of f32 and bf16
-constexpr int64_t kCodeBlock = 512;   ///< inputs of a block of codes that stays in the L1 cache while rows pass
-constexpr int64_t kFewBlock = 256;    ///< the same in the L1 cache, for rows of a few tiles
-constexpr int64_t kFewCodeRows = 2 * kCodeRows;  ///< up to here panels stream one by one
+constexpr int64_t kInnerWords = 128;  ///< of a block of a panel that stays in the L1 cache while rows pass
+constexpr int64_t kInnerCodes = 512;  ///< the same in inputs, where codes are bytes
+constexpr int64_t kFewCodes = 256;    ///< the same for a few rows, whose sums are soon moved
+constexpr int64_t kLeftBytes = int64_t{512} << 10;  ///< of rows of x that stay in the L2 cache while panels pass
+
+/// body(panel, first, count) for blocks of `inner` of the `units` along the inputs of each panel: all blocks of a panel
+/// before the next, but only so many units at a time as of which the rows of x (`unit_bytes` each) stay in the cache.
+template <class Body>
+void each_block(int64_t units, int64_t inner, int64_t rows, int64_t unit_bytes, int64_t p0, int64_t p1,
+                const Body& body) noexcept {
+  int64_t outer = kLeftBytes / (rows * unit_bytes) / inner * inner;
+  if (outer < inner) outer = inner;
+  for (int64_t o = 0; o < units; o += outer)
+    for (int64_t p = p0; p < p1; ++p)
+      for (int64_t i = o; i < smaller(units, o + outer); i += inner)
+        body(p, i, smaller(inner, smaller(units, o + outer) - i));
+}
 
 /// Rows [m, m + rows) times panels [p0, p1), codes.
 template <class Dot>
@@ -254,46 +276,39 @@ void multiply_codes(const PanelProduct& a, int64_t m, int64_t rows, int64_t p0, 
   const PanelsOf& of = a.of;
   const Operand& x = *a.x;
   const int64_t group = of.format.group, groups = of.groups(), words = of.words() / groups;
-  const bool few = rows <= kFewCodeRows, nibbles = of.format.type == DType::i4;
+  const bool few = rows <= kFewCodeRows, nibbles = of.format.type == DType::i4, unpacks = nibbles && !few;
   const bool once = rows <= kCodeRows && kCodeCols * kLanes == kPanelOutputs;
-  const int64_t block = once ? groups : (few ? kFewBlock : kCodeBlock) / group;
-  char* unpacked =
-      nibbles && !few ? static_cast<char*>(scratch(Scratch::codes, block * group * kPanelOutputs)) : nullptr;
-  for (int64_t outer = few ? p0 : 0; outer < (few ? p1 : groups); outer += few ? 1 : block) {
-    // A few rows stream panel by panel; many rows keep a block of inputs in the cache over all panels.
-    const int64_t first = few ? outer : p0, last = few ? outer + 1 : p1;
-    const int64_t g_begin = few ? 0 : outer, g_end = few ? groups : smaller(groups, outer + block);
-    for (int64_t p = first; p < last; ++p)
-      for (int64_t g = g_begin; g < g_end; g += block) {
-        const int64_t count = smaller(block, g_end - g), column = p * kPanelOutputs;
-        const char* from = a.panel(p) + g * of.group_bytes();
-        CodeTile t{reinterpret_cast<const int32_t*>(x.words + m * x.row + g * group / 4),
-                   x.row,
-                   x.d + m * groups + g,
-                   x.sum + m * groups + g,
-                   groups,
-                   from + of.codes_offset(),
-                   of.group_bytes(),
-                   from,
-                   of.group_bytes(),
-                   a.y + m * of.outputs + column,
-                   of.outputs,
-                   count,
-                   words,
-                   of.zero(),
-                   of.format.minimum,
-                   g > 0,
-                   a.bias != nullptr && g + count == groups ? a.bias + column : nullptr,
-                   a.width(p)};
-        if (unpacked != nullptr) {
-          unpack_nibbles(unpacked, t.codes, t.codes_step, count, words);
-          t.codes = unpacked;
-          t.codes_step = group * kPanelOutputs;
-          t.words = 2 * words;
-        }
-        code_panel<Dot>(t, rows, nibbles && unpacked == nullptr, unpacked == nullptr);
-      }
-  }
+  const int64_t inner = once ? groups : (few ? kFewCodes : kInnerCodes) / group;
+  char* unpacked = unpacks ? static_cast<char*>(scratch(Scratch::codes, inner * group * kPanelOutputs)) : nullptr;
+  each_block(groups, inner, rows, group, p0, p1, [&](int64_t p, int64_t g, int64_t count) {
+    const int64_t column = p * kPanelOutputs;
+    const char* from = a.panel(p) + g * of.group_bytes();
+    CodeTile t{reinterpret_cast<const int32_t*>(x.words + m * x.row + g * group / 4),
+               x.row,
+               x.d + m * groups + g,
+               x.sum + m * groups + g,
+               groups,
+               from + of.codes_offset(),
+               of.group_bytes(),
+               from,
+               of.group_bytes(),
+               a.y + m * of.outputs + column,
+               of.outputs,
+               count,
+               words,
+               of.zero(),
+               of.format.minimum,
+               g > 0,
+               a.bias != nullptr && g + count == groups ? a.bias + column : nullptr,
+               a.width(p)};
+    if (unpacks) {
+      unpack_nibbles(unpacked, t.codes, t.codes_step, count, words);
+      t.codes = unpacked;
+      t.codes_step = group * kPanelOutputs;
+      t.words = 2 * words;
+    }
+    code_panel<Dot>(t, rows, nibbles && !unpacks, !unpacks);
+  });
 }
 
 /// Rows [m, m + rows) times panels [p0, p1), f32 or bf16.
@@ -301,39 +316,34 @@ template <class Word>
 void multiply_words(const PanelProduct& a, int64_t m, int64_t rows, int64_t p0, int64_t p1) noexcept {
   const PanelsOf& of = a.of;
   const Operand& x = *a.x;
-  const bool few = rows <= tile_rows<Word>(kTileVectors);
+  const bool once = rows <= tile_rows<Word>(kTileVectors) && kPanel == kPanelOutputs;
   const int64_t total = of.words(), a_col = x.form == Form::pairs ? 1 : Word::kDepth;
-  const int64_t block = few ? (QWERKY_ISA == 512 ? total : kStreamWords) : kPanelWords;
-  for (int64_t outer = few ? p0 : 0; outer < (few ? p1 : total); outer += few ? 1 : block) {
-    const int64_t first = few ? outer : p0, last = few ? outer + 1 : p1;
-    const int64_t w_begin = few ? 0 : outer, w_end = few ? total : smaller(total, outer + block);
-    for (int64_t p = first; p < last; ++p)
-      for (int64_t w = w_begin; w < w_end; w += block) {
-        const int64_t count = smaller(block, w_end - w);
-        for (int64_t n = 0; n < a.width(p); n += kPanel) {
-          const int64_t width = smaller(kPanel, a.width(p) - n), column = p * kPanelOutputs + n;
-          const Tile t{x.words + m * x.row + w * a_col,
-                       x.row,
-                       a_col,
-                       reinterpret_cast<const float*>(a.panel(p)) + w * kPanelOutputs + n,
-                       kPanelOutputs,
-                       a.y + m * of.outputs + column,
-                       of.outputs,
-                       count,
-                       a.bias != nullptr && w + count == total ? a.bias + column : nullptr,
-                       w > 0,
-                       static_cast<int>(width - (vectors_of(width) - 1) * kLanes)};
-          // The first tile brings the panel from memory, the others find it in a cache.
-          const int64_t first_rows = smaller(rows, tile_rows<Word>(static_cast<int>(vectors_of(width))));
-          multiply_panel<Streamed<Word>, false>(t, first_rows, vectors_of(width));
-          if (first_rows == rows) continue;
-          Tile rest = t;
-          rest.a += first_rows * t.a_row;
-          rest.c += first_rows * t.c_row;
-          multiply_panel<Word, false>(rest, rows - first_rows, vectors_of(width));
-        }
-      }
-  }
+  each_block(total, once ? total : kInnerWords, rows, 4 * a_col, p0, p1, [&](int64_t p, int64_t w, int64_t count) {
+    const float* panel = reinterpret_cast<const float*>(a.panel(p)) + w * kPanelOutputs;
+    for (int64_t n = 0; n < a.width(p); n += kPanel) {
+      const int64_t width = smaller(kPanel, a.width(p) - n), column = p * kPanelOutputs + n;
+      Tile t{x.words + m * x.row + w * a_col,
+             x.row,
+             a_col,
+             panel + n,
+             kPanelOutputs,
+             a.y + m * of.outputs + column,
+             of.outputs,
+             count,
+             a.bias != nullptr && w + count == total ? a.bias + column : nullptr,
+             w > 0,
+             static_cast<int>(width - (vectors_of(width) - 1) * kLanes)};
+      // The first tile brings the block from memory, the others find it in a cache and ask for the next one.
+      const int64_t first = smaller(rows, tile_rows<Word>(static_cast<int>(vectors_of(width))));
+      multiply_panel<Streamed<Word>, false>(t, first, vectors_of(width));
+      if (first == rows) continue;
+      t.a += first * t.a_row;
+      t.c += first * t.c_row;
+      const Ahead next{reinterpret_cast<const char*>(panel + count * kPanelOutputs + n), kPanelOutputs * 4, kPanel * 4,
+                       count};
+      multiply_panel<Word, false>(t, rows - first, vectors_of(width), next);
+    }
+  });
 }
 
 inline void multiply_panels(bool vnni, const PanelProduct& a, int64_t m, int64_t rows, int64_t p0,
