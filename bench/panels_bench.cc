@@ -50,6 +50,7 @@ const int registered = [] {
   for (const std::string& backend : available_backends())
     for (const PanelFormat& format :
          {PanelFormat{DType::f32, 0, false}, PanelFormat{DType::bf16, 0, false}, PanelFormat{DType::i8, 64, false},
+          PanelFormat{DType::i8, 128, false},
           PanelFormat{DType::i4, 64, false}, PanelFormat{DType::i4, 32, true}}) {
       if (backend == "reference") continue;
       auto* b = benchmark::RegisterBenchmark((backend + "/" + name_of(format)).c_str(),
