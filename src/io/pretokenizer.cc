@@ -134,14 +134,17 @@ bool Pattern::Scan::next(size_t& begin, size_t& end) {
 
 void PreTokenizer::add_split(std::string_view pattern, bool literal, bool keep_between, const std::string& name) {
   steps_.push_back({Step::kSplit, std::make_shared<const Pattern>(pattern, literal, name), keep_between});
+  description_ += concat(literal ? "literal " : "pattern ", pattern, keep_between ? "" : " without the rest", '\n');
 }
 
 void PreTokenizer::add_digits(bool individual) {
   steps_.push_back({individual ? Step::kIndividualDigits : Step::kDigits, nullptr, true});
+  description_ += individual ? "single digits\n" : "digits\n";
 }
 
 void PreTokenizer::add_prefix_space() {
   steps_.push_back({Step::kPrefixSpace, nullptr, true});
+  description_ += "space in front\n";
   prefixes_space_ = true;
 }
 

@@ -66,6 +66,8 @@ class PreTokenizer {
   /// A space in front of every piece that does not start with white space.
   void add_prefix_space();
   bool prefixes_space() const { return prefixes_space_; }
+  /// The steps as text: two that cut alike because they were built alike have the same.
+  const std::string& description() const { return description_; }
 
   /// `text` must be valid UTF-8. Pieces live only during the call.
   template <class F>
@@ -85,6 +87,7 @@ class PreTokenizer {
   };
   void run_from(size_t step, std::string_view text, const std::function<void(std::string_view)>& piece) const;
   std::vector<Step> steps_;
+  std::string description_;
   bool prefixes_space_ = false;
 };
 
