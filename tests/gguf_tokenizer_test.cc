@@ -113,12 +113,36 @@ TEST(GgufTokenizer, SentencePieceAndLlama2c) {
   EXPECT_EQ(t->encode("a<tool>a<turn>"), (Ids{259, 265, 262, 266}));
 }
 
+/// The vocabulary of a GGUF file as files of a directory: what a converted model gets.
+TEST(GgufTokenizer, BecomesFilesOfADirectory) {
+  const Path dir = testing::scratch_dir("gguf-tokenizer-files");
+  auto tiny = load_tokenizer(golden("tokenizer/tiny.json"));
+  tiny->chat_template = "{{ messages }}";
+  TokenizerConfig config;
+  config.tokenizer_config = {{"added_tokens_decoder", {{"265", {{"content", "<tool>"}, {"special", false}}}}}};
+  const auto pieces = tokenizer_from_sentencepiece(testing::tiny_sentencepiece(), config, "tiny");
+  for (const Tokenizer* from :
+       {static_cast<const Tokenizer*>(tiny.get()), static_cast<const Tokenizer*>(pieces.get())}) {
+    GgufMetadata meta;
+    add_tokenizer(meta, *from, from->size());
+    write_gguf(dir / "v.gguf", meta, {});
+    const Path made = dir / (from == tiny.get() ? "bytes" : "pieces");
+    copy_tokenizer(dir / "v.gguf", made);
+    expect_same(*load_tokenizer(made), *from, from->size());
+  }
+  write_file(dir / "tok344.bin", read_file(golden("tokenizer/tiny_tok.bin")));
+  copy_tokenizer(dir / "tok344.bin", dir / "file");
+  EXPECT_EQ(load_tokenizer(dir / "file")->eos, (Ids{2, 1})) << "one file, as of a llama2.c model";
+  copy_tokenizer(dir / "bytes", dir / "again");
+  EXPECT_EQ(load_tokenizer(dir / "again")->chat_template, "{{ messages }}");
+}
+
 TEST(GgufTokenizer, WhatGgufCannotNameIsRefused) {
   Json json = read_json(golden("tokenizer/tiny.json"));
   json["pre_tokenizer"]["pretokenizers"][0]["pattern"]["Regex"] = "\\w+";
   const auto odd = tokenizer_from_json(json.dump(), {}, "odd");
   EXPECT_PRED2(has, error_of([&] { through_gguf(*odd, 400); }),
-               "GGUF has no name for a pre-tokenizer of these steps:\npattern \\w+");
+               "GGUF has no name for a pre-tokenizer of these steps: [{");
   std::string unigram = testing::tiny_sentencepiece() + testing::bytes_field(2, testing::number_field(3, 1));
   const auto t = tokenizer_from_sentencepiece(unigram, {}, "uni");
   EXPECT_PRED2(has, error_of([&] { through_gguf(*t, 265); }), "of the unigram kind cannot be written");

@@ -32,25 +32,8 @@ float load_f16(const char* at) {
   return static_cast<float>(value);
 }
 
-/// f32 to binary16, round to nearest even; a finite value beyond the range becomes infinity.
-uint16_t to_f16(float value) {
-  uint32_t u;
-  std::memcpy(&u, &value, 4);
-  const auto sign = static_cast<uint16_t>((u >> 16) & 0x8000u);
-  u &= 0x7fffffffu;
-  if (u > 0x7f800000u) return static_cast<uint16_t>(sign | 0x7e00u);   // NaN
-  if (u >= 0x47800000u) return static_cast<uint16_t>(sign | 0x7c00u);  // 65536 and above
-  if (u < 0x38800000u) {
-    // Below the smallest normal 2^-14: adding 0.5 leaves the f16's subnormal bits, rounded, in the lowest places.
-    float magnitude;
-    std::memcpy(&magnitude, &u, 4);
-    magnitude += 0.5f;
-    std::memcpy(&u, &magnitude, 4);
-    return static_cast<uint16_t>(sign | (u - 0x3f000000u));
-  }
-  u += 0xfffu + ((u >> 13) & 1u);
-  return static_cast<uint16_t>(sign | ((u - 0x38000000u) >> 13));
-}
+/// Round to nearest even; a finite value beyond the range becomes infinity.
+uint16_t to_f16(float value) { return f16(value).bits; }
 
 uint8_t byte_at(const char* at, int64_t i) { return static_cast<uint8_t>(at[i]); }
 

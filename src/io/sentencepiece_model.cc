@@ -177,6 +177,19 @@ std::string bytes_field(int number, std::string_view bytes) {
 
 }  // namespace
 
+SentencePieceModel sentencepiece_of(const Vocabulary& vocabulary) {
+  SentencePieceModel model;
+  model.bpe = true;
+  model.add_dummy_prefix = vocabulary.space_in_front;
+  model.remove_extra_whitespaces = vocabulary.collapses_spaces;
+  for (size_t i = 0; i < vocabulary.tokens.size(); ++i) {
+    const int type = vocabulary.types[i];
+    model.pieces.push_back({vocabulary.tokens[i], vocabulary.scores[i],
+                            type == Vocabulary::user_defined ? SentencePieceModel::kControl : type, -1});
+  }
+  return model;
+}
+
 std::string write_sentencepiece(const SentencePieceModel& model) {
   std::string out;
   bool bytes = false;

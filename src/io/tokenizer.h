@@ -22,6 +22,7 @@ struct Vocabulary {
   std::string pre_tokenizer;                             ///< byte level: PreTokenizer::description()
   std::vector<std::string> merges;                       ///< byte level: "left right", by rank
   bool ignore_merges = false;                            ///< byte level: a word that is in the vocabulary is that token
+  bool nfc = false;                                      ///< byte level: texts are composed first
   std::vector<float> scores;                             ///< SentencePiece
   bool space_in_front = true, collapses_spaces = false;  ///< SentencePiece
 };
@@ -66,8 +67,13 @@ class Tokenizer {
 /// tokens, bos/eos and adds_bos. Throws Error naming what was looked for and found.
 std::unique_ptr<Tokenizer> load_tokenizer(const std::filesystem::path& path);
 
-/// Files in `dir` that belong to its tokenizer, to be copied beside a converted model.
+/// Files in `dir` that belong to its tokenizer.
 std::vector<std::filesystem::path> tokenizer_files(const std::filesystem::path& dir);
+
+/// Puts the tokenizer at `from` (as load_tokenizer takes it) beside the model in `dir`: copies of its files, or the
+/// vocabulary of a GGUF file as tokenizer.json or tokenizer.model with tokenizer_config.json and
+/// generation_config.json.
+void copy_tokenizer(const std::filesystem::path& from, const std::filesystem::path& dir);
 
 /// Trains a byte-level BPE (GPT-2 byte alphabet, Qwen2 pre-tokenizer) of `vocab_size` tokens including
 /// `special`, and returns the text of its tokenizer.json. Deterministic: ties go to the pair of lowest ids.

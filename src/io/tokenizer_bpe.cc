@@ -116,6 +116,7 @@ Vocabulary ByteLevelTokenizer::vocabulary() const {
   }
   out.pre_tokenizer = pre_tokenizer.description();
   out.ignore_merges = ignore_merges;
+  out.nfc = use_nfc;
   for (const auto& [left, right] : bpe_.merges())
     out.merges.push_back(bytes_to_alphabet(pieces_[static_cast<size_t>(left)]) + ' ' +
                          bytes_to_alphabet(pieces_[static_cast<size_t>(right)]));

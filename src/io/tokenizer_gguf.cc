@@ -136,40 +136,35 @@ std::unique_ptr<Tokenizer> read_byte_level(const GgufFile& file, const Tokens& t
   return out;
 }
 
-/// Written as the SentencePiece model it came from.
+/// Read as the SentencePiece model it came from.
 std::unique_ptr<Tokenizer> read_sentencepiece(const GgufFile& file, const Tokens& tokens) {
-  const std::vector<float> scores = file.numbers("tokenizer.ggml.scores");
-  if (scores.size() != tokens.texts.size())
-    fail(file.name(), ": tokenizer.ggml.scores has ", scores.size(), " elements, tokenizer.ggml.tokens ",
-         tokens.texts.size());
-  const auto unknown = id_under(file, "unknown_token_id", tokens).value_or(0);
-  SentencePieceModel model;
-  model.bpe = true;
-  model.add_dummy_prefix = file.flag("tokenizer.ggml.add_space_prefix").value_or(true);
-  model.remove_extra_whitespaces = file.flag("tokenizer.ggml.remove_extra_whitespaces").value_or(false);
+  Vocabulary v;
+  v.byte_level = false;
+  v.tokens.assign(tokens.texts.begin(), tokens.texts.end());
+  v.types = tokens.types;
+  v.scores = file.numbers("tokenizer.ggml.scores");
+  if (v.scores.size() != v.tokens.size())
+    fail(file.name(), ": tokenizer.ggml.scores has ", v.scores.size(), " elements, tokenizer.ggml.tokens ",
+         v.tokens.size());
+  v.space_in_front = file.flag("tokenizer.ggml.add_space_prefix").value_or(true);
+  v.collapses_spaces = file.flag("tokenizer.ggml.remove_extra_whitespaces").value_or(false);
+  // A model has one unknown piece; llama.cpp takes the first token where none is named.
+  const auto unknown = static_cast<size_t>(id_under(file, "unknown_token_id", tokens).value_or(0));
+  std::replace(v.types.begin(), v.types.end(), int32_t{Vocabulary::unknown}, int32_t{Vocabulary::control});
+  v.types[unknown] = Vocabulary::unknown;
   Json added = Json::object();
-  for (size_t i = 0; i < tokens.texts.size(); ++i) {
-    const std::string text(tokens.texts[i]);
-    int type = tokens.types[i];
-    if (type == Vocabulary::unknown && static_cast<int32_t>(i) != unknown) type = SentencePieceModel::kControl;
-    if (static_cast<int32_t>(i) == unknown) type = SentencePieceModel::kUnknown;
-    if (type == Vocabulary::user_defined) {
-      // An added token: found before the model sees the text, and never merged.
-      type = SentencePieceModel::kControl;
-      added[std::to_string(i)] = {{"content", text}, {"special", false}, {"normalized", false}};
-    }
-    model.pieces.push_back({text, scores[i], type, -1});
-  }
+  for (size_t i = 0; i < v.tokens.size(); ++i)
+    if (v.types[i] == Vocabulary::user_defined)
+      added[std::to_string(i)] = {{"content", v.tokens[i]}, {"special", false}, {"normalized", false}};
   TokenizerConfig config;
   if (!added.empty()) config.tokenizer_config = {{"added_tokens_decoder", added}};
-  auto out = tokenizer_from_sentencepiece(write_sentencepiece(model), config, file.name());
+  auto out = tokenizer_from_sentencepiece(write_sentencepiece(sentencepiece_of(v)), config, file.name());
   // llama.cpp's defaults for this kind.
-  const auto within = [&](int32_t id) { return static_cast<size_t>(id) < tokens.texts.size(); };
   out->bos = id_under(file, "bos_token_id", tokens);
-  if (!out->bos && within(1)) out->bos = 1;
+  if (!out->bos && v.tokens.size() > 1) out->bos = 1;
   out->adds_bos = out->bos && file.flag("tokenizer.ggml.add_bos_token").value_or(true);
   out->eos = ends_of(file, tokens);
-  if (out->eos.empty() && within(2)) out->eos = {2};
+  if (out->eos.empty() && v.tokens.size() > 2) out->eos = {2};
   return out;
 }
 
@@ -201,8 +196,8 @@ void add_tokenizer(GgufMetadata& metadata, const Tokenizer& tokenizer, int64_t v
     });
     if (row == pre_rows().end())
       fail("tokenizer: GGUF has no name for a pre-tokenizer of these steps",
-           v.ignore_merges ? " that ignores merges for whole words" : "", ":\n", v.pre_tokenizer,
-           "known: ", pre_names());
+           v.ignore_merges ? " that ignores merges for whole words" : "", ": ", v.pre_tokenizer,
+           "; known: ", pre_names());
     metadata.add("tokenizer.ggml.model", "gpt2");
     metadata.add("tokenizer.ggml.pre", row->names[0]);
     metadata.add("tokenizer.ggml.tokens", v.tokens);
