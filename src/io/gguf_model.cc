@@ -106,7 +106,7 @@ void GgufSource::index() {
       if (hf.names.empty()) hf.names.push_back(tensor.name);
       for (size_t part = 0; part < hf.names.size(); ++part) {
         if (!entries_.emplace(hf.names[part], Entry{&tensor, hf.layout, static_cast<int>(part)}).second)
-          fail(name_, ": tensor ", tensor.name, " lies in two shards");
+          fail(name_, ": tensor ", tensor.name, ": ", hf.names[part], " is there already");
         order_.push_back(hf.names[part]);
       }
     }

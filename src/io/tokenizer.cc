@@ -123,8 +123,9 @@ std::unique_ptr<Tokenizer> load_tokenizer(const Path& path) {
 
 std::vector<Path> tokenizer_files(const Path& dir) {
   std::vector<Path> out;
-  for (const char* name : {"tokenizer.json", "vocab.json", "merges.txt", "tokenizer_config.json",
-                           "special_tokens_map.json", "added_tokens.json", "chat_template.jinja"})
+  for (const char* name :
+       {"tokenizer.json", "vocab.json", "merges.txt", "tokenizer_config.json", "special_tokens_map.json",
+        "added_tokens.json", "chat_template.jinja", "generation_config.json"})
     if (is_file(dir / name)) out.push_back(dir / name);
   for (const char* extension : {".model", ".bin"})
     for (const Path& file : tok_files(dir, extension)) out.push_back(file);
