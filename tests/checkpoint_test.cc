@@ -129,7 +129,7 @@ TEST(Checkpoint, NamesWhatIsMissing) {
     EXPECT_PRED2(has, error_of([&] { open_checkpoint(path); }), why);
   };
   refused(dir / "absent", "absent: no such file or directory");
-  refused(dir, "looked for config.json (Hugging Face) or one .bin (llama2.c); the directory holds nothing");
+  refused(dir, "looked for config.json (Hugging Face), one .gguf or one .bin (llama2.c); the directory holds nothing");
   write_file(dir / "pytorch_model.pt", "x");
   write_file(dir / "tok.bin", "x");
   refused(dir, "holds pytorch_model.pt, tok.bin");
@@ -141,7 +141,7 @@ TEST(Checkpoint, NamesWhatIsMissing) {
   refused(dir, "config.json: expected a JSON object, found array");
   write_file(dir / "config.json", "{\"a\":");
   refused(dir, "config.json: invalid JSON");
-  refused(dir / "pytorch_model.pt", "expected a Hugging Face directory or a llama2.c .bin file");
+  refused(dir / "pytorch_model.pt", "expected a Hugging Face directory, a .gguf or a llama2.c .bin file");
   write_file(dir / "model.safetensors", "x");
   refused(dir / "model.safetensors", "give the directory");
 }

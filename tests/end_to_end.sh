@@ -137,6 +137,19 @@ cp out one
 ok --threads 2 generate seven --prompt "Soon" --temperature 0 --max-tokens 20
 same out one
 
+echo "GGUF"
+ok export six --gguf --type f32 --out six.gguf
+ok logits six --tokens 1,5,17 --precision f32 --out a.safetensors
+ok logits six.gguf --tokens 1,5,17 --precision f32 --out b.safetensors
+tail -c $((3 * 320 * 4)) a.safetensors >a && tail -c $((3 * 320 * 4)) b.safetensors >b
+same a b
+ok export six.gguf --gguf --type q8_0 --out eight.gguf
+ok generate eight.gguf --prompt "Then the" --temperature 0 --max-tokens 12
+head -c 8 out | grep -q "^Then the" || die "generate eight.gguf: $(cat out)"
+refused "no architecture for RAD-RWKV7" export seven --gguf --out x.gguf
+refused "which format" export six --out x.gguf
+refused "expected f32, f16, bf16, q8_0 or q4_0" export six --gguf --type q3 --out x.gguf
+
 echo "input that must be refused"
 refused "no such file" inspect nowhere
 refused 'mixer "rwkv9" is not known' convert teacher --to rwkv9 "${data[@]}" --out x

@@ -31,12 +31,31 @@ class MemorySource : public TensorSource {
     const auto at = tensors_.find(std::string(name));
     return at == tensors_.end() ? Tensor() : at->second;
   }
+  void forget(std::string_view name) const override { forgotten.emplace_back(name); }
+  mutable std::vector<std::string> forgotten;
 
  private:
   Arena arena_;
   std::vector<std::string> order_;
   std::map<std::string, Tensor> tensors_;
 };
+
+TEST(Params, BindTellsTheSourceWhatWasCopiedAndKeepsWhatIsBorrowed) {
+  MemorySource source;
+  source.add<float>("a", {2}, 1);
+  source.add<bf16>("b", {2, 2}, bf16(1));
+  Params copies, views;
+  for (Params* params : {&copies, &views}) {
+    params->declare("a", {2});
+    params->declare("b", {2, 2});
+  }
+  views.bind(source, true);
+  EXPECT_TRUE(source.forgotten.empty());
+  Arena arena;
+  copies.allocate(arena, DType::f32);
+  copies.bind(source, false);
+  EXPECT_EQ(source.forgotten, (std::vector<std::string>{"a", "b"}));
+}
 
 TEST(Params, DeclaredInOrderAndFoundByName) {
   Params params;

@@ -23,6 +23,7 @@ namespace {
 /// One token a byte, BOS 256, EOS 257. Counts what it encodes.
 class ByteTokenizer : public Tokenizer {
  public:
+  Vocabulary vocabulary() const override { return {}; }
   ByteTokenizer() {
     bos = 256;
     eos = {257};

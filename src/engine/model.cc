@@ -129,8 +129,7 @@ void save_model(const Path& dir, const Config& config, const Params& params, DTy
   Json json = write_config(config);
   json.erase("dtype");  // newer name of the next key, of the model this one came from
   json["torch_dtype"] = type == DType::bf16 ? "bfloat16" : "float32";
-  if (!tokenizer_from.empty())
-    for (const Path& file : tokenizer_files(tokenizer_from)) write_file(dir / file.filename(), read_file(file));
+  if (!tokenizer_from.empty()) copy_tokenizer(tokenizer_from, dir);
   write_checkpoint(dir, json, tensors);
 }
 

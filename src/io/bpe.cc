@@ -75,6 +75,17 @@ void Bpe::add_all_splits(const std::vector<std::string_view>& pieces, const std:
   }
 }
 
+std::vector<std::pair<int32_t, int32_t>> Bpe::merges() const {
+  std::vector<std::pair<int32_t, uint64_t>> ranked;
+  for (const Slot& s : slots_)
+    if (s.key != kEmpty) ranked.emplace_back(s.merge.rank, s.key);
+  std::sort(ranked.begin(), ranked.end());
+  std::vector<std::pair<int32_t, int32_t>> out;
+  for (const auto& [rank, key] : ranked)
+    out.emplace_back(static_cast<int32_t>(key >> 32), static_cast<int32_t>(key & 0xFFFFFFFFu));
+  return out;
+}
+
 void Bpe::merge(std::vector<int32_t>& symbols) const {
   if (symbols.size() < 2) return;
   if (symbols.size() <= kShort) {

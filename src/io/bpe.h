@@ -9,6 +9,7 @@
 #include <string>
 #include <string_view>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 namespace qwerky {
@@ -30,6 +31,8 @@ class Bpe {
   void add_all_splits(const std::vector<std::string_view>& pieces, const std::vector<int32_t>& ranks,
                       const std::unordered_map<std::string_view, int32_t>& ids);
 
+  /// All merges as (left, right), by rank and, among equal ranks, by the ids.
+  std::vector<std::pair<int32_t, int32_t>> merges() const;
   /// Merges `symbols` in place: O(n log n) for any input.
   void merge(std::vector<int32_t>& symbols) const;
   int64_t size() const { return count_; }

@@ -7,6 +7,7 @@
 #include <tuple>
 
 #include "base/error.h"
+#include "io/gguf_model.h"
 #include "io/llama2c.h"
 
 namespace qwerky {
@@ -71,6 +72,16 @@ Checkpoint open_llama2c(const Path& given, const Path& file) {
   return checkpoint;
 }
 
+Checkpoint open_gguf(const Path& given, const Path& file) {
+  auto model = std::make_unique<GgufSource>(file);
+  Checkpoint checkpoint;
+  checkpoint.path = given;
+  checkpoint.config = model->config();
+  if (model->has_tokenizer()) checkpoint.tokenizer = model->file().name();
+  checkpoint.tensors = std::move(model);
+  return checkpoint;
+}
+
 /// A weight map may only name plain files: a hostile index must not reach outside its directory.
 bool is_plain_name(const std::string& name) {
   return !name.empty() && name != "." && name != ".." && name.find_first_of(std::string_view("/\\\0", 3)) == name.npos;
@@ -105,6 +116,11 @@ Checkpoint open_directory(const Path& dir) {
   const std::vector<std::string> names = list_names(dir);
   std::vector<std::string> models;
   for (const std::string& name : names)
+    if (is_gguf_model_name(name) && is_file(dir / name)) models.push_back(name);
+  if (models.size() == 1) return open_gguf(dir, dir / models[0]);
+  if (models.size() > 1)
+    fail(dir.string(), ": holds several GGUF models (", some_of(models), "); name one of the files");
+  for (const std::string& name : names)
     if (name.ends_with(".bin") && !is_llama2c_tokenizer(name) && is_file(dir / name)) models.push_back(name);
   // Other .bin files may lie beside the model: what counts is a header that fits the file.
   if (models.size() > 1)
@@ -113,7 +129,7 @@ Checkpoint open_directory(const Path& dir) {
   if (models.size() > 1)
     fail(dir.string(), ": holds several llama2.c models (", some_of(models), "); name one of the files");
   fail(dir.string(), ": no model here: looked for ", kConfig,
-       " (Hugging Face) or one .bin (llama2.c); the directory holds ", some_of(names));
+       " (Hugging Face), one .gguf or one .bin (llama2.c); the directory holds ", some_of(names));
 }
 
 /// "model-00002-of-00003.safetensors"
@@ -180,8 +196,10 @@ Checkpoint open_checkpoint(const Path& path) {
   if (!fs::exists(path, ignored)) fail(path.string(), ": no such file or directory");
   if (path.extension() == ".safetensors")
     fail(path.string(), ": give the directory that holds it together with ", kConfig);
+  if (path.extension() == ".gguf") return open_gguf(path, path);
   if (path.extension() != ".bin")
-    fail(path.string(), ": not a model this program reads: expected a Hugging Face directory or a llama2.c .bin file");
+    fail(path.string(),
+         ": not a model this program reads: expected a Hugging Face directory, a .gguf or a llama2.c .bin file");
   return open_llama2c(path, path);
 }
 

@@ -14,8 +14,8 @@
 namespace qwerky {
 
 struct Checkpoint {
-  Path path;                              ///< as given by the user
-  Json config;                            ///< config.json, or the same keys made from a llama2.c header
+  Path path;    ///< as given by the user
+  Json config;  ///< config.json, or the same keys made from a llama2.c header or GGUF's metadata
   std::unique_ptr<TensorSource> tensors;  ///< Hugging Face names, [out, in] matrices
   Path tokenizer;                         ///< directory or file for load_tokenizer; empty when there is none
 };
@@ -37,8 +37,9 @@ class ShardedTensors : public TensorSource {
 };
 
 /// Opens a Hugging Face directory (config.json; model.safetensors, or the shards that
-/// model.safetensors.index.json lists), a llama2.c .bin file, or a directory with one .bin model beside
-/// tok*.bin / tok*.model. A llama2.c model appears as `llama`.
+/// model.safetensors.index.json lists), a .gguf file (or any of its shards; `tensors` is then a GgufSource), a llama2.c
+/// .bin file, or a directory with one .gguf model or one .bin model beside tok*.bin / tok*.model. A llama2.c model
+/// appears as `llama`.
 /// Throws Error naming what was looked for and what was found; a shard that is listed but absent is named.
 Checkpoint open_checkpoint(const Path& path);
 

@@ -8,6 +8,7 @@
 #include <algorithm>
 
 #include "base/error.h"
+#include "io/files.h"
 #include "io/tokenizer_utf8.h"
 
 namespace qwerky {
@@ -132,16 +133,25 @@ bool Pattern::Scan::next(size_t& begin, size_t& end) {
   return false;
 }
 
+void PreTokenizer::describe(const std::string& step) { description_ += (description_.empty() ? "" : ",") + step; }
+
 void PreTokenizer::add_split(std::string_view pattern, bool literal, bool keep_between, const std::string& name) {
   steps_.push_back({Step::kSplit, std::make_shared<const Pattern>(pattern, literal, name), keep_between});
+  describe(Json{{"type", "Split"},
+                {"pattern", {{literal ? "String" : "Regex", pattern}}},
+                {"behavior", keep_between ? "Isolated" : "Removed"},
+                {"invert", !keep_between}}
+               .dump());
 }
 
 void PreTokenizer::add_digits(bool individual) {
   steps_.push_back({individual ? Step::kIndividualDigits : Step::kDigits, nullptr, true});
+  describe(Json{{"type", "Digits"}, {"individual_digits", individual}}.dump());
 }
 
 void PreTokenizer::add_prefix_space() {
   steps_.push_back({Step::kPrefixSpace, nullptr, true});
+  describe(Json{{"type", "ByteLevel"}, {"add_prefix_space", true}, {"use_regex", false}}.dump());
   prefixes_space_ = true;
 }
 

@@ -66,6 +66,9 @@ class PreTokenizer {
   /// A space in front of every piece that does not start with white space.
   void add_prefix_space();
   bool prefixes_space() const { return prefixes_space_; }
+  /// The steps as a JSON array of those of Hugging Face's tokenizer.json, without its ByteLevel: the same for two that
+  /// were built alike.
+  std::string description() const { return "[" + description_ + "]"; }
 
   /// `text` must be valid UTF-8. Pieces live only during the call.
   template <class F>
@@ -85,6 +88,8 @@ class PreTokenizer {
   };
   void run_from(size_t step, std::string_view text, const std::function<void(std::string_view)>& piece) const;
   std::vector<Step> steps_;
+  void describe(const std::string& step);
+  std::string description_;
   bool prefixes_space_ = false;
 };
 

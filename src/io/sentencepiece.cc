@@ -19,6 +19,7 @@ namespace {
 /// model they override the fields.
 constexpr std::string_view kNoDummyPrefix("\x1a\x02\x18\x00", 4);
 constexpr std::string_view kKeepSpaces("\x1a\x04\x18\x00\x20\x00", 6);
+constexpr float kAddedScore = -1000;                     // as llama.cpp's converter gives tokens that are never merged
 constexpr std::string_view kSpaceMark = "\xE2\x96\x81";  // U+2581, SentencePiece's space
 
 std::string with_spaces(std::string_view text) {
@@ -115,6 +116,31 @@ class SentencePieceTokenizer : public AddedTokenizer {
   }
 
   int64_t size() const override { return static_cast<int64_t>(texts_.size()); }
+
+  Vocabulary vocabulary() const override {
+    if (!model_.bpe || model_.has_charsmap || !model_.escape_whitespaces)
+      fail(name_, ": a SentencePiece model ", !model_.bpe ? "of the unigram kind" : "with a normalisation of its own",
+           " cannot be written in another format");
+    Vocabulary out;
+    out.byte_level = false;
+    out.space_in_front = model_.add_dummy_prefix;
+    out.collapses_spaces = model_.remove_extra_whitespaces;
+    for (const SentencePieceModel::Piece& piece : model_.pieces) {
+      out.tokens.push_back(piece.text);
+      out.types.push_back(piece.type);
+      out.scores.push_back(piece.score);
+    }
+    out.tokens.resize(texts_.size());
+    out.types.resize(texts_.size(), Vocabulary::unused);
+    out.scores.resize(texts_.size(), kAddedScore);
+    for (const AddedToken& token : added_.all()) {
+      const auto id = static_cast<size_t>(token.id);
+      out.tokens[id] = token.text;
+      if (out.types[id] != Vocabulary::unknown)
+        out.types[id] = token.special ? Vocabulary::control : Vocabulary::user_defined;
+    }
+    return out;
+  }
 
  protected:
   std::optional<int32_t> find_ordinary(std::string_view text) const override {

@@ -163,7 +163,49 @@ SentencePieceModel::Piece read_piece(std::string_view bytes, const std::string& 
   return piece;
 }
 
+std::string varint(uint64_t value) {
+  std::string out;
+  for (; value >= 0x80; value >>= 7) out += static_cast<char>(value | 0x80);
+  return out + static_cast<char>(value);
+}
+std::string number_field(int number, uint64_t value) {
+  return varint(static_cast<uint64_t>(number) << 3) + varint(value);
+}
+std::string bytes_field(int number, std::string_view bytes) {
+  return (varint(static_cast<uint64_t>(number) << 3 | 2) + varint(bytes.size())).append(bytes);
+}
+
 }  // namespace
+
+SentencePieceModel sentencepiece_of(const Vocabulary& vocabulary) {
+  SentencePieceModel model;
+  model.bpe = true;
+  model.add_dummy_prefix = vocabulary.space_in_front;
+  model.remove_extra_whitespaces = vocabulary.collapses_spaces;
+  for (size_t i = 0; i < vocabulary.tokens.size(); ++i) {
+    const int type = vocabulary.types[i];
+    model.pieces.push_back({vocabulary.tokens[i], vocabulary.scores[i],
+                            type == Vocabulary::user_defined ? SentencePieceModel::kControl : type, -1});
+  }
+  return model;
+}
+
+std::string write_sentencepiece(const SentencePieceModel& model) {
+  std::string out;
+  bool bytes = false;
+  for (const SentencePieceModel::Piece& piece : model.pieces) {
+    std::string score(4, '\0');
+    std::memcpy(score.data(), &piece.score, 4);
+    out += bytes_field(1, bytes_field(1, piece.text) + varint(2 << 3 | 5) + score +
+                              number_field(3, static_cast<uint64_t>(piece.type)));
+    bytes = bytes || piece.type == SentencePieceModel::kByte;
+  }
+  out += bytes_field(2, number_field(3, model.bpe ? 2 : 1) + number_field(35, bytes ? 1 : 0));
+  out +=
+      bytes_field(3, bytes_field(1, "identity") + number_field(3, model.add_dummy_prefix) +
+                         number_field(4, model.remove_extra_whitespaces) + number_field(5, model.escape_whitespaces));
+  return out;
+}
 
 bool is_sentencepiece(std::string_view bytes) {
   if (bytes.size() < 4 || bytes[0] != '\x0a') return false;
@@ -185,6 +227,7 @@ SentencePieceModel parse_sentencepiece(std::string_view bytes, const std::string
     } else if (field.number == 2) {
       for_each_field(field.bytes, name + ": trainer_spec", [&](const Field& f) {
         if (f.number == 24 && f.wire == 0) whitespace_as_suffix = f.value != 0;
+        if (f.number == 3 && f.wire == 0) model.bpe = f.value == 2;
         if (f.number == 3 && f.wire == 0 && f.value != 1 && f.value != 2)
           fail(name, ": model_type ",
                f.value == 3   ? "WORD"

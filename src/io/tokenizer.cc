@@ -6,6 +6,7 @@
 #include "base/error.h"
 #include "io/files.h"
 #include "io/tokenizer_formats.h"
+#include "io/tokenizer_gguf.h"
 #include "io/tokenizer_utf8.h"
 
 namespace qwerky {
@@ -20,9 +21,14 @@ bool is_file(const Path& path) {
 Json json_if_there(const Path& path) { return is_file(path) ? read_json(path) : Json(); }
 
 TokenizerConfig read_config(const Path& dir) {
-  return {json_if_there(dir / "tokenizer_config.json"), json_if_there(dir / "special_tokens_map.json"),
-          json_if_there(dir / "added_tokens.json"), json_if_there(dir / "config.json"),
-          json_if_there(dir / "generation_config.json")};
+  TokenizerConfig config{json_if_there(dir / "tokenizer_config.json"), json_if_there(dir / "special_tokens_map.json"),
+                         json_if_there(dir / "added_tokens.json"), json_if_there(dir / "config.json"),
+                         json_if_there(dir / "generation_config.json")};
+  if (const Path jinja = dir / "chat_template.jinja"; is_file(jinja)) {
+    if (config.tokenizer_config.is_null()) config.tokenizer_config = Json::object();
+    if (config.tokenizer_config.is_object()) config.tokenizer_config["chat_template"] = read_file(jinja);
+  }
+  return config;
 }
 
 /// llama2.c names: tok512.bin, tok512.model, tokenizer.bin. Sorted.
@@ -48,6 +54,7 @@ std::unique_ptr<Tokenizer> load_file(const Path& path) {
   if (file == "vocab.json" || file == "merges.txt") return load_vocab(dir);
   const MappedFile mapped(path);
   const std::string_view bytes = mapped.bytes();
+  if (is_gguf(bytes)) return tokenizer_from_gguf(GgufFile(bytes, name));  // whatever lies beside it belongs to others
   const TokenizerConfig config = read_config(dir);
   if (path.extension() == ".json") return tokenizer_from_json(bytes, config, name);
   if (is_tiktoken(bytes)) return tokenizer_from_tiktoken(bytes, config, name);
@@ -116,8 +123,9 @@ std::unique_ptr<Tokenizer> load_tokenizer(const Path& path) {
 
 std::vector<Path> tokenizer_files(const Path& dir) {
   std::vector<Path> out;
-  for (const char* name : {"tokenizer.json", "vocab.json", "merges.txt", "tokenizer_config.json",
-                           "special_tokens_map.json", "added_tokens.json", "chat_template.jinja"})
+  for (const char* name :
+       {"tokenizer.json", "vocab.json", "merges.txt", "tokenizer_config.json", "special_tokens_map.json",
+        "added_tokens.json", "chat_template.jinja", "generation_config.json"})
     if (is_file(dir / name)) out.push_back(dir / name);
   for (const char* extension : {".model", ".bin"})
     for (const Path& file : tok_files(dir, extension)) out.push_back(file);

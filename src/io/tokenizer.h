@@ -13,6 +13,20 @@
 
 namespace qwerky {
 
+/// What a tokenizer is made of, to be written in another format.
+struct Vocabulary {
+  enum Type : int32_t { normal = 1, unknown = 2, control = 3, user_defined = 4, unused = 5, byte = 6 };  // as in GGUF
+  bool byte_level = true;           ///< BPE over GPT-2's byte alphabet; otherwise SentencePiece's BPE
+  std::vector<std::string> tokens;  ///< by id: in the byte alphabet, or with U+2581 for a space; "" for unused ids
+  std::vector<int32_t> types;
+  std::string pre_tokenizer;                             ///< byte level: PreTokenizer::description()
+  std::vector<std::string> merges;                       ///< byte level: "left right", by rank
+  bool ignore_merges = false;                            ///< byte level: a word that is in the vocabulary is that token
+  bool nfc = false;                                      ///< byte level: texts are composed first
+  std::vector<float> scores;                             ///< SentencePiece
+  bool space_in_front = true, collapses_spaces = false;  ///< SentencePiece
+};
+
 class Tokenizer {
  public:
   virtual ~Tokenizer() = default;
@@ -32,12 +46,15 @@ class Tokenizer {
   /// One more than the largest id.
   virtual int64_t size() const = 0;
   virtual bool is_special(int32_t id) const = 0;
+  /// Throws Error where it has parts that no other format could hold.
+  virtual Vocabulary vocabulary() const = 0;
 
   std::optional<int32_t> bos;  ///< begins a text, where the model has such a token
   bool adds_bos = false;       ///< the model expects `bos` in front of every text
   std::vector<int32_t> eos;    ///< any of these ends a text; the first is the one to write
   /// encode() puts a space in front of a text, and decode() drops it from the first piece (SentencePiece).
   bool drops_first_space = false;
+  std::string chat_template;                                           ///< Jinja source; empty when the model has none
   std::optional<int32_t> id_of(std::string_view special_token) const;  ///< by the token's exact text
 
  protected:
@@ -46,12 +63,17 @@ class Tokenizer {
 
 /// Finds and loads the tokenizer of a model: a directory (tokenizer.json; vocab.json + merges.txt;
 /// tokenizer.model as tiktoken ranks or SentencePiece, told by content; llama2.c tok*.bin / tok*.model), or
-/// one such file. tokenizer_config.json, special_tokens_map.json and config.json beside it add special tokens,
-/// bos/eos and adds_bos. Throws Error naming what was looked for and found.
+/// one such file, or a GGUF file. tokenizer_config.json, special_tokens_map.json and config.json beside it add special
+/// tokens, bos/eos and adds_bos. Throws Error naming what was looked for and found.
 std::unique_ptr<Tokenizer> load_tokenizer(const std::filesystem::path& path);
 
-/// Files in `dir` that belong to its tokenizer, to be copied beside a converted model.
+/// Files in `dir` that belong to its tokenizer.
 std::vector<std::filesystem::path> tokenizer_files(const std::filesystem::path& dir);
+
+/// Puts the tokenizer at `from` (as load_tokenizer takes it) beside the model in `dir`: copies of its files, or the
+/// vocabulary of a GGUF file as tokenizer.json or tokenizer.model with tokenizer_config.json and
+/// generation_config.json.
+void copy_tokenizer(const std::filesystem::path& from, const std::filesystem::path& dir);
 
 /// Trains a byte-level BPE (GPT-2 byte alphabet, Qwen2 pre-tokenizer) of `vocab_size` tokens including
 /// `special`, and returns the text of its tokenizer.json. Deterministic: ties go to the pair of lowest ids.

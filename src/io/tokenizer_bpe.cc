@@ -54,6 +54,19 @@ void ByteLevelTokenizer::add_merge(std::string_view left, std::string_view right
   bpe_.add_merge(l, r, rank, find(both));
 }
 
+void ByteLevelTokenizer::add_merge_line(std::string_view line, int32_t rank, const std::string& where) {
+  const size_t space = line.find(' ');
+  if (space == std::string_view::npos || line.find(' ', space + 1) != std::string_view::npos)
+    fail(where, ": merge ", rank, " is \"", printable(line), "\", expected two tokens and a space between");
+  const auto bytes_of = [&](std::string_view part) {
+    auto bytes = alphabet_to_bytes(part);
+    if (!bytes || bytes->empty())
+      fail(where, ": merge ", rank, ": \"", printable(part), "\" is not in the byte alphabet");
+    return std::move(*bytes);
+  };
+  add_merge(bytes_of(line.substr(0, space)), bytes_of(line.substr(space + 1)), rank);
+}
+
 void ByteLevelTokenizer::add_all_merges() {
   std::vector<std::string_view> views(pieces_.begin(), pieces_.end());
   std::vector<int32_t> ranks(views.size());
@@ -89,6 +102,25 @@ void ByteLevelTokenizer::finish(const TokenizerConfig& config) {
            printable(token.text), "\"");
   }
   apply(config, name_);
+}
+
+Vocabulary ByteLevelTokenizer::vocabulary() const {
+  Vocabulary out;
+  for (const std::string& piece : pieces_) {
+    out.tokens.push_back(bytes_to_alphabet(piece));
+    out.types.push_back(piece.empty() ? Vocabulary::unused : Vocabulary::normal);
+  }
+  for (const AddedToken& token : added_.all()) {
+    out.tokens[static_cast<size_t>(token.id)] = token.text;
+    out.types[static_cast<size_t>(token.id)] = token.special ? Vocabulary::control : Vocabulary::user_defined;
+  }
+  out.pre_tokenizer = pre_tokenizer.description();
+  out.ignore_merges = ignore_merges;
+  out.nfc = use_nfc;
+  for (const auto& [left, right] : bpe_.merges())
+    out.merges.push_back(bytes_to_alphabet(pieces_[static_cast<size_t>(left)]) + ' ' +
+                         bytes_to_alphabet(pieces_[static_cast<size_t>(right)]));
+  return out;
 }
 
 std::optional<int32_t> ByteLevelTokenizer::find_ordinary(std::string_view text) const {

@@ -21,14 +21,18 @@ class ByteLevelTokenizer : public AddedTokenizer {
   std::string piece(int32_t id) const override;
   std::string normalise(std::string_view text) const override;
   int64_t size() const override { return static_cast<int64_t>(pieces_.size()); }
+  Vocabulary vocabulary() const override;
 
   // Construction, in this order.
 
   void reserve(size_t pieces) { ids_.reserve(pieces); }
-  /// The bytes of `id`; repeated ids or bytes are errors. Pieces that are not `mergeable` only decode.
+  /// The bytes of `id`; repeated ids or bytes are errors. Pieces that are not `mergeable` only decode. Empty bytes make
+  /// room for the id.
   void add_piece(std::string bytes, int64_t id, bool mergeable = true);
   /// Merge number `rank` of vocabulary entries given by their bytes.
   void add_merge(std::string_view left, std::string_view right, int32_t rank);
+  /// The same from a line "left right" in the byte alphabet; `where` is for messages.
+  void add_merge_line(std::string_view line, int32_t rank, const std::string& where);
   /// Every merge of two pieces into a third, ranked by the third's id (tiktoken).
   void add_all_merges();
   void add(AddedToken token) { add_token(std::move(token), name_); }

@@ -40,6 +40,19 @@ std::vector<int64_t> ids_under(const Json& object, const char* key) {
   return out;
 }
 
+/// "chat_template": the Jinja source, or a list of named ones.
+std::string template_text(const Json& object) {
+  const auto it = object.find("chat_template");
+  if (it == object.end()) return {};
+  if (it->is_string()) return it->get<std::string>();
+  if (it->is_array())
+    for (const Json& named : *it)
+      if (named.is_object() && named.value("name", Json()) == "default" && named.contains("template") &&
+          named["template"].is_string())
+        return named["template"].get<std::string>();
+  return {};
+}
+
 constexpr const char* kRoles[] = {"bos_token", "eos_token", "unk_token", "pad_token",
                                   "cls_token", "sep_token", "mask_token"};
 
@@ -151,7 +164,10 @@ void AddedTokenizer::apply(const TokenizerConfig& config, const std::string& nam
   } else if (!bos) {
     for (int64_t given : ids_under(config.config, "bos_token_id")) bos = checked(given, "config.json", "bos_token_id");
   }
-  if (config.tokenizer_config.is_object()) adds_bos = boolean(config.tokenizer_config, "add_bos_token", adds_bos);
+  if (config.tokenizer_config.is_object()) {
+    adds_bos = boolean(config.tokenizer_config, "add_bos_token", adds_bos);
+    if (std::string text = template_text(config.tokenizer_config); !text.empty()) chat_template = std::move(text);
+  }
   adds_bos = adds_bos && bos.has_value();
 
   std::vector<int32_t> ends;

@@ -122,29 +122,14 @@ void read_vocabulary(const Json& vocab, const std::unordered_set<int64_t>& added
   }
 }
 
-std::string merge_part(const std::string& text, const std::string& name, int32_t rank) {
-  auto bytes = alphabet_to_bytes(text);
-  if (!bytes || bytes->empty()) fail(name, ": merge ", rank, ": \"", text, "\" is not in the byte alphabet");
-  return std::move(*bytes);
-}
-
-void read_merge(std::string_view line, ByteLevelTokenizer& out, const std::string& name, int32_t rank) {
-  const size_t space = line.find(' ');
-  if (space == std::string_view::npos || line.find(' ', space + 1) != std::string_view::npos)
-    fail(name, ": merge ", rank, " is \"", line.substr(0, 80), "\", expected two tokens and a space between");
-  out.add_merge(merge_part(std::string(line.substr(0, space)), name, rank),
-                merge_part(std::string(line.substr(space + 1)), name, rank), rank);
-}
-
 void read_merges(const Json& merges, ByteLevelTokenizer& out, const std::string& name) {
   if (!merges.is_array()) fail(name, ": merges: expected an array, found ", merges.type_name());
   int32_t rank = 0;
   for (const Json& merge : merges) {
     if (merge.is_string()) {
-      read_merge(merge.get_ref<const std::string&>(), out, name, rank);
+      out.add_merge_line(merge.get_ref<const std::string&>(), rank, name);
     } else if (merge.is_array() && merge.size() == 2 && merge[0].is_string() && merge[1].is_string()) {
-      out.add_merge(merge_part(merge[0].get<std::string>(), name, rank),
-                    merge_part(merge[1].get<std::string>(), name, rank), rank);
+      out.add_merge_line(merge[0].get<std::string>() + ' ' + merge[1].get<std::string>(), rank, name);
     } else {
       fail(name, ": merge ", rank, ": expected \"a b\" or [\"a\", \"b\"], found ", merge.dump().substr(0, 80));
     }
@@ -254,7 +239,7 @@ std::unique_ptr<Tokenizer> tokenizer_from_vocab(std::string_view vocab, std::str
     at = end + 1;
     if (line.ends_with('\r')) line.remove_suffix(1);
     if (line.empty() || (line_number == 0 && line.starts_with("#version"))) continue;
-    read_merge(line, *out, where, rank++);
+    out->add_merge_line(line, rank++, where);
   }
 
   const std::string kind = config.tokenizer_class();

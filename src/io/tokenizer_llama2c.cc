@@ -69,6 +69,24 @@ class Llama2cTokenizer : public AddedTokenizer {
 
   int64_t size() const override { return static_cast<int64_t>(pieces_.size()); }
 
+  Vocabulary vocabulary() const override {
+    Vocabulary out;
+    out.byte_level = false;
+    out.scores = scores_;
+    for (size_t id = 0; id < pieces_.size(); ++id) {
+      std::string text;
+      for (const char c : pieces_[id]) c == ' ' ? text += "\xE2\x96\x81" : text += c;
+      out.tokens.push_back(text);
+      out.types.push_back(static_cast<int32_t>(id) < kFirstPiece ? Vocabulary::byte : Vocabulary::normal);
+    }
+    for (const AddedToken& token : added_.all()) {
+      const auto id = static_cast<size_t>(token.id);
+      out.tokens[id] = token.text;
+      out.types[id] = id == 0 ? Vocabulary::unknown : token.special ? Vocabulary::control : Vocabulary::user_defined;
+    }
+    return out;
+  }
+
  protected:
   std::optional<int32_t> find_ordinary(std::string_view text) const override {
     const auto it = ids_.find(text);
@@ -90,7 +108,6 @@ class Llama2cTokenizer : public AddedTokenizer {
     read(&longest, 4, "header");
     if (longest <= 0 || static_cast<size_t>(longest) > bytes.size())
       fail(name, ": not a llama2.c tokenizer: longest piece ", longest, " in a file of ", bytes.size(), " bytes");
-    std::vector<float> scores;
     while (at < bytes.size()) {
       float score = 0;
       int32_t length = 0;
@@ -99,14 +116,14 @@ class Llama2cTokenizer : public AddedTokenizer {
       if (!std::isfinite(score)) fail(name, ": token ", pieces_.size(), ": score is not a number");
       if (length < 0 || static_cast<size_t>(length) > bytes.size() - at)
         fail(name, ": token ", pieces_.size(), ": length ", length, ", only ", bytes.size() - at, " bytes are left");
-      scores.push_back(score);
+      scores_.push_back(score);
       pieces_.emplace_back(bytes.substr(at, static_cast<size_t>(length)));
       at += static_cast<size_t>(length);
     }
     if (size() < kFirstPiece)
       fail(name, ": has ", size(), " tokens, expected at least ", kFirstPiece, " (unknown, BOS, EOS and 256 bytes)");
     read_specials(name);
-    build_merges(scores);
+    build_merges();
   }
 
   void read_specials(const std::string& name) {
@@ -127,16 +144,16 @@ class Llama2cTokenizer : public AddedTokenizer {
     }
   }
 
-  void build_merges(const std::vector<float>& scores) {
+  void build_merges() {
     std::vector<std::string_view> pieces(pieces_.begin() + kFirstPiece, pieces_.end());
     std::map<float, int32_t, std::greater<>> rank_of;  // equal scores, equal rank: then the leftmost pair wins
-    for (size_t i = 0; i < pieces.size(); ++i) rank_of.emplace(scores[i + kFirstPiece], 0);
+    for (size_t i = 0; i < pieces.size(); ++i) rank_of.emplace(scores_[i + kFirstPiece], 0);
     int32_t next = 0;
     for (auto& [score, rank] : rank_of) rank = next++;
     std::vector<int32_t> ranks;
     std::unordered_map<std::string_view, int32_t> ids;
     for (size_t i = 0; i < pieces.size(); ++i) {
-      ranks.push_back(rank_of[scores[i + kFirstPiece]]);
+      ranks.push_back(rank_of[scores_[i + kFirstPiece]]);
       ids.emplace(pieces[i], static_cast<int32_t>(i) + kFirstPiece);
       ids_.emplace(pieces[i], static_cast<int32_t>(i) + kFirstPiece);
       if (spans_words(pieces[i])) words_ = false;
@@ -171,6 +188,7 @@ class Llama2cTokenizer : public AddedTokenizer {
 
   uint64_t cache_owner_;
   std::vector<std::string> pieces_;
+  std::vector<float> scores_;
   StringMap<int32_t> ids_;  // pieces from kFirstPiece on; the first of equal ones
   Bpe bpe_;
   bool words_ = true;

@@ -175,6 +175,7 @@ void Params::bind(const TensorSource& source, const Place& place,
       problem("tensor ", p.name, ": contains NaN or infinity");
     } else {
       place(p, stored.shaped(p.shape));
+      if (p.weight.data != stored.data) source.forget(p.name);  // copied
     }
   }
   for (const std::string& name : source.names())

@@ -24,8 +24,11 @@ class TensorSource {
   virtual std::string describe() const = 0;
   /// All names, in file order.
   virtual std::vector<std::string> names() const = 0;
-  /// The tensor as stored; null if there is none of this name. The memory lives as long as the source.
+  /// The tensor as stored; null if there is none of this name. The memory lives as long as the source, or until
+  /// forget().
   virtual Tensor find(std::string_view name) const = 0;
+  /// The caller is done with this tensor: a source that made its memory on demand may free it.
+  virtual void forget(std::string_view) const {}
 };
 
 /// What the forward does with a parameter, and so how it may be stored.
