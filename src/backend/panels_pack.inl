@@ -50,33 +50,21 @@ inline void codes_of(uint8_t* codes, const float* w, int64_t n, const PanelsOf& 
   for (int64_t i = n; i < of.format.group; ++i) codes[i] = static_cast<uint8_t>(of.zero());
 }
 
-/// The same of codes: scales, minima and words of every group.
+/// The same of codes: `panel` is the panel's own view.
 template <class T>
-void pack_codes(char* out, const T* w, const PanelsOf& of, int64_t n, int64_t width) noexcept {
+void pack_codes(const PanelView& panel, const T* w, int64_t n, int64_t width) noexcept {
+  const PanelsOf& of = panel.of();
   const int64_t group = of.format.group;
   alignas(64) float weights[128];
   alignas(64) uint8_t codes[128];
-  for (int64_t g = 0; g < of.groups(); ++g, out += of.group_bytes()) {
+  for (int64_t g = 0; g < of.groups(); ++g) {
     const int64_t inputs = smaller(group, of.inputs - g * group);
     for (int64_t i = 0; i < width; ++i) {
       copy_words(weights, w + (n + i) * of.inputs + g * group, inputs, false);
       const reference_panels::GroupScale s = reference_panels::group_scale(of.format, weights, inputs);
       std::memset(weights + inputs, 0, static_cast<size_t>(group - inputs) * sizeof(float));
       codes_of(codes, weights, inputs, of, static_cast<float>(s.scale), static_cast<float>(s.minimum));
-      reinterpret_cast<f16*>(out)[i] = s.scale;
-      if (of.format.minimum) reinterpret_cast<f16*>(out)[kPanelOutputs + i] = s.minimum;
-      char* word = out + of.codes_offset() + i * 4;
-      if (of.format.type == DType::i8) {
-        for (int64_t k = 0; k < group; k += 4, word += kPanelOutputs * 4) std::memcpy(word, codes + k, 4);
-      } else {
-        for (int64_t k = 0; k < group; k += 8, word += kPanelOutputs * 4) {
-          uint32_t low, high;
-          std::memcpy(&low, codes + k, 4);
-          std::memcpy(&high, codes + k + 4, 4);
-          low |= high << 4;
-          std::memcpy(word, &low, 4);
-        }
-      }
+      panel.set_group(i, g, codes, s.scale, s.minimum);
     }
   }
 }
@@ -92,16 +80,13 @@ void pack_matrix(Tensor panels, const T* w, bool in_out) noexcept {
         panels, [=](int64_t n, int64_t k) { return static_cast<float>(w[k * of.outputs + n]); });
   parallel_for(of.panels(), 1 + (1 << 16) / of.panel_bytes(), [=](int64_t begin, int64_t end) {
     for (int64_t p = begin; p < end; ++p) {
-      char* panel = data + p * of.panel_bytes();
       const int64_t n = p * kPanelOutputs, width = smaller(kPanelOutputs, of.outputs - n);
-      if (width < kPanelOutputs) {
-        Tensor last = panels;
-        last.data = panel;
-        last.shape = {width, of.inputs};
-        PanelView(last).clear();
-      }
-      of.quantised() ? pack_codes(panel, w, of, n, width)
-                     : pack_words(reinterpret_cast<float*>(panel), w, of, n, width);
+      Tensor own = panels;
+      own.data = data + p * of.panel_bytes();
+      own.shape = {width, of.inputs};
+      const PanelView panel(own);
+      if (width < kPanelOutputs) panel.clear();
+      of.quantised() ? pack_codes(panel, w, n, width) : pack_words(static_cast<float*>(own.data), w, of, n, width);
     }
   });
 }

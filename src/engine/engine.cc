@@ -29,7 +29,10 @@ Precision resolve_precision(const std::string& name, DType weights) {
 
 std::unique_ptr<Backend> backend_for(const Checkpoint& checkpoint, const std::string& backend,
                                      const std::string& precision) {
-  return make_backend(backend, resolve_precision(precision, stored_matrix_type(*checkpoint.tensors)));
+  DType weights = DType::f32;
+  for (const std::string& name : checkpoint.tensors->names())
+    if (checkpoint.tensors->type_of(name) == DType::bf16) weights = DType::bf16;
+  return make_backend(backend, resolve_precision(precision, weights));
 }
 
 Engine::Engine(const std::string& path, const EngineOptions& options) : internals_(std::make_unique<Internals>()) {

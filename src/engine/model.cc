@@ -38,10 +38,11 @@ std::vector<std::pair<std::string, Shape>> unused_tensors(const Config& c) {
 DType stored_matrix_type(const TensorSource& source) {
   bool any = false;
   for (const std::string& name : source.names()) {
-    const Tensor t = source.find(name);
-    if (!is_matrix(t.shape)) continue;
-    if (t.type != DType::bf16) return DType::f32;
-    any = true;
+    if (source.type_of(name) == DType::bf16) {
+      any = true;
+    } else if (source.type_of(name) == DType::i8 || is_matrix(source.find(name).shape)) {
+      return DType::f32;
+    }
   }
   return any ? DType::bf16 : DType::f32;
 }
@@ -93,9 +94,15 @@ std::unique_ptr<Model> load_model(const Checkpoint& checkpoint, const LoadOption
   std::unique_ptr<Model> model;
   if (options.pack_for != nullptr && options.pack_for->prefers_panels()) {
     model = declare_model(config);
-    const Packer packer(*options.pack_for, PackFormats::of(bf16 ? DType::bf16 : DType::f32), *model->weights);
+    const Packer packer(*options.pack_for, options.bf16 ? std::optional(PackFormats::of(DType::bf16)) : std::nullopt,
+                        *model->weights);
+    const auto* blocks = dynamic_cast<const GgufSource*>(checkpoint.tensors.get());
     model->params.bind(
-        *checkpoint.tensors, [&](Param& p, Tensor t) { packer.place(p, t); }, ignore);
+        *checkpoint.tensors,
+        [&](Param& p, Tensor t) {
+          if (blocks == nullptr || !packer.place_blocks(p, *blocks)) packer.place(p, t);
+        },
+        ignore);
   } else {
     model = make_model(config, options.train, bf16);
     model->params.bind(*checkpoint.tensors, false, ignore);

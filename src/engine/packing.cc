@@ -1,7 +1,42 @@
 // SPDX-License-Identifier: MIT
 #include "engine/packing.h"
 
+#include "backend/reference_panels.h"
+#include "base/parallel.h"
+
 namespace qwerky {
+namespace {
+
+/// What GGUF blocks become, in groups of 32. Q8_0, Q4_0, Q4_1 and Q5_0 keep every value; Q4_K's scales and minima
+/// (products of f16 and 6 bits) are rounded to f16; Q5_1, Q5_K and Q6_K, which have no such form, are rounded to int8.
+PanelFormat panels_for(BlockType type) {
+  const bool four = type == BlockType::q4_0 || type == BlockType::q4_1 || type == BlockType::q4_k;
+  return {four ? DType::i4 : DType::i8, 32, four && type != BlockType::q4_0};
+}
+
+/// Group g of 32 of a row, as codes with scale and minimum.
+void repack_group(const PanelView& to, int64_t n, int64_t g, BlockType type, const char* row) {
+  constexpr int kGroup = 32;
+  uint8_t codes[kGroup];
+  if (type == BlockType::q5_1 || type == BlockType::q5_k || type == BlockType::q6_k) {
+    float w[kGroup];
+    const int size = format_of(type).group;
+    for (int part = 0; part < kGroup / size; ++part) {
+      const QuantGroup q = decode_group(type, row, g * (kGroup / size) + part);
+      for (int i = 0; i < size; ++i) w[part * size + i] = q.scale * static_cast<float>(q.q[i]) + q.minimum;
+    }
+    const f16 scale = reference_panels::group_scale(to.of().format, w, kGroup).scale;
+    for (int i = 0; i < kGroup; ++i)
+      codes[i] = static_cast<uint8_t>(reference_panels::nearest_code(to.of(), w[i], static_cast<float>(scale), 0));
+    return to.set_group(n, g, codes, scale, {});
+  }
+  const QuantGroup q = decode_group(type, row, g);
+  const int offset = type == BlockType::q8_0 ? 128 : type == BlockType::q5_0 ? 128 - 16 : 0;
+  for (int i = 0; i < kGroup; ++i) codes[i] = static_cast<uint8_t>(q.q[i] + offset);
+  to.set_group(n, g, codes, f16(q.scale), f16(q.minimum));
+}
+
+}  // namespace
 
 PackFormats PackFormats::of(DType type) {
   constexpr uint8_t kGroup = 64;
@@ -16,19 +51,37 @@ const PanelFormat& PackFormats::operator()(const Param& p) const {
 }
 
 void Packer::place(Param& p, Tensor stored) const {
-  const Shape& s = p.shape;
-  const bool in_out = p.use == Use::product_in_out;
-  if (p.use == Use::product || in_out) {
-    // Declared [in, out], or a stack of such; in panels always [out, in].
-    Shape packed = s;
-    if (in_out) std::swap(packed.dim[static_cast<size_t>(s.rank - 2)], packed.dim[static_cast<size_t>(s.rank - 1)]);
-    p.weight = arena_.panels(formats_(p), packed);
-    on_.pack(p.weight, stored, in_out);
+  const DType type = stored.type == DType::bf16 ? DType::bf16 : DType::f32;
+  if (p.use == Use::product || p.use == Use::product_in_out) {
+    p.weight = panels(formats_ ? (*formats_)(p) : PanelFormat{.type = type}, p);
+    on_.pack(p.weight, stored, p.use == Use::product_in_out);
     return;
   }
-  const bool half = p.use == Use::table && stored.type == DType::bf16;
-  p.weight = arena_.tensor(half ? DType::bf16 : DType::f32, s);
+  p.weight = arena_.tensor(p.use == Use::table ? type : DType::f32, p.shape);
   convert(p.weight, stored);
+}
+
+bool Packer::place_blocks(Param& p, const GgufSource& source) const {
+  if (p.use != Use::product || source.type_of(p.name) != DType::i8) return false;
+  const std::optional<StoredRows> rows = source.stored_rows(p.name);
+  if (!rows) return false;
+  p.weight = panels(panels_for(rows->type), p);
+  const PanelView to(p.weight);
+  const PanelsOf& of = to.of();
+  if (of.outputs % kPanelOutputs != 0) to.clear();
+  parallel_for(of.panels(), 1, [&](int64_t begin, int64_t end) {
+    for (int64_t n = begin * kPanelOutputs; n < std::min(of.outputs, end * kPanelOutputs); ++n)
+      for (int64_t g = 0; g < of.groups(); ++g) repack_group(to, n, g, rows->type, rows->row(n));
+  });
+  return true;
+}
+
+/// Declared [in, out], or a stack of such, or [out, in]; in panels always the last.
+Tensor Packer::panels(const PanelFormat& format, const Param& p) const {
+  Shape packed = p.shape;
+  const auto last = static_cast<size_t>(packed.rank - 1);
+  if (p.use == Use::product_in_out) std::swap(packed.dim[last - 1], packed.dim[last]);
+  return arena_.panels(format, packed);
 }
 
 void pack(Model& model, const Backend& on, const PackFormats& formats) {

@@ -2,7 +2,10 @@
 // Where the weights of a model for inference lie: those of products in panels, tables as rows, the rest as f32.
 #pragma once
 
+#include <optional>
+
 #include "engine/model.h"
+#include "io/gguf_model.h"
 
 namespace qwerky {
 
@@ -16,15 +19,20 @@ struct PackFormats {
 
 class Packer {
  public:
-  /// Panels in `arena`, which must outlive the model.
-  Packer(const Backend& on, const PackFormats& formats, Arena& arena) : on_(on), formats_(formats), arena_(arena) {}
+  /// Panels in `arena`, which must outlive the model: of these formats, or bf16 and f32 as each tensor is stored.
+  Packer(const Backend& on, const std::optional<PackFormats>& formats, Arena& arena)
+      : on_(on), formats_(formats), arena_(arena) {}
 
   /// Copies a stored tensor of p's shape (f32, bf16 or f16 in rows) to its place and points p.weight at it.
   void place(Param& p, Tensor stored) const;
+  /// The same from a GGUF file's blocks; false when p's are not quantised there, or p is not a product's weight.
+  bool place_blocks(Param& p, const GgufSource& source) const;
 
  private:
+  Tensor panels(const PanelFormat& format, const Param& p) const;
+
   const Backend& on_;
-  PackFormats formats_;
+  std::optional<PackFormats> formats_;
   Arena& arena_;
 };
 

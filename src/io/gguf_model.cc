@@ -139,6 +139,13 @@ Tensor GgufSource::find(std::string_view name) const {
   return made_.emplace(at->first, make(entry)).first->second.tensor;
 }
 
+DType GgufSource::type_of(std::string_view name) const {
+  const auto at = entries_.find(name);
+  CHECK(at != entries_.end(), "type of an absent tensor ", name);
+  const BlockType type = at->second.tensor->type;
+  return is_float(type) ? float_type(type) : DType::i8;
+}
+
 void GgufSource::forget(std::string_view name) const {
   const auto at = made_.find(std::string(name));
   if (at != made_.end()) made_.erase(at);

@@ -85,6 +85,20 @@ void PanelView::set_code(int64_t n, int64_t k, int code) const {
 void PanelView::set_scale(int64_t n, int64_t g, f16 scale) const { *scales(n, g) = scale; }
 void PanelView::set_minimum(int64_t n, int64_t g, f16 minimum) const { scales(n, g)[kPanelOutputs] = minimum; }
 
+void PanelView::set_group(int64_t n, int64_t g, const uint8_t* codes, f16 scale, f16 minimum) const {
+  set_scale(n, g, scale);
+  if (of_.format.minimum) set_minimum(n, g, minimum);
+  char* word = group(n, g) + of_.codes_offset() + n % kPanelOutputs * 4;
+  const bool bytes = of_.format.type == DType::i8;
+  for (int64_t k = 0; k < of_.format.group; k += bytes ? 4 : 8, word += kPanelOutputs * 4) {
+    uint32_t low, high = 0;
+    std::memcpy(&low, codes + k, 4);
+    if (!bytes) std::memcpy(&high, codes + k + 4, 4);
+    low |= high << 4;
+    std::memcpy(word, &low, 4);
+  }
+}
+
 void PanelView::clear() const {
   std::memset(data_, 0, static_cast<size_t>(of_.bytes()));
   if (!of_.quantised() || of_.zero() == 0) return;

@@ -58,6 +58,8 @@ class PanelView {
   void set_code(int64_t n, int64_t k, int code) const;
   void set_scale(int64_t n, int64_t g, f16 scale) const;
   void set_minimum(int64_t n, int64_t g, f16 minimum) const;
+  /// A whole group of output n: format.group codes.
+  void set_group(int64_t n, int64_t g, const uint8_t* codes, f16 scale, f16 minimum) const;
   /// Every code is zero(), scales and minima are 0, floats are 0: what padding must hold.
   void clear() const;
 

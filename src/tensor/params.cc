@@ -147,8 +147,7 @@ void Params::bind(const TensorSource& source, bool borrow, const std::function<b
   bind(source, place, ignore);
 }
 
-void Params::bind(const TensorSource& source, const Place& place,
-                  const std::function<bool(std::string_view)>& ignore) {
+void Params::bind(const TensorSource& source, const Place& place, const std::function<bool(std::string_view)>& ignore) {
   constexpr int kMostNamed = 12;
   std::string problems;
   int count = 0;

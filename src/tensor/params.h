@@ -27,6 +27,8 @@ class TensorSource {
   /// The tensor as stored; null if there is none of this name. The memory lives as long as the source, or until
   /// forget().
   virtual Tensor find(std::string_view name) const = 0;
+  /// How the tensor is stored, without making it: as of find(), but i8 for any codes that find() turns into floats.
+  virtual DType type_of(std::string_view name) const { return find(name).type; }
   /// The caller is done with this tensor: a source that made its memory on demand may free it.
   virtual void forget(std::string_view) const {}
 };
