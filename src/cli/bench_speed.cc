@@ -71,7 +71,7 @@ int bench_speed(const SpeedBenchOptions& o) {
   const Decoder& decoder = *m.model->decoder;
   const ProductCost cost = product_cost(*m.model);
   const Tensor& matrix = m.model->params.find("model.layers.0.mlp.up_proj.weight")->weight;
-  const double peak = product_peak(peaks, matrix, *m.backend, resolve_precision(o.precision, m.model->stored));
+  const double peak = product_peak(peaks, matrix, *m.backend, resolve_precision(o.precision, matrix.type));
   const ReadMeter meter(threads());
   std::cout << "model     " << m.name << ": " << std::setprecision(1)
             << 1e-6 * static_cast<double>(m.model->params.count()) << " M parameters, " << std::setprecision(3)
