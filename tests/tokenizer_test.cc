@@ -286,6 +286,8 @@ TEST(Tokenizer, FindsFilesInDirectories) {
   EXPECT_TRUE(tokenizer_files(dir).empty());
   std::filesystem::copy_file(golden("tokenizer/tiny_tok.bin"), dir / "tok300.bin");
   EXPECT_EQ(load_tokenizer(dir)->size(), load_tokenizer(golden("tokenizer/tiny_tok.bin"))->size());
+  EXPECT_EQ(tokenizer_files(dir), std::vector<Path>{dir / "tok300.bin"});
+  EXPECT_EQ(tokenizer_files(dir / "tok300.bin"), std::vector<Path>{dir / "tok300.bin"});
   std::filesystem::copy_file(golden("tokenizer/tiny_tok.bin"), dir / "tok301.bin");
   EXPECT_PRED2(testing::has, error(), "could both be");
   write_file(dir / "tok300.model", testing::tiny_sentencepiece());

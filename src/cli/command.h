@@ -44,6 +44,8 @@ struct Flags {
   }
 };
 
+constexpr int kInterrupted = 130;  ///< exit status after SIGINT, as a shell reports it
+
 /// Set by SIGINT and SIGTERM; a second signal ends the program at once.
 std::atomic<bool>& interrupted();
 

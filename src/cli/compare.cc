@@ -58,7 +58,10 @@ bool needs_tokenizer(const Options& o) {
   return o.tokens_file.empty() && !(o.data.size() == 1 && o.data[0].ends_with(".tokens"));
 }
 
-void show_progress(int64_t done, int64_t total) { say(concat("window ", done, "/", total), false); }
+void show_progress(int64_t done, int64_t total) {
+  if (interrupted()) throw Interrupted();
+  say(concat("window ", done, "/", total), false);
+}
 
 Json scores_json(const Scores& s) {
   return {{"tokens", s.tokens}, {"nll", s.nll}, {"perplexity", s.perplexity()}, {"nll_by_position", s.nll_by_position}};

@@ -26,6 +26,10 @@ struct CorpusOptions {
 /// naming file and line; no text at all is an Error too.
 void read_corpus(const CorpusOptions& options, const std::function<void(std::string&& document)>& each);
 
+/// About how many tokens the files hold, from their sizes alone. Throws as read_corpus when an input is absent or of an
+/// unknown kind.
+int64_t estimate_tokens(const CorpusOptions& options);
+
 struct ShardOptions {
   CorpusOptions corpus;
   int64_t holdout_tokens = 0;              ///< the last tokens of the corpus, kept for validation

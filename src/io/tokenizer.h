@@ -50,8 +50,8 @@ class Tokenizer {
 /// bos/eos and adds_bos. Throws Error naming what was looked for and found.
 std::unique_ptr<Tokenizer> load_tokenizer(const std::filesystem::path& path);
 
-/// Files in `dir` that belong to its tokenizer, to be copied beside a converted model.
-std::vector<std::filesystem::path> tokenizer_files(const std::filesystem::path& dir);
+/// Files that make up the tokenizer which load_tokenizer finds at `path`, to be copied beside a converted model.
+std::vector<std::filesystem::path> tokenizer_files(const std::filesystem::path& path);
 
 /// Trains a byte-level BPE (GPT-2 byte alphabet, Qwen2 pre-tokenizer) of `vocab_size` tokens including
 /// `special`, and returns the text of its tokenizer.json. Deterministic: ties go to the pair of lowest ids.
