@@ -167,6 +167,11 @@ refused "cannot make the directory" convert teacher "${data[@]}" --out text.txt/
 refused "/proc/x" convert teacher "${data[@]}" --out /proc/x $(stages 2 2)
 refused "store: expected auto, f32 or bf16" convert teacher "${data[@]}" --out x --store int3 --set stages.0.context=32 --set stages.1.context=32
 refused "expected auto, f32 or bf16, found f8" convert teacher "${data[@]}" --out x --precision f8
+for command in "generate seven" "logits seven --tokens 1 --out z.safetensors" "eval seven --data text.txt" "compare teacher seven --data text.txt" \
+  "convert teacher --out x" "train config.json --vocab 320 --data text.txt --out x" "bench teacher --train --steps 1" "bench teacher --contexts 8"; do
+  # shellcheck disable=SC2086
+  for backend in reference avx2; do refused "precision bf16: the $backend backend\|this CPU lacks" $command --precision bf16 --backend $backend; done
+done
 for backend in cuda gpu ""; do refused "backend.*expected auto, avx512, avx2 or reference" generate seven --backend "$backend"; done
 : >empty.txt
 printf 'fine\nnot \xff\xfe fine\n' >latin.txt

@@ -214,7 +214,7 @@ class Backend {
 enum class Precision { f32, bf16 };  ///< of the operands of matrix products; sums are f32 always
 
 /// "reference", "avx2" or "avx512"; "auto" takes the best this CPU has. bf16 products on f32 weights happen only
-/// with Precision::bf16. Throws Error when the CPU lacks the instruction set.
+/// with Precision::bf16. Throws Error when the CPU lacks the instruction set, or the backend bf16 products.
 std::unique_ptr<Backend> make_backend(const std::string& name, Precision precision);
 /// What "auto" would take, and what this CPU can run, best first.
 std::vector<std::string> available_backends();

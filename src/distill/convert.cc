@@ -47,10 +47,7 @@ struct Job {
 Job make_job(const RunOptions& options, const Say& say, const std::atomic<bool>& stop) {
   if (options.out.empty()) fail("--out: expected a directory to write");
   Job job{options, say, stop, load_recipe(options.recipe, options.set), nullptr};
-  const Precision precision = options.precision == "bf16" ? Precision::bf16 : Precision::f32;
-  if (options.precision != "auto" && options.precision != "f32" && options.precision != "bf16")
-    fail("--precision: expected auto, f32 or bf16, found ", options.precision);
-  job.backend = make_backend(options.backend, precision);
+  job.backend = make_backend(options.backend, resolve_precision(options.precision, DType::f32, options.backend));
   if (is_there(job.out() / "config.json") && !is_there(job.training()))
     fail("--out: ", job.out().string(),
          " already holds a model that was not made there by this command; choose another directory");
@@ -219,7 +216,8 @@ Outcome convert_model(Job& job, const ConvertOptions& options) {
 
   save_model(job.out(), config, student->params, stored_as, teacher->tokenizer_path);
   const auto stored = load_model(job.out(), {.need_tokenizer = false});  // the figures are those of what was written
-  const auto measurer = make_backend(options.run.backend, resolve_precision("auto", teacher->stored));
+  const auto measurer =
+      make_backend(options.run.backend, resolve_precision("auto", teacher->stored, options.run.backend));
   const Comparison c =
       compare(*measurer, *teacher->decoder, *stored->decoder, {held_out(data), window}, true, measuring(job));
   write_card(job, data, *student, *teacher, c, window);
@@ -298,7 +296,8 @@ Outcome train_model(Job& job, const TrainOptions& options) {
   if (run_stages(job, trainer, initialise) == Outcome::interrupted) return Outcome::interrupted;
   save_model(job.out(), config, model->params, DType::bf16, {});
   const auto stored = load_model(job.out());  // the figure is that of what was written
-  const auto measurer = make_backend(options.run.backend, resolve_precision("auto", stored->stored));
+  const auto measurer =
+      make_backend(options.run.backend, resolve_precision("auto", stored->stored, options.run.backend));
   const Scores s =
       score(*measurer, *stored->decoder, {held_out(data), job.recipe.stages.back().context}, measuring(job));
   const Json record{{"program", "qwerky 0.1.0"},
