@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: MIT
 #include "engine/model.h"
 
+#include <set>
+
+#include "base/units.h"
 #include "engine/packing.h"
 
 namespace qwerky {
@@ -33,6 +36,32 @@ std::vector<std::pair<std::string, Shape>> unused_tensors(const Config& c) {
   return list;
 }
 
+/// Which names a checkpoint may hold although nothing reads them.
+std::function<bool(std::string_view)> ignored_names(const Config& config) {
+  std::set<std::string, std::less<>> names;
+  for (const auto& [name, shape] : unused_tensors(config)) names.insert(name);
+  if (config.tied) names.insert("lm_head.weight");
+  return [names](std::string_view name) {
+    return names.contains(name) || name.ends_with(".rotary_emb.inv_freq");  // recomputed from rope_theta
+  };
+}
+
+void check_memory(const Params& params, DType matrices) {
+  if (const int64_t need = params.count() * size_of(matrices), have = available_memory_bytes(); need > have)
+    fail("the weights of this model need ", bytes_text(need), " of memory, this machine has ", bytes_text(have),
+         " available");
+}
+
+void allocate(Model& model, bool train, bool bf16) {
+  const DType matrices = bf16 && !train ? DType::bf16 : DType::f32;
+  check_memory(model.params, matrices);
+  if (train) {
+    model.params.allocate(*model.weights, DType::f32);
+  } else {
+    model.params.allocate(*model.weights, matrices, DType::f32);
+  }
+}
+
 }  // namespace
 
 DType stored_matrix_type(const TensorSource& source) {
@@ -44,14 +73,6 @@ DType stored_matrix_type(const TensorSource& source) {
     any = true;
   }
   return any ? DType::bf16 : DType::f32;
-}
-
-bool is_unused_tensor(const Config& config, std::string_view name) {
-  if (config.tied && name == "lm_head.weight") return true;
-  if (name.ends_with(".rotary_emb.inv_freq")) return true;  // recomputed from rope_theta
-  for (const auto& [unused, shape] : unused_tensors(config))
-    if (name == unused) return true;
-  return false;
 }
 
 int64_t Model::bytes_per_token() const {
@@ -71,11 +92,7 @@ std::unique_ptr<Model> declare_model(const Config& config) {
 
 std::unique_ptr<Model> make_model(const Config& config, bool train, bool bf16) {
   auto model = declare_model(config);
-  if (train) {
-    model->params.allocate(*model->weights, DType::f32);
-  } else {
-    model->params.allocate(*model->weights, bf16 ? DType::bf16 : DType::f32, DType::f32);
-  }
+  allocate(*model, train, bf16);
   return model;
 }
 
@@ -89,15 +106,17 @@ std::unique_ptr<Model> load_model(const Checkpoint& checkpoint, const LoadOption
   if (options.edit) options.edit(config);
   const DType stored = stored_matrix_type(*checkpoint.tensors);
   const bool bf16 = options.bf16 || stored == DType::bf16;
-  const auto ignore = [&](std::string_view name) { return is_unused_tensor(config, name); };
-  std::unique_ptr<Model> model;
+  const auto ignore = ignored_names(config);
+  auto model = declare_model(config);
+  model->params.check(*checkpoint.tensors, ignore);  // before memory is taken for what config.json claims
   if (options.pack_for != nullptr && options.pack_for->prefers_panels()) {
-    model = declare_model(config);
-    const Packer packer(*options.pack_for, PackFormats::of(bf16 ? DType::bf16 : DType::f32), *model->weights);
+    const DType type = bf16 ? DType::bf16 : DType::f32;
+    check_memory(model->params, type);
+    const Packer packer(*options.pack_for, PackFormats::of(type), *model->weights);
     model->params.bind(
         *checkpoint.tensors, [&](Param& p, Tensor t) { packer.place(p, t); }, ignore);
   } else {
-    model = make_model(config, options.train, bf16);
+    allocate(*model, options.train, bf16);
     model->params.bind(*checkpoint.tensors, false, ignore);
   }
   model->path = path;

@@ -58,14 +58,17 @@ class Params {
   Param* find(std::string_view name);
   const Param* find(std::string_view name) const;
 
+  /// Whether `source` holds what is declared: all missing, misshapen and unused tensors and those of another type in
+  /// one Error. Needs no memory for weights. Extents of 1 may be added or dropped ([1,1,A] = [A]). `ignore(name)` tells
+  /// which unused names are fine.
+  void check(const TensorSource& source, const std::function<bool(std::string_view)>& ignore = nullptr) const;
   /// One block of `type` in `arena` for all parameters, zero-filled, in declaration order. Sets offset.
   void allocate(Arena& arena, DType type);
   /// The same with a type of their own for matrices (two extents above 1): what inference holds. No common block.
   void allocate(Arena& arena, DType matrices, DType vectors);
-  /// Copies every declared tensor from `source` into allocated memory with conversion of type, or, where
-  /// nothing was allocated and the source's memory outlives this (`borrow`), points at it. Extents of 1 may
-  /// be added or dropped ([1,1,A] = [A]). All missing, misshapen, non-finite and unused tensors are reported
-  /// in one Error. `ignore(name)` tells which unused names are fine.
+  /// check(), then copies every declared tensor from `source` into allocated memory with conversion of type, or, where
+  /// nothing was allocated and the source's memory outlives this (`borrow`), points at it. All non-finite tensors are
+  /// reported in one Error.
   void bind(const TensorSource& source, bool borrow, const std::function<bool(std::string_view)>& ignore = nullptr);
   /// The same checks, but `place` puts each stored tensor (of the declared shape) where it belongs and sets p.weight.
   using Place = std::function<void(Param& p, Tensor stored)>;
