@@ -129,6 +129,8 @@ class Backend {
   virtual void copy(Tensor y, Tensor x) const = 0;
   /// y += x
   virtual void add(Tensor y, Tensor x) const = 0;
+  /// y += t (x - y)
+  virtual void lerp(Tensor y, Tensor x, double t) const = 0;
   /// y = gain ⊙ x / sqrt(mean(x²) + eps) over the last axis; gain [cols].
   virtual void rmsnorm(Tensor y, Tensor x, Tensor gain, double eps) const = 0;
   /// dx (overwritten or +=), dgain += (may be null). dy and dx may be the same memory with Into::overwrite.

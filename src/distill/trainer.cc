@@ -224,8 +224,9 @@ void Trainer::update(const Stage& stage, int64_t step) {
   }
   if (stage.average_from < 1 &&
       static_cast<double>(step + 1) > stage.average_from * static_cast<double>(stage.steps())) {
-    for (const Run& run : runs_) on_.add(slice(average_, run), slice(student_.params.block(), run));
     ++averaged_;
+    for (const Run& run : runs_)
+      on_.lerp(slice(average_, run), slice(student_.params.block(), run), 1.0 / static_cast<double>(averaged_));
   }
 }
 
@@ -259,7 +260,7 @@ void Trainer::save(int64_t stage, int64_t step) {
              {"settings", options_.settings}};
   std::vector<NamedTensor> tensors{block("weights", student_.params.block()), block("first_moment", first_moment_),
                                    block("second_moment", second_moment_)};
-  if (average_) tensors.push_back(block("average", average_));
+  if (average_) tensors.push_back(block("mean", average_));
   write_safetensors(options_.dir / kCheckpoint, tensors, {{"state", state.dump()}});
 }
 
@@ -296,7 +297,7 @@ bool Trainer::resume() {
   };
   load("weights", student_.params.block());
   load("first_moment", first_moment_), load("second_moment", second_moment_);
-  if (average_) load("average", average_);
+  if (average_) load("mean", average_);
   const auto count = [&](const char* key, int64_t most) {
     const bool fine = state.contains(key) && state[key].is_number_integer() && state[key].get<int64_t>() >= 0 &&
                       state[key].get<int64_t>() <= most;
@@ -393,13 +394,8 @@ Outcome Trainer::run(const std::function<void(int64_t)>& before_stage) {
       if (asked) return Outcome::interrupted;
     }
     if (stage.cache_targets) remove_tree(targets_dir());
-    if (averaged_ > 0) {
-      for (const Run& run : runs_) {
-        const Tensor mean = slice(average_, run);
-        float* to = slice(student_.params.block(), run).as<float>();
-        for (int64_t i = 0; i < mean.count(); ++i) to[i] = mean.as<float>()[i] / static_cast<float>(averaged_);
-      }
-    }
+    if (averaged_ > 0)
+      for (const Run& run : runs_) on_.copy(slice(student_.params.block(), run), slice(average_, run));
   }
   averaged_ = loss_steps_ = reports_ = 0, loss_sum_ = 0;
   save(stage_, 0);
