@@ -147,7 +147,7 @@ refused "layer -1 does not exist" convert teacher --keep-softmax=-1 "${data[@]}"
 refused "nothing is converted" convert teacher --keep-softmax 0,1,2 "${data[@]}" --out x
 refused "expected a softmax model" convert seven "${data[@]}" --out x
 refused 'recipe "nope" is not known; known: ' convert teacher --recipe nope "${data[@]}" --out x
-refused "expected key=value" convert teacher "${data[@]}" --out x --set lr
+refused "expected key=value in UTF-8" convert teacher "${data[@]}" --out x --set lr
 refused 'unknown key "stagex"' convert teacher "${data[@]}" --out x --set stagex=1
 refused "the recipe has no" convert teacher "${data[@]}" --out x --set stages.9.lr=1
 refused "expected a number" convert teacher "${data[@]}" --out x --set stages.0.lr=fast

@@ -61,9 +61,6 @@ struct TrainOptions {
 Outcome convert(const ConvertOptions& options, const Say& say, const std::atomic<bool>& stop);
 Outcome train(const TrainOptions& options, const Say& say, const std::atomic<bool>& stop);
 
-/// A built-in recipe by name, or a file, with `set` applied ("stages.1.lr=3e-4") and checked.
-Recipe load_recipe(const std::string& name, const std::vector<std::string>& set);
-
 /// Text drawn from the teacher itself at temperature 1: `tokens` ids, sequences of at most `length`, each from the
 /// beginning of a text. A pure function of (teacher, seed).
 std::vector<int32_t> sample_corpus(const Model& teacher, const Backend& on, int64_t tokens, int64_t length,

@@ -85,5 +85,6 @@ Shards prepare_shards(const ShardOptions& options, const Tokenizer& tokenizer, c
 
 /// Token ids from text: one sequence of decimal ids per line, separated by spaces or commas.
 std::vector<std::vector<int32_t>> read_token_lines(const Path& file, int64_t vocab_size);
+std::vector<std::vector<int32_t>> parse_token_lines(std::string_view text, int64_t vocab_size, const std::string& name);
 
 }  // namespace qwerky
