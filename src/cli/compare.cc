@@ -167,8 +167,7 @@ void add_common(CLI::App& app, const std::shared_ptr<Options>& o) {
   app.add_option("--window", o->window, "tokens of a window")->capture_default_str()->check(CLI::PositiveNumber);
   app.add_option("--limit", o->limit, "at most so many tokens (0: all)")->capture_default_str();
   app.add_option("--json", o->json, "also write the result as JSON");
-  app.add_option("--backend", o->backend, "auto | reference | avx2 | avx512")->capture_default_str();
-  app.add_option("--precision", o->precision, "of matrix products: auto | f32 | bf16")->capture_default_str();
+  add_backend_flags(app, o->backend, o->precision);
 }
 
 }  // namespace

@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "io/tokenizer_formats.h"
+#include "io/tokenizer_utf8.h"
 
 namespace qwerky {
 
@@ -115,6 +116,36 @@ std::string TokenizerConfig::tokenizer_class() const {
   return name;
 }
 
+std::vector<int32_t> AddedTokenizer::encode(std::string_view text, bool special) const {
+  std::vector<int32_t> out;
+  out.reserve(text.size() / 3 + 4);
+  std::string valid, normal;
+  const std::string_view clean = valid_utf8(text, valid);
+  bool first = true;
+  const auto plain = [&](std::string_view part) {
+    encode_text(part, first, out);
+    first = false;
+  };
+  const auto token = [&](const AddedToken& t) {
+    out.push_back(t.id);
+    first = false;
+  };
+  if (special) {
+    added_.split(
+        clean, false, [&](std::string_view part) { added_.split(normal_form(part, normal), true, plain, token); },
+        token);
+  } else if (!clean.empty()) {
+    plain(normal_form(clean, normal));
+  }
+  return out;
+}
+
+std::string AddedTokenizer::piece(int32_t id) const {
+  if (id < 0 || id >= size()) fail("token id ", id, " is outside the vocabulary of ", size());
+  if (const AddedToken* token = added_.by_id(id)) return token->text;
+  return pieces_[static_cast<size_t>(id)];
+}
+
 bool AddedTokenizer::is_special(int32_t id) const {
   const AddedToken* token = added_.by_id(id);
   return token != nullptr && token->special;
@@ -129,6 +160,19 @@ std::optional<int32_t> AddedTokenizer::find_special(std::string_view text) const
 void AddedTokenizer::add_token(AddedToken token, const std::string& where) {
   if (token.id < 0) fail(where, ": added token \"", token.text, "\" has id ", token.id);
   added_.add(std::move(token));
+}
+
+void AddedTokenizer::add_listed(const TokenizerConfig& config, int64_t largest, const std::string& name) {
+  for (const AddedToken& token : config.listed_tokens()) add_token(token, name);
+  for (const std::string& text : config.special_texts()) {
+    if (added_.by_text(text) != nullptr) continue;
+    if (const auto id = find_ordinary(text)) add_token({.id = *id, .text = text, .special = true}, name);
+  }
+  for (const AddedToken& token : added_.all()) {
+    if (token.id > largest)
+      fail(name, ": added token \"", token.text, "\" has id ", token.id, ", expected at most ", largest);
+    if (token.id >= size()) pieces_.resize(static_cast<size_t>(token.id) + 1);
+  }
 }
 
 void AddedTokenizer::apply(const TokenizerConfig& config, const std::string& name) {
