@@ -306,6 +306,8 @@ TEST(Tokenizer, FindsFilesInDirectories) {
   EXPECT_EQ(t->eos, (Ids{344, 339}));
   write_file(dir / "config.json", R"({"eos_token_id": 345})");
   EXPECT_PRED2(testing::has, error(), "eos_token_id 345");
+  write_file(dir / "config.json", R"({"eos_token_id": [339, "x"]})");
+  EXPECT_PRED2(testing::has, error(), "config.json: eos_token_id: expected an id or a list of ids, found \"x\"");
 }
 
 /// A GPT-2-style vocabulary of the bytes, "12", " a" and a control token.

@@ -24,13 +24,15 @@ std::string token_text(const Json& value) {
   return {};
 }
 
-/// "eos_token_id": an id, a list of ids, or null.
-std::vector<int64_t> ids_under(const Json& object, const char* key) {
+/// "eos_token_id": an id, a list of ids, or null; a negative id stands for none.
+std::vector<int64_t> ids_under(const Json& object, const char* key, const char* file) {
   std::vector<int64_t> out;
   if (!object.is_object()) return out;
   const auto it = object.find(key);
   if (it == object.end()) return out;
   const auto add = [&](const Json& value) {
+    if (!value.is_number_integer() && !value.is_null())
+      fail(file, ": ", key, ": expected an id or a list of ids, found ", value.dump());
     if (value.is_number_integer() && value.get<int64_t>() >= 0) out.push_back(value.get<int64_t>());
   };
   if (it->is_array()) {
@@ -193,7 +195,8 @@ void AddedTokenizer::apply(const TokenizerConfig& config, const std::string& nam
   if (const auto id = by_role("bos_token")) {
     bos = id;
   } else if (!bos) {
-    for (int64_t given : ids_under(config.config, "bos_token_id")) bos = checked(given, "config.json", "bos_token_id");
+    for (int64_t given : ids_under(config.config, "bos_token_id", "config.json"))
+      bos = checked(given, "config.json", "bos_token_id");
   }
   if (config.tokenizer_config.is_object()) adds_bos = boolean(config.tokenizer_config, "add_bos_token", adds_bos);
   adds_bos = adds_bos && bos.has_value();
@@ -203,8 +206,9 @@ void AddedTokenizer::apply(const TokenizerConfig& config, const std::string& nam
     if (std::find(ends.begin(), ends.end(), id) == ends.end()) ends.push_back(id);
   };
   if (const auto id = by_role("eos_token")) add_end(*id);
-  for (int64_t id : ids_under(config.config, "eos_token_id")) add_end(checked(id, "config.json", "eos_token_id"));
-  for (int64_t id : ids_under(config.generation_config, "eos_token_id"))
+  for (int64_t id : ids_under(config.config, "eos_token_id", "config.json"))
+    add_end(checked(id, "config.json", "eos_token_id"));
+  for (int64_t id : ids_under(config.generation_config, "eos_token_id", "generation_config.json"))
     add_end(checked(id, "generation_config.json", "eos_token_id"));
   for (int32_t id : eos) add_end(id);
   eos = std::move(ends);
