@@ -11,6 +11,7 @@
 #include "cli/command.h"
 #include "distill/initialise.h"
 #include "distill/trainer.h"
+#include "engine/engine.h"
 #include "engine/random_model.h"
 
 namespace qwerky {
