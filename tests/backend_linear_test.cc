@@ -9,6 +9,7 @@
 #include "backend/peak.h"
 #include "backend/reference.h"
 #include "base/parallel.h"
+#include "expect_error.h"
 #include "owned.h"
 
 namespace qwerky {
@@ -177,7 +178,13 @@ TEST(Embed, AgreesWithReferenceExactly) {
 TEST(Select, NamesAndErrors) {
   EXPECT_EQ(available_backends().back(), "reference");
   for (const std::string& name : available_backends()) EXPECT_EQ(make_backend(name, Precision::f32)->name(), name);
-  EXPECT_EQ(make_backend("auto", Precision::bf16)->name(), available_backends().front());
+  const auto bf16 = [](const char* name) { return testing::error_of([&] { make_backend(name, Precision::bf16); }); };
+  if (has_native_bf16()) {
+    EXPECT_EQ(make_backend("auto", Precision::bf16)->name(), "avx512");
+  } else {
+    EXPECT_PRED2(testing::has, bf16("auto"), "precision bf16: ");
+  }
+  EXPECT_PRED2(testing::has, bf16("reference"), "the reference backend multiplies in f32 only; use --precision f32");
   EXPECT_THROW(make_backend("sse", Precision::f32), Error);
 }
 

@@ -60,6 +60,15 @@ TEST(Rows, RmsNormVjp) {
       }
 }
 
+TEST(Rows, Lerp) {
+  for (const int64_t n : {1, 15, 16, 17, 1000})
+    for (const double t : {0.0, 1e-3, 1.0 / 3, 1.0}) {
+      Operands x;
+      const int y = x.add({n}, -4, 4), to = x.add({n}, -4, 4);
+      expect_reference(x, 8, [=](const Backend& on, const Get& get) { on.lerp(get(y), get(to), t); });
+    }
+}
+
 TEST(Rows, GroupNorm) {
   for (const DType gain : {DType::f32, DType::bf16})
     for (const int heads : {1, 3, 8})

@@ -76,6 +76,12 @@ TEST(Config, RefusesFeaturesByName) {
   expect_refused(with(typed("rwkv7qwen2"), "gate_rank_type", 3), {"gate_rank_type", "0, 1 or 2"});
   expect_refused(with(typed("rwkv7qwen2"), "num_attention_layers", 5), {"num_attention_layers", "0 to 4"});
   expect_refused(with(typed("qwen3rwkv7"), "balance_state", false), {"balance_state", "qwen3rwkv7"});
+  for (const char* key : {"transformer_layers", "first_attention_layer", "first_post_attention_layer"})
+    expect_refused(with(typed("rwkv7qwen3"), key, 3), {key});
+  expect_refused(with(typed("rwkv7qwen3"), "attention_striping", 4), {"attention_striping 4", "supported: 1"});
+  expect_refused(with(with(with(qwen2(), "use_sliding_window", true), "sliding_window", 8), "layer_types",
+                      {"full_attention", "full_attention", "linear_attention", "full_attention"}),
+                 {"layer_types", "linear_attention", "full_attention, sliding_attention"});
   expect_refused(with(typed("rwkv7qwen2"), "qwerky_mixers", {"rwkv7", "rwkv6", "softmax", "rwkv7"}), {"qwerky_mixers"});
 }
 
@@ -142,6 +148,20 @@ TEST(Config, SlidingWindowsAsHuggingFaceMeansThem) {
   EXPECT_EQ(written["layer_types"], json["layer_types"]);
   EXPECT_FALSE(written.contains("qwerky_windows"));
   EXPECT_EQ(read(written).windows, read(json).windows);
+}
+
+TEST(Config, WindowsThatNoLayerHasStayAbsent) {
+  Json json = with(with(with(qwen2(), "use_sliding_window", true), "sliding_window", 100), "max_window_layers", 2);
+  json["layer_types"] = std::vector<std::string>(4, "full_attention");
+  const Config config = read(with(json, "qwerky_sinks", 3));
+  EXPECT_EQ(config.windows, std::vector<int64_t>(4, 0));
+  EXPECT_EQ(config.sinks, 0);
+  const Json written = write_config(config);
+  EXPECT_EQ(written["use_sliding_window"], false) << "without layer_types it would mean the last two layers";
+  EXPECT_EQ(read(written).windows, config.windows);
+  const Config child =
+      child_config(read(with(with(qwen2(), "qwerky_windows", {8, 0, 0, 0}), "qwerky_sinks", 4)), MixerKind::rwkv7, {1});
+  EXPECT_EQ(child.sinks, 0);
 }
 
 TEST(Config, WindowsThatHuggingFaceCannotSayGetTheirOwnKeys) {
@@ -291,6 +311,11 @@ TEST(ChildConfig, LlamaAndQwen3Parents) {
   EXPECT_EQ(three["attention_bias"], false);
   EXPECT_EQ(three["use_rope"], true);
   EXPECT_TRUE(read(three).qk_norm);
+  EXPECT_FALSE(three.contains("auto_map")) << "no code of this name was published";
+  // The name of the published code, for the same tensors and equations.
+  const Config alias = read(with(three, "model_type", "rwkv7qwen3"));
+  EXPECT_EQ(alias.model_type, "qwen3rwkv7");
+  EXPECT_EQ(write_config(alias), three);
 }
 
 TEST(ChildConfig, KeptSoftmaxLayers) {

@@ -66,10 +66,12 @@ run=(convert teacher --to rad-rwkv7 "${data[@]}" --checkpoint-seconds 0.1 --repo
 # shellcheck disable=SC2207
 run+=($(stages 150 250))
 ok "${run[@]}" --out seven --dry-run
-whole seven && die "--dry-run wrote a model"
-[ -e seven/training/checkpoint.safetensors ] && die "--dry-run trained"
+[ -e seven ] && die "--dry-run wrote something"
 grep -q "^plan: memory" err || die "--dry-run printed no plan"
+grep -q "^data:\|tokenising" err && die "--dry-run read the data"
 ok "${run[@]}" --out seven
+awk '/^plan: disk/ { planned = 1 } /^data:/ { exit !planned }' err || die "the data were prepared before the plan"
+grep -q " ETA .* (stage " err || die "no time left of the whole run"
 for file in config.json model.safetensors tokenizer.json README.md conversion.json training/log.jsonl; do [ -s seven/$file ] || die "seven/$file is missing"; done
 # shellcheck disable=SC2046
 ok convert teacher --to rad-rwkv6 --sample-tokens 6000 --out six $(stages 60 60)
@@ -158,7 +160,7 @@ refused "layer -1 does not exist" convert teacher --keep-softmax=-1 "${data[@]}"
 refused "nothing is converted" convert teacher --keep-softmax 0,1,2 "${data[@]}" --out x
 refused "expected a softmax model" convert seven "${data[@]}" --out x
 refused 'recipe "nope" is not known; known: ' convert teacher --recipe nope "${data[@]}" --out x
-refused "expected key=value" convert teacher "${data[@]}" --out x --set lr
+refused "expected key=value in UTF-8" convert teacher "${data[@]}" --out x --set lr
 refused 'unknown key "stagex"' convert teacher "${data[@]}" --out x --set stagex=1
 refused "the recipe has no" convert teacher "${data[@]}" --out x --set stages.9.lr=1
 refused "expected a number" convert teacher "${data[@]}" --out x --set stages.0.lr=fast
@@ -167,6 +169,8 @@ refused "expected a whole number" convert teacher "${data[@]}" --out x --set sta
 refused "is longer than the teacher's 128 positions" convert teacher "${data[@]}" --out x
 refused "sample-tokens" convert teacher --out x --set stages.0.context=32 --set stages.1.context=32 --sample-tokens -5
 refused "out: expected a directory" convert teacher "${data[@]}"
+refused "of memory beside the teacher, this machine has" convert teacher "${data[@]}" --out x --dry-run --set stages.0.context=32 --set stages.1.context=128 --set stages.1.batch=9e6
+[ -e x ] && die "a refused conversion wrote something"
 refused "another directory than the teacher" convert teacher "${data[@]}" --out ./teacher/ --set stages.0.context=32 --set stages.1.context=32
 # shellcheck disable=SC2046
 refused "already holds a model" convert teacher "${data[@]}" --out bare $(stages 2 2)
@@ -176,6 +180,11 @@ refused "cannot make the directory" convert teacher "${data[@]}" --out text.txt/
 refused "/proc/x" convert teacher "${data[@]}" --out /proc/x $(stages 2 2)
 refused "store: expected auto, f32 or bf16" convert teacher "${data[@]}" --out x --store int3 --set stages.0.context=32 --set stages.1.context=32
 refused "expected auto, f32 or bf16, found f8" convert teacher "${data[@]}" --out x --precision f8
+for command in "generate seven" "logits seven --tokens 1 --out z.safetensors" "eval seven --data text.txt" "compare teacher seven --data text.txt" \
+  "convert teacher --out x" "train config.json --vocab 320 --data text.txt --out x" "bench teacher --train --steps 1" "bench teacher --contexts 8"; do
+  # shellcheck disable=SC2086
+  for backend in reference avx2; do refused "precision bf16: the $backend backend\|this CPU lacks" $command --precision bf16 --backend $backend; done
+done
 for backend in cuda gpu ""; do refused "backend.*expected auto, avx512, avx2 or reference" generate seven --backend "$backend"; done
 : >empty.txt
 printf 'fine\nnot \xff\xfe fine\n' >latin.txt
@@ -222,7 +231,7 @@ refused 'model_type "mamba" is not supported; supported: ' inspect broken
 broken && rm broken/tokenizer*
 refused "no tokenizer" generate broken
 # shellcheck disable=SC2046
-ok train config.json --vocab 350 "${data[@]}" --out larger --dry-run $(short 0 2)
+ok train config.json --vocab 350 "${data[@]}" --out larger $(short 0 2)
 broken && cp larger/tokenizer.json broken
 refused "belongs to another model" generate broken
 printf 'junk' >seven/training/checkpoint.safetensors

@@ -123,6 +123,36 @@ TEST(Engine, NamesWhatItDoesNotKnow) {
   EXPECT_PRED2(has, error_of([&] { Engine e(dir); }), "no tokenizer");
 }
 
+TEST(Engine, AbsurdConfigurationsAreHeldAgainstTheFileFirst) {
+  const Path dir = make_directory(tiny("rwkv7qwen2"), "absurd");
+  Json json = read_json(dir / "config.json");
+  json["hidden_size"] = 1 << 20, json["vocab_size"] = 1 << 24, json["num_hidden_layers"] = 1000;
+  json["intermediate_size"] = 1 << 22, json["num_attention_heads"] = 1 << 14, json["num_key_value_heads"] = 1;
+  write_file(dir / "config.json", json.dump());
+  const auto message = [&] { return error_of([&] { load_model(dir, {.need_tokenizer = false}); }); };
+  EXPECT_PRED2(has, message(), "tensor model.embed_tokens.weight: expected [16777216, 1048576], file has [29, 16]");
+  EXPECT_PRED2(has, message(), "more");
+  const Config config = read_config(json, nullptr);
+  EXPECT_PRED2(has, error_of([&] { make_model(config, false); }), "the weights of this model need");
+}
+
+TEST(Engine, Bf16WhereTheBackendHasIt) {
+  const Path dir = scratch_dir("engine-bf16");
+  const auto model = make_model(read_config(tiny("qwen2"), nullptr), true);
+  save_model(dir, model->config(), model->params, DType::bf16, {});
+  const Checkpoint stored = open_checkpoint(dir);
+  for (const std::string& name : available_backends()) {
+    EXPECT_EQ(backend_for(stored, name, "auto")->name(), name) << "auto falls back to f32";
+    EXPECT_EQ(backend_for(stored, name, "f32")->name(), name);
+    if (name == "avx512") continue;
+    EXPECT_PRED2(has, error_of([&] { backend_for(stored, name, "bf16"); }), "precision bf16: the " + name);
+    EXPECT_PRED2(has,
+                 error_of([&] { Engine(dir.string(), {.backend = name, .precision = "bf16", .tokenizer = false}); }),
+                 "precision bf16: the " + name);
+  }
+  EXPECT_PRED2(has, error_of([&] { backend_for(stored, "auto", "f8"); }), "found f8");
+}
+
 TEST(Generate, IsReproducibleAndStops) {
   const Engine engine(make_directory(tiny("rwkv7qwen2"), "generate").string(), {.tokenizer = false});
   const auto prompt = some_ids(6);

@@ -205,6 +205,8 @@ TEST(Tokenizer, FindsFilesInDirectories) {
   EXPECT_TRUE(tokenizer_files(dir).empty());
   std::filesystem::copy_file(golden("tokenizer/tiny_tok.bin"), dir / "tok300.bin");
   EXPECT_EQ(load_tokenizer(dir)->size(), load_tokenizer(golden("tokenizer/tiny_tok.bin"))->size());
+  EXPECT_EQ(tokenizer_files(dir), std::vector<Path>{dir / "tok300.bin"});
+  EXPECT_EQ(tokenizer_files(dir / "tok300.bin"), std::vector<Path>{dir / "tok300.bin"});
   std::filesystem::copy_file(golden("tokenizer/tiny_tok.bin"), dir / "tok301.bin");
   EXPECT_PRED2(testing::has, error(), "could both be");
   write_file(dir / "tok300.model", testing::tiny_sentencepiece());
@@ -223,6 +225,8 @@ TEST(Tokenizer, FindsFilesInDirectories) {
   EXPECT_EQ(t->eos, (Ids{344, 339}));
   write_file(dir / "config.json", R"({"eos_token_id": 345})");
   EXPECT_PRED2(testing::has, error(), "eos_token_id 345");
+  write_file(dir / "config.json", R"({"eos_token_id": [339, "x"]})");
+  EXPECT_PRED2(testing::has, error(), "config.json: eos_token_id: expected an id or a list of ids, found \"x\"");
 }
 
 /// A GPT-2-style vocabulary of the bytes, "12", " a" and a control token.

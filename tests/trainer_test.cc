@@ -343,6 +343,25 @@ TEST(Trainer, MeasuringChangesNothing) {
   EXPECT_EQ(weights(*a), weights(*b));
 }
 
+TEST(Trainer, TimeLeftCountsLaterStages) {
+  Bench s;
+  s.recipe.stages = {stage_of("align", 3), stage_of("kl", 4)};
+  const auto student = student_model(*s.teacher, MixerKind::rwkv7);
+  std::vector<TrainStatus> reports;
+  TrainerOptions options{.dir = scratch_dir("trainer-eta"),
+                         .settings = {},
+                         .report_steps = 1,
+                         .step_seconds = {5, 1000},
+                         .report = [&](const TrainStatus& status) { reports.push_back(status); }};
+  Trainer(*s.on, *student, s.teacher.get(), s.train, nullptr, s.recipe, options).run();
+  ASSERT_EQ(reports.size(), 7u);
+  for (size_t i = 0; i < reports.size(); ++i) {
+    const double later = reports[i].eta_seconds - reports[i].stage_eta_seconds;
+    EXPECT_NEAR(later, i < 3 ? 4000 : 0, 1e-6) << i;
+  }
+  EXPECT_EQ(reports.back().eta_seconds, 0);
+}
+
 TEST(Trainer, NamesWhatIsMissing) {
   Bench s;
   s.recipe.stages = {stage_of("kl", 2)};

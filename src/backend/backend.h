@@ -129,6 +129,8 @@ class Backend {
   virtual void copy(Tensor y, Tensor x) const = 0;
   /// y += x
   virtual void add(Tensor y, Tensor x) const = 0;
+  /// y += t (x - y)
+  virtual void lerp(Tensor y, Tensor x, double t) const = 0;
   /// y = gain ⊙ x / sqrt(mean(x²) + eps) over the last axis; gain [cols].
   virtual void rmsnorm(Tensor y, Tensor x, Tensor gain, double eps) const = 0;
   /// dx (overwritten or +=), dgain += (may be null). dy and dx may be the same memory with Into::overwrite.
@@ -214,7 +216,7 @@ class Backend {
 enum class Precision { f32, bf16 };  ///< of the operands of matrix products; sums are f32 always
 
 /// "reference", "avx2" or "avx512"; "auto" takes the best this CPU has. bf16 products on f32 weights happen only
-/// with Precision::bf16. Throws Error when the CPU lacks the instruction set.
+/// with Precision::bf16. Throws Error when the CPU lacks the instruction set, or the backend bf16 products.
 std::unique_ptr<Backend> make_backend(const std::string& name, Precision precision);
 /// What "auto" would take, and what this CPU can run, best first.
 std::vector<std::string> available_backends();

@@ -53,6 +53,7 @@ class Cpu final : public Reference {
 
   // --- rows and positions ---------------------------------------------------------------------------------------
   void add(Tensor y, Tensor x) const override { kernels::add(y, x); }
+  void lerp(Tensor y, Tensor x, double t) const override { kernels::lerp(y, x, t); }
   void rmsnorm(Tensor y, Tensor x, Tensor gain, double eps) const override { kernels::rmsnorm(y, x, gain, eps); }
   void rmsnorm_vjp(Tensor dx, Tensor dgain, Tensor dy, Tensor x, Tensor gain, double eps, Into into) const override {
     kernels::rmsnorm_vjp(dx, dgain, dy, x, gain, eps, into);

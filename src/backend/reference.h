@@ -113,6 +113,9 @@ class ReferenceOf : public Backend {
   void add(Tensor y, Tensor x) const override {
     for (int64_t i = 0; i < y.count(); ++i) accumulate(y, i, at(x, i));
   }
+  void lerp(Tensor y, Tensor x, double t) const override {
+    for (int64_t i = 0; i < y.count(); ++i) accumulate(y, i, Acc(t) * (at(x, i) - at(y, i)));
+  }
 
   void rmsnorm(Tensor y, Tensor x, Tensor gain, double eps) const override {
     const int64_t D = x.cols();

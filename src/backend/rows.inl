@@ -96,6 +96,17 @@ inline void add(Tensor y, Tensor x) {
       });
 }
 
+inline void lerp(Tensor y, Tensor x, double t) {
+  float* py = y.as<float>();
+  const float* px = x.as<float>();
+  const V share = set(static_cast<float>(t));
+  each_element(
+      y.count(), [=](int64_t i, auto lanes) __attribute__((always_inline)) {
+        const V from = load(py + i, lanes);
+        store(py + i, fma(share, load(px + i, lanes) - from, from), lanes);
+      });
+}
+
 inline void rmsnorm(Tensor y, Tensor x, Tensor gain, double eps) {
   const int64_t D = x.cols();
   float* py = y.as<float>();

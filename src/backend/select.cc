@@ -39,7 +39,12 @@ std::unique_ptr<Backend> make_backend(const std::string& name, Precision precisi
     for (const std::string& n : names) have += (have.empty() ? "" : ", ") + n;
     fail("backend ", name, ": this CPU lacks the instructions, use one of: ", have);
   }
-  if (wanted == "avx512") return avx512::make(has_native_bf16() ? precision : Precision::f32, has_native_int8());
+  if (precision == Precision::bf16 && wanted != "avx512")
+    fail("precision bf16: the ", wanted, " backend multiplies in f32 only; use --precision f32, or ",
+         has_native_bf16() ? "--backend avx512" : "a CPU with AVX512_BF16");
+  if (precision == Precision::bf16 && !has_native_bf16())
+    fail("precision bf16: this CPU lacks AVX512_BF16; use --precision f32 (or auto)");
+  if (wanted == "avx512") return avx512::make(precision, has_native_int8());
   if (wanted == "avx2") return avx2::make();
   return std::make_unique<Reference>();
 }

@@ -15,6 +15,9 @@ class Error : public std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
+/// Thrown where work stops because the user asked for it, and nothing is lost by that.
+struct Interrupted {};
+
 template <class... Parts>
 std::string concat(const Parts&... parts) {
   std::ostringstream out;

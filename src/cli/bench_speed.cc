@@ -34,8 +34,8 @@ Loaded load(const SpeedBenchOptions& o) {
   Loaded loaded;
   if (!o.random.empty()) {
     const DType type = weight_type(o.type);
-    loaded.backend =
-        make_backend(o.backend, resolve_precision(o.precision, type == DType::f32 ? DType::f32 : DType::bf16));
+    loaded.backend = make_backend(
+        o.backend, resolve_precision(o.precision, type == DType::f32 ? DType::f32 : DType::bf16, o.backend));
     loaded.model = random_model(published_config(o.random, o.to), *loaded.backend, PackFormats::of(type));
     loaded.name = o.random + " " + o.to + ", random weights, " + o.type;
   } else {
@@ -71,7 +71,7 @@ int bench_speed(const SpeedBenchOptions& o) {
   const Decoder& decoder = *m.model->decoder;
   const ProductCost cost = product_cost(*m.model);
   const Tensor& matrix = m.model->params.find("model.layers.0.mlp.up_proj.weight")->weight;
-  const double peak = product_peak(peaks, matrix, *m.backend, resolve_precision(o.precision, matrix.type));
+  const double peak = product_peak(peaks, matrix, *m.backend, resolve_precision(o.precision, matrix.type, o.backend));
   const ReadMeter meter(threads());
   std::cout << "model     " << m.name << ": " << std::setprecision(1)
             << 1e-6 * static_cast<double>(m.model->params.count()) << " M parameters, " << std::setprecision(3)

@@ -11,6 +11,7 @@
 #include "cli/command.h"
 #include "distill/initialise.h"
 #include "distill/trainer.h"
+#include "engine/engine.h"
 #include "engine/random_model.h"
 
 namespace qwerky {
@@ -36,7 +37,7 @@ int bench_train(const TrainBenchOptions& o) {
     ids[i] = static_cast<int32_t>(random.below(i, static_cast<uint64_t>(teacher->config().vocab)));
   const TokenStream tokens(std::move(ids));
 
-  const auto backend = make_backend(o.backend, o.precision == "bf16" ? Precision::bf16 : Precision::f32);
+  const auto backend = make_backend(o.backend, resolve_precision(o.precision, DType::f32, o.backend));
   const double peak = o.precision == "bf16" ? peaks.bf16_gflops : peaks.f32_gflops;
   Recipe recipe{.name = "bench",
                 .stages = {Stage{.name = "1 align", .loss = "align", .train = "*.self_attn.*"},

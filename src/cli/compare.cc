@@ -58,7 +58,10 @@ bool needs_tokenizer(const Options& o) {
   return o.tokens_file.empty() && !(o.data.size() == 1 && o.data[0].ends_with(".tokens"));
 }
 
-void show_progress(int64_t done, int64_t total) { say(concat("window ", done, "/", total), false); }
+void show_progress(int64_t done, int64_t total) {
+  if (interrupted()) throw Interrupted();
+  say(concat("window ", done, "/", total), false);
+}
 
 Json scores_json(const Scores& s) {
   return {{"tokens", s.tokens}, {"nll", s.nll}, {"perplexity", s.perplexity()}, {"nll_by_position", s.nll_by_position}};
@@ -164,8 +167,7 @@ void add_common(CLI::App& app, const std::shared_ptr<Options>& o) {
   app.add_option("--window", o->window, "tokens of a window")->capture_default_str()->check(CLI::PositiveNumber);
   app.add_option("--limit", o->limit, "at most so many tokens (0: all)")->capture_default_str();
   app.add_option("--json", o->json, "also write the result as JSON");
-  app.add_option("--backend", o->backend, "auto | reference | avx2 | avx512")->capture_default_str();
-  app.add_option("--precision", o->precision, "of matrix products: auto | f32 | bf16")->capture_default_str();
+  add_backend_flags(app, o->backend, o->precision);
 }
 
 }  // namespace

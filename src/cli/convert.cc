@@ -8,8 +8,6 @@
 namespace qwerky {
 namespace {
 
-constexpr int kInterrupted = 130;  // as a shell reports SIGINT
-
 int status(Outcome outcome) { return outcome == Outcome::interrupted ? kInterrupted : 0; }
 
 }  // namespace

@@ -106,8 +106,7 @@ void register_logits(CLI::App& app, Run& run) {
   app.add_option("model", o->model, "model directory or file")->required();
   app.add_option("--tokens", o->tokens, "ids separated by commas")->required();
   app.add_option("--out", o->out, "safetensors file with tensor `logits` [T, V] in f32")->required();
-  app.add_option("--backend", o->backend, "auto | reference | avx2 | avx512")->capture_default_str();
-  app.add_option("--precision", o->precision, "of matrix products: auto | f32 | bf16")->capture_default_str();
+  add_backend_flags(app, o->backend, o->precision);
   app.callback([o, &run] { run = [o] { return write_logits(*o); }; });
 }
 

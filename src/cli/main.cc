@@ -87,8 +87,9 @@ int main(int argc, char** argv) {
     return qwerky::run_program(argc, argv);
   } catch (const qwerky::Error& e) {
     std::fprintf(stderr, "error: %s\n", e.what());
-  } catch (const std::filesystem::filesystem_error& e) {
-    std::fprintf(stderr, "error: %s\n", e.what());
+  } catch (const qwerky::Interrupted&) {
+    std::fprintf(stderr, "interrupted\n");
+    return qwerky::kInterrupted;
   } catch (const nlohmann::json::exception& e) {
     std::fprintf(stderr, "error: a path or text that is not valid UTF-8 cannot be recorded: %s\n", e.what());
   } catch (const std::bad_alloc&) {

@@ -2,6 +2,7 @@
 // The main job: teacher directory in, student directory out.
 #pragma once
 
+#include "distill/plan.h"
 #include "distill/trainer.h"
 
 namespace qwerky {
@@ -34,14 +35,11 @@ struct RunOptions {
     v("set", set, "change a recipe value, e.g. --set stages.1.lr=3e-4 --set init=published");
     v("backend", backend, "auto | reference | avx2 | avx512");
     v("precision", precision, "of matrix products while training: auto (f32) | f32 | bf16");
-    v("dry_run", dry_run, "print the plan and stop");
+    v("dry_run", dry_run, "print the plan and stop; nothing is written");
     v("checkpoint_seconds", checkpoint_seconds, "seconds between checkpoints");
     v("report_steps", report_steps, "steps between progress lines");
   }
 };
-
-/// One line of news for the user; `final` lines stay, others overwrite each other.
-using Say = std::function<void(const std::string& line, bool final)>;
 
 struct ConvertOptions {
   std::string teacher;
@@ -58,12 +56,10 @@ struct TrainOptions {
   RunOptions run;
 };
 
-/// Both throw Error; both return interrupted when `stop` was set and a checkpoint saved.
+/// Both throw Error; both return interrupted when `stop` was set, with everything saved that the same call needs to go
+/// on.
 Outcome convert(const ConvertOptions& options, const Say& say, const std::atomic<bool>& stop);
 Outcome train(const TrainOptions& options, const Say& say, const std::atomic<bool>& stop);
-
-/// A built-in recipe by name, or a file, with `set` applied ("stages.1.lr=3e-4") and checked.
-Recipe load_recipe(const std::string& name, const std::vector<std::string>& set);
 
 /// Text drawn from the teacher itself at temperature 1: `tokens` ids, sequences of at most `length`, each from the
 /// beginning of a text. A pure function of (teacher, seed).

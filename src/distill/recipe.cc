@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
-#include "distill/convert.h"
 #include "distill/recipes_builtin.h"
+#include "distill/stage.h"
 #include "io/files.h"
+#include "io/tokenizer_utf8.h"
 
 namespace qwerky {
 namespace {
@@ -9,7 +10,7 @@ namespace {
 /// Applies "stages.1.lr=3e-4" to a recipe's JSON.
 void apply(Json& recipe, const std::string& change) {
   const size_t equals = change.find('=');
-  if (equals == std::string::npos) fail("--set ", change, ": expected key=value");
+  if (equals == std::string::npos || !is_utf8(change)) fail("--set ", change, ": expected key=value in UTF-8");
   std::string pointer = "/" + change.substr(0, equals);
   for (char& c : pointer)
     if (c == '.') c = '/';
@@ -27,6 +28,14 @@ void apply(Json& recipe, const std::string& change) {
 
 }  // namespace
 
+Recipe parse_recipe(Json json, const std::vector<std::string>& set, const std::string& where) {
+  for (const std::string& change : set) apply(json, change);
+  Recipe recipe;
+  from_json(recipe, json, where);
+  recipe.check();
+  return recipe;
+}
+
 Recipe load_recipe(const std::string& name, const std::vector<std::string>& set) {
   Json json;
   if (name.ends_with(".json")) {
@@ -39,11 +48,7 @@ Recipe load_recipe(const std::string& name, const std::vector<std::string>& set)
     }
     if (json.is_null()) fail("recipe \"", name, "\" is not known; known: ", known, ", or a .json file");
   }
-  for (const std::string& change : set) apply(json, change);
-  Recipe recipe;
-  from_json(recipe, json, "recipe " + name);
-  recipe.check();
-  return recipe;
+  return parse_recipe(std::move(json), set, "recipe " + name);
 }
 
 }  // namespace qwerky

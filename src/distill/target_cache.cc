@@ -40,8 +40,7 @@ std::vector<Tensor> stored_targets(const SafetensorsFile& file, std::span<const 
 void TargetCache::run(const Exec& ex, const Decoder& teacher, std::span<const int32_t> inputs, Batch batch,
                       const std::string& key, const Tap& tap) const {
   const Path path = dir_ / (key + ".safetensors");
-  std::error_code absent;
-  if (std::filesystem::is_regular_file(path, absent)) {
+  if (is_file(path)) {
     std::unique_ptr<SafetensorsFile> file;
     try {
       file = std::make_unique<SafetensorsFile>(path);
@@ -64,7 +63,7 @@ void TargetCache::run(const Exec& ex, const Decoder& teacher, std::span<const in
   std::vector<NamedTensor> named;
   for (size_t i = 0; i < targets.size(); ++i)
     named.push_back({name_of_layer(i % 2 ? "y" : "x", static_cast<int64_t>(i / 2)), targets[i], DType::f32});
-  std::filesystem::create_directories(dir_);
+  make_directory(dir_);
   write_safetensors(path, named, {{"sha256", digest(inputs, targets)}});
 }
 

@@ -14,6 +14,8 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
+constexpr const char* kCheckpoint = "checkpoint.safetensors";
+
 double seconds_between(Clock::time_point a, Clock::time_point b) {
   return std::chrono::duration<double>(b - a).count();
 }
@@ -43,8 +45,7 @@ std::string differences(const Json& was, const Json& now) {
 
 /// Drops what the log has beyond a checkpoint, and a line that was cut: those steps run, and are logged, again.
 void trim_log(const Path& file, int64_t stage, int64_t step) {
-  std::error_code absent;
-  if (!std::filesystem::is_regular_file(file, absent)) return;
+  if (!is_file(file)) return;
   const std::string text = read_file(file);
   std::string kept, line;
   for (std::istringstream lines(text); std::getline(lines, line);) {
@@ -82,6 +83,13 @@ double flops_per_token(const Stage& stage, const Config& student, const Config* 
   return flops;
 }
 
+TrainerBlocks::TrainerBlocks(const Recipe& recipe) {
+  for (const Stage& s : recipe.stages) {
+    lanes = std::max(lanes, s.lanes);
+    if (s.average_from < 1) moments = 3;
+  }
+}
+
 Trainer::Trainer(const Backend& on, Model& student, const Model* teacher, const TokenStream& train,
                  const TokenStream* validation, const Recipe& recipe, TrainerOptions options)
     : on_(on),
@@ -92,29 +100,30 @@ Trainer::Trainer(const Backend& on, Model& student, const Model* teacher, const 
       recipe_(recipe),
       options_(std::move(options)) {
   recipe_.check();
-  int64_t lanes = 1;
-  bool averages = false;
   for (const Stage& s : recipe_.stages) {
-    averages |= s.average_from < 1;
     if (s.loss != "cross_entropy" && teacher == nullptr) fail("stage ", s.name, ": loss ", s.loss, " needs a teacher");
     if (train.size() < s.context + 1)
       fail("training data: ", train.size(), " tokens, fewer than one window of ", s.context + 1, " that stage ", s.name,
            " asks for");
-    lanes = std::max(lanes, s.lanes);
   }
+  const TrainerBlocks blocks(recipe_);
   const Shape block{student_.params.block_count()};
   first_moment_ = memory_.zeros(DType::f32, block);
   second_moment_ = memory_.zeros(DType::f32, block);
-  if (averages) average_ = memory_.zeros(DType::f32, block);
-  for (int64_t i = 0; i < lanes; ++i) {
+  if (blocks.moments > 2) average_ = memory_.zeros(DType::f32, block);
+  for (int64_t i = 0; i < blocks.lanes; ++i) {
     gradients_.push_back(memory_.zeros(DType::f32, block));
     scratch_.push_back(std::make_unique<Arena>("training scratch"));
   }
 }
 
 int64_t Trainer::memory_bytes() const {
-  int64_t bytes =
-      memory_.peak_bytes() + student_.params.block().bytes() + (teacher_ ? teacher_->weights->peak_bytes() : 0);
+  return memory_.peak_bytes() + student_.params.block().bytes() + (teacher_ ? teacher_->weights->peak_bytes() : 0) +
+         scratch_bytes();
+}
+
+int64_t Trainer::scratch_bytes() const {
+  int64_t bytes = 0;
   for (const auto& arena : scratch_) bytes += arena->peak_bytes();
   return bytes;
 }
@@ -215,8 +224,9 @@ void Trainer::update(const Stage& stage, int64_t step) {
   }
   if (stage.average_from < 1 &&
       static_cast<double>(step + 1) > stage.average_from * static_cast<double>(stage.steps())) {
-    for (const Run& run : runs_) on_.add(slice(average_, run), slice(student_.params.block(), run));
     ++averaged_;
+    for (const Run& run : runs_)
+      on_.lerp(slice(average_, run), slice(student_.params.block(), run), 1.0 / static_cast<double>(averaged_));
   }
 }
 
@@ -226,6 +236,7 @@ double Trainer::measure_step_seconds(const Stage& measured, int64_t steps) {
   if (stage.windows_at_once > 0)
     stage.batch = std::min(stage.batch, stage.lanes * stage.windows_at_once);  // the rest repeats these
   prepare(stage);
+  for (auto& arena : scratch_) arena = std::make_unique<Arena>("training scratch");
   step(stage, 0, 0);  // maps scratch memory
   const auto start = Clock::now();
   for (int64_t i = 0; i < steps; ++i) {
@@ -249,13 +260,25 @@ void Trainer::save(int64_t stage, int64_t step) {
              {"settings", options_.settings}};
   std::vector<NamedTensor> tensors{block("weights", student_.params.block()), block("first_moment", first_moment_),
                                    block("second_moment", second_moment_)};
-  if (average_) tensors.push_back(block("average", average_));
-  write_safetensors(options_.dir / "checkpoint.safetensors", tensors, {{"state", state.dump()}});
+  if (average_) tensors.push_back(block("mean", average_));
+  write_safetensors(options_.dir / kCheckpoint, tensors, {{"state", state.dump()}});
+}
+
+int64_t Trainer::finished_stages(const Path& dir) {
+  if (!is_file(dir / kCheckpoint)) return 0;
+  try {
+    const SafetensorsFile stored(dir / kCheckpoint);
+    const auto it = stored.metadata().find("state");
+    const Json state = it == stored.metadata().end() ? Json() : parse_json(it->second, "state");
+    if (state.is_object() && state.contains("stage") && state["stage"].is_number_integer()) return state["stage"];
+  } catch (const Error&) {  // resume() says what is wrong
+  }
+  return 0;
 }
 
 bool Trainer::resume() {
-  const Path file = options_.dir / "checkpoint.safetensors";
-  if (!std::filesystem::exists(file)) return false;
+  const Path file = options_.dir / kCheckpoint;
+  if (!is_there(file)) return false;
   const SafetensorsFile stored(file);
   const auto it = stored.metadata().find("state");
   if (it == stored.metadata().end()) fail(file.string(), ": not a training checkpoint of this program");
@@ -274,7 +297,7 @@ bool Trainer::resume() {
   };
   load("weights", student_.params.block());
   load("first_moment", first_moment_), load("second_moment", second_moment_);
-  if (average_) load("average", average_);
+  if (average_) load("mean", average_);
   const auto count = [&](const char* key, int64_t most) {
     const bool fine = state.contains(key) && state[key].is_number_integer() && state[key].get<int64_t>() >= 0 &&
                       state[key].get<int64_t>() <= most;
@@ -306,8 +329,9 @@ void Trainer::validate(const Stage& stage, TrainStatus& status) const {
 }
 
 Outcome Trainer::run(const std::function<void(int64_t)>& before_stage) {
-  std::filesystem::create_directories(options_.dir);
-  if (stage_ == 0 && step_ == 0) std::filesystem::remove_all(targets_dir());  // of a run that was never saved
+  if (stage_ == static_cast<int64_t>(recipe_.stages.size())) return Outcome::finished;
+  make_directory(options_.dir);
+  if (stage_ == 0 && step_ == 0) remove_tree(targets_dir());  // of a run that was never saved
   trim_log(options_.dir / "log.jsonl", stage_, step_);
   auto saved = Clock::now();
   int64_t done = 0;
@@ -339,7 +363,10 @@ Outcome Trainer::run(const std::function<void(int64_t)>& before_stage) {
         const double gflops = flops_per_token(stage, student_.config(), teacher_ ? &teacher_->config() : nullptr) *
                               status.tokens_per_second * 1e-9;
         status.share_of_peak = options_.peak_gflops > 0 ? gflops / options_.peak_gflops : 0;
-        status.eta_seconds = busy / static_cast<double>(timed) * static_cast<double>(steps - step_);
+        status.stage_eta_seconds = busy / static_cast<double>(timed) * static_cast<double>(steps - step_);
+        status.eta_seconds = status.stage_eta_seconds;
+        for (size_t later = static_cast<size_t>(stage_) + 1; later < options_.step_seconds.size(); ++later)
+          status.eta_seconds += options_.step_seconds[later] * static_cast<double>(recipe_.stages[later].steps());
         status.memory_bytes = memory_bytes();
         status.validated =
             options_.validate_reports > 0 && (++reports_ % options_.validate_reports == 0 || step_ == steps);
@@ -366,14 +393,9 @@ Outcome Trainer::run(const std::function<void(int64_t)>& before_stage) {
       }
       if (asked) return Outcome::interrupted;
     }
-    if (stage.cache_targets) std::filesystem::remove_all(targets_dir());
-    if (averaged_ > 0) {
-      for (const Run& run : runs_) {
-        const Tensor mean = slice(average_, run);
-        float* to = slice(student_.params.block(), run).as<float>();
-        for (int64_t i = 0; i < mean.count(); ++i) to[i] = mean.as<float>()[i] / static_cast<float>(averaged_);
-      }
-    }
+    if (stage.cache_targets) remove_tree(targets_dir());
+    if (averaged_ > 0)
+      for (const Run& run : runs_) on_.copy(slice(student_.params.block(), run), slice(average_, run));
   }
   averaged_ = loss_steps_ = reports_ = 0, loss_sum_ = 0;
   save(stage_, 0);

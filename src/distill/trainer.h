@@ -22,7 +22,8 @@ struct TrainStatus {
   bool validated = false;  ///< whether the values below were measured for this report
   double validation_kl = std::numeric_limits<double>::quiet_NaN(),
          validation_ratio = std::numeric_limits<double>::quiet_NaN();
-  double tokens_per_second = 0, share_of_peak = 0, eta_seconds = 0;
+  double tokens_per_second = 0, share_of_peak = 0;
+  double stage_eta_seconds = 0, eta_seconds = 0;  ///< to the end of this stage, and of the last one
   int64_t memory_bytes = 0;
 };
 
@@ -32,6 +33,13 @@ double flops_per_token(const Stage& stage, const Config& student, const Config* 
 /// Elements of the matrices a token passes: all layers and the head, or the mixers alone.
 int64_t matrix_parameters(const Config& config, bool mixers_only);
 
+/// Blocks as large as the weights that training holds beside them: a gradient for each lane; two moments of AdamW and,
+/// where a stage asks for it, the average of the weights.
+struct TrainerBlocks {
+  explicit TrainerBlocks(const Recipe& recipe);
+  int64_t lanes = 1, moments = 2;
+};
+
 struct TrainerOptions {
   Path dir;                        ///< checkpoints and log.jsonl; made if absent
   Json settings;                   ///< everything that must be equal for a resume
@@ -39,7 +47,8 @@ struct TrainerOptions {
   int64_t report_steps = 20;
   int64_t validate_reports = 10;  ///< validation every so many reports; 0: never
   int64_t validation_tokens = 8192;
-  double peak_gflops = 0;  ///< for the share of peak; 0: not shown
+  double peak_gflops = 0;                 ///< for the share of peak; 0: not shown
+  std::vector<double> step_seconds = {};  ///< expected, of each stage, for the time left; may be empty
   std::function<void(const TrainStatus&)> report;
   const std::atomic<bool>* stop = nullptr;  ///< set by a signal handler: save and return
   int64_t stop_after_steps = 0;             ///< for tests: as if stopped after so many steps of this call
@@ -57,10 +66,15 @@ class Trainer {
   bool resume();
   /// Runs what is left. `before_stage(index)` is called when a stage starts at its first step.
   Outcome run(const std::function<void(int64_t stage)>& before_stage = nullptr);
-  /// Seconds per step and bytes of scratch of one stage, measured on `steps` steps without changing anything.
+  /// Seconds per step of one stage, measured on `steps` steps without changing anything. Scratch memory starts anew.
   double measure_step_seconds(const Stage& stage, int64_t steps);
+  /// How many stages a checkpoint in `dir` has behind it; 0 when there is none that can be read.
+  static int64_t finished_stages(const Path& dir);
 
   int64_t memory_bytes() const;
+  /// The most all lanes have held at once.
+  int64_t scratch_bytes() const;
+  int64_t optimiser_bytes() const { return memory_.peak_bytes(); }  ///< gradients, moments and average
   double last_loss() const { return last_loss_; }
 
  private:

@@ -20,19 +20,20 @@ constexpr int64_t kPrefillRows = 512;
 
 }  // namespace
 
-Precision resolve_precision(const std::string& name, DType weights) {
+Precision resolve_precision(const std::string& name, DType weights, const std::string& backend) {
   if (name == "f32") return Precision::f32;
   if (name == "bf16") return Precision::bf16;
   if (name != "auto") fail("--precision: expected auto, f32 or bf16, found ", name);
-  return weights == DType::bf16 && has_native_bf16() ? Precision::bf16 : Precision::f32;
+  const bool multiplies_bf16 = has_native_bf16() && (backend == "auto" || backend == "avx512");
+  return weights == DType::bf16 && multiplies_bf16 ? Precision::bf16 : Precision::f32;
 }
 
 std::unique_ptr<Backend> backend_for(const Checkpoint& checkpoint, const std::string& backend,
                                      const std::string& precision) {
   DType weights = DType::f32;
   for (const std::string& name : checkpoint.tensors->names())
-    if (checkpoint.tensors->type_of(name) == DType::bf16) weights = DType::bf16;
-  return make_backend(backend, resolve_precision(precision, weights));
+    if (checkpoint.tensors->info(name)->type == DType::bf16) weights = DType::bf16;
+  return make_backend(backend, resolve_precision(precision, weights, backend));
 }
 
 Engine::Engine(const std::string& path, const EngineOptions& options) : internals_(std::make_unique<Internals>()) {

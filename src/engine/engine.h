@@ -12,8 +12,9 @@ struct Engine::Internals {
   std::unique_ptr<Backend> backend;
 };
 
-/// The precision of matrix products: "auto" is bf16 when the weights are bf16 and the CPU multiplies it in hardware.
-Precision resolve_precision(const std::string& name, DType weights);
+/// The precision of matrix products: "auto" is bf16 when the weights are bf16 and this backend multiplies it in
+/// hardware, else f32.
+Precision resolve_precision(const std::string& name, DType weights, const std::string& backend);
 /// The backend to run a checkpoint on, before its weights are loaded.
 std::unique_ptr<Backend> backend_for(const Checkpoint& checkpoint, const std::string& backend,
                                      const std::string& precision);

@@ -132,7 +132,7 @@ GgufExport export_gguf(const std::string& model, const std::string& out, const s
 
   Params params;
   const Decoder decoder(config, params);
-  params.bind(*checkpoint.tensors, true, [&](std::string_view name) { return is_unused_tensor(config, name); });
+  params.bind(*checkpoint.tensors, true, ignored_names(config));
   std::vector<NamedTensor> tensors;
   params.each([&](const Param& p) {
     if (p.weight) tensors.push_back({p.name, p.weight, p.weight.type});

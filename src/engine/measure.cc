@@ -36,15 +36,26 @@ Tensor doubles(const Exec& ex, Tensor rows, std::vector<double>& out) {
 
 void append(std::vector<double>& to, const std::vector<double>& from) { to.insert(to.end(), from.begin(), from.end()); }
 
-void add_by_position(std::vector<double>& sums, const std::vector<double>& values) {
-  if (sums.size() < values.size()) sums.resize(values.size());
-  for (size_t i = 0; i < values.size(); ++i) sums[i] += values[i];
-}
+/// Values of all windows in their order: the mean of all, and by position in a window.
+class Means {
+ public:
+  void add(const std::vector<double>& window) {
+    if (sums_.size() < window.size()) sums_.resize(window.size()), counts_.resize(window.size());
+    for (size_t i = 0; i < window.size(); ++i) total_ += window[i], sums_[i] += window[i], ++counts_[i];
+    count_ += static_cast<int64_t>(window.size());
+  }
+  Scores scores() const {
+    Scores s{count_, total_ / static_cast<double>(count_), sums_};
+    for (size_t i = 0; i < sums_.size(); ++i) s.nll_by_position[i] /= static_cast<double>(counts_[i]);
+    return s;
+  }
 
-Scores finish(double sum, int64_t tokens, std::vector<double> by_position, const std::vector<int64_t>& counts) {
-  for (size_t i = 0; i < by_position.size(); ++i) by_position[i] /= static_cast<double>(counts[i]);
-  return {tokens, sum / static_cast<double>(tokens), std::move(by_position)};
-}
+ private:
+  int64_t count_ = 0;
+  double total_ = 0;
+  std::vector<double> sums_;
+  std::vector<int64_t> counts_;
+};
 
 }  // namespace
 
@@ -108,17 +119,9 @@ Scores score(const Backend& on, const Decoder& model, const Windows& windows, co
     }
     if (progress) progress(++done, n);
   });
-  double sum = 0;
-  int64_t tokens = 0;
-  std::vector<double> by_position;
-  std::vector<int64_t> counts(static_cast<size_t>(windows.length));
-  for (const Partial& p : parts) {
-    for (double x : p.nll_teacher) sum += x;
-    for (size_t k = 0; k < p.nll_teacher.size(); ++k) ++counts[k];
-    tokens += static_cast<int64_t>(p.nll_teacher.size());
-    add_by_position(by_position, p.nll_teacher);
-  }
-  return finish(sum, tokens, std::move(by_position), counts);
+  Means nll;
+  for (const Partial& p : parts) nll.add(p.nll_teacher);
+  return nll.scores();
 }
 
 Comparison compare(const Backend& on, const Decoder& teacher, const Decoder& student, const Windows& windows,
@@ -181,33 +184,25 @@ Comparison compare(const Backend& on, const Decoder& teacher, const Decoder& stu
   });
 
   Comparison c;
-  std::vector<int64_t> counts(static_cast<size_t>(windows.length));
-  std::vector<double> teacher_at, student_at, error(static_cast<size_t>(L)), energy(static_cast<size_t>(L));
-  double nll_t = 0, nll_s = 0;
-  int64_t tokens = 0, same = 0;
+  Means nll_t, nll_s, kl;
+  std::vector<double> error(static_cast<size_t>(L)), energy(static_cast<size_t>(L));
+  int64_t same = 0;
   if (layers) c.alignment.resize(static_cast<size_t>(L));
   for (const Partial& p : parts) {
-    for (size_t k = 0; k < p.kl.size(); ++k) {
-      nll_t += p.nll_teacher[k], nll_s += p.nll_student[k], c.kl += p.kl[k];
-      ++counts[k];
-    }
-    tokens += static_cast<int64_t>(p.kl.size());
+    nll_t.add(p.nll_teacher), nll_s.add(p.nll_student), kl.add(p.kl);
     same += p.same;
-    add_by_position(teacher_at, p.nll_teacher), add_by_position(student_at, p.nll_student),
-        add_by_position(c.kl_by_position, p.kl);
     for (size_t l = 0; l < p.align.size(); ++l)
       c.alignment[l] += p.align[l], error[l] += p.error[l], energy[l] += p.energy[l];
   }
-  const double total = static_cast<double>(tokens);
-  c.kl /= total;
-  c.top1 = static_cast<double>(same) / total;
+  c.teacher = nll_t.scores(), c.student = nll_s.scores();
+  const Scores divergence = kl.scores();
+  c.kl = divergence.nll, c.kl_by_position = divergence.nll_by_position;
+  const auto tokens = static_cast<double>(c.teacher.tokens);
+  c.top1 = static_cast<double>(same) / tokens;
   for (size_t l = 0; l < c.alignment.size(); ++l) {
-    c.alignment[l] /= total;
+    c.alignment[l] /= tokens;
     c.unexplained.push_back(energy[l] > 0 ? error[l] / energy[l] : 0);
   }
-  for (size_t k = 0; k < c.kl_by_position.size(); ++k) c.kl_by_position[k] /= static_cast<double>(counts[k]);
-  c.teacher = finish(nll_t, tokens, std::move(teacher_at), counts);
-  c.student = finish(nll_s, tokens, std::move(student_at), counts);
   return c;
 }
 

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: MIT
 #include "engine/model.h"
 
+#include <set>
+
+#include "base/units.h"
 #include "engine/packing.h"
 
 namespace qwerky {
@@ -33,26 +36,46 @@ std::vector<std::pair<std::string, Shape>> unused_tensors(const Config& c) {
   return list;
 }
 
+/// `bytes(param)`: of one element. Throws Error when the machine lacks the memory.
+template <class Bytes>
+void check_memory(const Params& params, const Bytes& bytes) {
+  int64_t need = 0;
+  params.each([&](const Param& p) { need += p.count() * bytes(p); });
+  if (const int64_t have = available_memory_bytes(); need > have)
+    fail("the weights of this model need ", bytes_text(need), " of memory, this machine has ", bytes_text(have),
+         " available");
+}
+
+void allocate(Model& model, bool train, bool bf16) {
+  const DType matrices = bf16 && !train ? DType::bf16 : DType::f32;
+  check_memory(model.params, [&](const Param&) { return size_of(matrices); });
+  if (train) {
+    model.params.allocate(*model.weights, DType::f32);
+  } else {
+    model.params.allocate(*model.weights, matrices, DType::f32);
+  }
+}
+
 }  // namespace
+
+std::function<bool(std::string_view)> ignored_names(const Config& config) {
+  std::set<std::string, std::less<>> names;
+  for (const auto& [name, shape] : unused_tensors(config)) names.insert(name);
+  if (config.tied) names.insert("lm_head.weight");
+  return [names](std::string_view name) {
+    return names.contains(name) || name.ends_with(".rotary_emb.inv_freq");  // recomputed from rope_theta
+  };
+}
 
 DType stored_matrix_type(const TensorSource& source) {
   bool any = false;
   for (const std::string& name : source.names()) {
-    if (source.type_of(name) == DType::bf16) {
-      any = true;
-    } else if (source.type_of(name) == DType::i8 || is_matrix(source.find(name).shape)) {
-      return DType::f32;
-    }
+    const TensorSource::Info info = *source.info(name);
+    if (!is_matrix(info.shape)) continue;
+    if (info.type != DType::bf16) return DType::f32;
+    any = true;
   }
   return any ? DType::bf16 : DType::f32;
-}
-
-bool is_unused_tensor(const Config& config, std::string_view name) {
-  if (config.tied && name == "lm_head.weight") return true;
-  if (name.ends_with(".rotary_emb.inv_freq")) return true;  // recomputed from rope_theta
-  for (const auto& [unused, shape] : unused_tensors(config))
-    if (name == unused) return true;
-  return false;
 }
 
 int64_t Model::bytes_per_token() const {
@@ -72,11 +95,7 @@ std::unique_ptr<Model> declare_model(const Config& config) {
 
 std::unique_ptr<Model> make_model(const Config& config, bool train, bool bf16) {
   auto model = declare_model(config);
-  if (train) {
-    model->params.allocate(*model->weights, DType::f32);
-  } else {
-    model->params.allocate(*model->weights, bf16 ? DType::bf16 : DType::f32, DType::f32);
-  }
+  allocate(*model, train, bf16);
   return model;
 }
 
@@ -90,10 +109,14 @@ std::unique_ptr<Model> load_model(const Checkpoint& checkpoint, const LoadOption
   if (options.edit) options.edit(config);
   const DType stored = stored_matrix_type(*checkpoint.tensors);
   const bool bf16 = options.bf16 || stored == DType::bf16;
-  const auto ignore = [&](std::string_view name) { return is_unused_tensor(config, name); };
-  std::unique_ptr<Model> model;
+  const auto ignore = ignored_names(config);
+  auto model = declare_model(config);
+  model->params.check(*checkpoint.tensors, ignore);  // before memory is taken for what config.json claims
   if (options.pack_for != nullptr && options.pack_for->prefers_panels()) {
-    model = declare_model(config);
+    check_memory(model->params, [&](const Param& p) {
+      const auto info = checkpoint.tensors->info(p.name);
+      return info->codes ? 1 : size_of(options.bf16 ? DType::bf16 : info->type);
+    });
     const Packer packer(*options.pack_for, options.bf16 ? std::optional(PackFormats::of(DType::bf16)) : std::nullopt,
                         *model->weights);
     const auto* blocks = dynamic_cast<const GgufSource*>(checkpoint.tensors.get());
@@ -104,7 +127,7 @@ std::unique_ptr<Model> load_model(const Checkpoint& checkpoint, const LoadOption
         },
         ignore);
   } else {
-    model = make_model(config, options.train, bf16);
+    allocate(*model, options.train, bf16);
     model->params.bind(*checkpoint.tensors, false, ignore);
   }
   model->path = path;

@@ -48,9 +48,8 @@ std::unique_ptr<Model> declare_model(const Config& config);
 /// A model with memory but zero weights, to be filled by an initialiser.
 std::unique_ptr<Model> make_model(const Config& config, bool train, bool bf16 = false);
 
-/// Published tensor names that this engine ignores because the family's forward never uses them: k_k, k_a, r_k with
-/// balance_state, and the value mixing of the first RWKV-7 layer.
-bool is_unused_tensor(const Config& config, std::string_view name);
+/// Which names a checkpoint may hold although nothing reads them.
+std::function<bool(std::string_view)> ignored_names(const Config& config);
 
 /// Writes a loadable Hugging Face directory: config, weights stored as `type` (vectors always f32), the unused but
 /// published tensors as zeros, and the tokenizer files of `tokenizer_from`.

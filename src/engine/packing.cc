@@ -62,7 +62,7 @@ void Packer::place(Param& p, Tensor stored) const {
 }
 
 bool Packer::place_blocks(Param& p, const GgufSource& source) const {
-  if (p.use != Use::product || source.type_of(p.name) != DType::i8) return false;
+  if (p.use != Use::product || !source.info(p.name)->codes) return false;
   const std::optional<StoredRows> rows = source.stored_rows(p.name);
   if (!rows) return false;
   p.weight = panels(panels_for(rows->type), p);

@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <set>
-#include <system_error>
 #include <tuple>
 
 #include "base/error.h"
@@ -13,27 +12,9 @@
 namespace qwerky {
 namespace {
 
-namespace fs = std::filesystem;
-
 constexpr const char* kConfig = "config.json";
 constexpr const char* kSingle = "model.safetensors";
 constexpr const char* kIndex = "model.safetensors.index.json";
-
-bool is_file(const Path& path) {
-  std::error_code ignored;
-  return fs::is_regular_file(path, ignored);
-}
-
-/// Names in a directory, sorted.
-std::vector<std::string> list_names(const Path& dir) {
-  std::error_code error;
-  std::vector<std::string> names;
-  for (fs::directory_iterator it(dir, error), end; !error && it != end; it.increment(error))
-    names.push_back(it->path().filename().string());
-  if (error) fail("cannot list ", dir.string(), ": ", error.message());
-  std::sort(names.begin(), names.end());
-  return names;
-}
 
 /// "a, b and 3 more", for messages.
 std::string some_of(const std::vector<std::string>& names) {
@@ -152,12 +133,6 @@ bool is_weight_file(std::string_view name) {
   return true;
 }
 
-void remove_file(const Path& path) {
-  std::error_code error;
-  fs::remove(path, error);
-  if (error) fail("cannot remove ", path.string(), ": ", error.message());
-}
-
 }  // namespace
 
 ShardedTensors::ShardedTensors(const Path& dir, const Json& index) : name_(dir.string()) {
@@ -191,9 +166,8 @@ Tensor ShardedTensors::find(std::string_view name) const {
 }
 
 Checkpoint open_checkpoint(const Path& path) {
-  std::error_code ignored;
-  if (fs::is_directory(path, ignored)) return open_directory(path);
-  if (!fs::exists(path, ignored)) fail(path.string(), ": no such file or directory");
+  if (is_dir(path)) return open_directory(path);
+  if (!is_there(path)) fail(path.string(), ": no such file or directory");
   if (path.extension() == ".safetensors")
     fail(path.string(), ": give the directory that holds it together with ", kConfig);
   if (path.extension() == ".gguf") return open_gguf(path, path);
@@ -206,9 +180,7 @@ Checkpoint open_checkpoint(const Path& path) {
 void write_checkpoint(const Path& dir, const Json& config, const std::vector<NamedTensor>& tensors,
                       int64_t shard_bytes) {
   CHECK(shard_bytes > 0, "shards of ", shard_bytes, " bytes");
-  std::error_code error;
-  fs::create_directories(dir, error);
-  if (error) fail("cannot make directory ", dir.string(), ": ", error.message());
+  make_directory(dir);
 
   // As many tensors per shard as fit, in order; a larger one has a shard of its own.
   std::vector<std::vector<NamedTensor>> shards(1);
@@ -239,11 +211,11 @@ void write_checkpoint(const Path& dir, const Json& config, const std::vector<Nam
     files.emplace_back(std::make_unique<FileWriter>(dir / kIndex))->write(index.dump(2) + "\n");
     fresh.insert(kIndex);
     // An earlier index over shards of the same names must not describe a mixture of old and new.
-    if (is_file(dir / shard_name(0, shards.size()))) remove_file(dir / kIndex);
+    if (is_file(dir / shard_name(0, shards.size()))) remove_tree(dir / kIndex);
   }
   for (const auto& file : files) file->commit();
   for (const std::string& name : list_names(dir))
-    if (is_weight_file(name) && !fresh.contains(name)) remove_file(dir / name);
+    if (is_weight_file(name) && !fresh.contains(name)) remove_tree(dir / name);
   write_file(dir / kConfig, config.dump(2) + "\n");
 }
 

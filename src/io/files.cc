@@ -10,10 +10,10 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <limits>
-#include <fstream>
 #include <cstring>
+#include <fstream>
 #include <iterator>
+#include <limits>
 #include <system_error>
 #include <utility>
 #include <vector>
@@ -22,6 +22,8 @@
 
 namespace qwerky {
 namespace {
+
+namespace fs = std::filesystem;
 
 std::string reason(int code) { return std::generic_category().message(code); }
 
@@ -70,6 +72,24 @@ int write_all(int fd, const char* data, int64_t bytes) {
 Path directory_of(const Path& path) {
   const Path parent = path.parent_path();
   return parent.empty() ? Path(".") : parent;
+}
+
+/// `path` or the nearest of its parents that exists.
+Path nearest(const Path& path) {
+  std::error_code ignored;
+  Path at = fs::absolute(path, ignored);
+  while (!is_there(at) && at.has_relative_path()) at = at.parent_path();
+  return at;
+}
+
+/// The number that follows the word `key` in a file of the kernel (without key: the file's first word).
+int64_t number_after(const char* file, std::string_view key, int64_t absent) {
+  std::ifstream words(file);
+  int64_t number = 0;
+  if (key.empty()) return words >> number ? number : absent;
+  for (std::string word; words >> word;)
+    if (word == key) return words >> number ? number : absent;
+  return absent;
 }
 
 std::string why_write_failed(const Path& path, int code) {
@@ -282,22 +302,79 @@ void append_line(const Path& path, std::string_view line) {
   fail(why_write_failed(path, code), mended ? "" : " (its last line may be cut)");
 }
 
+bool is_file(const Path& path) {
+  std::error_code absent;
+  return fs::is_regular_file(path, absent);
+}
+
+bool is_dir(const Path& path) {
+  std::error_code absent;
+  return fs::is_directory(path, absent);
+}
+
+bool is_there(const Path& path) {
+  std::error_code absent;
+  return fs::exists(path, absent);
+}
+
+bool same_place(const Path& a, const Path& b) {
+  std::error_code absent;
+  return a == b || fs::equivalent(a, b, absent);
+}
+
+std::vector<std::string> list_names(const Path& dir) {
+  std::error_code error;
+  std::vector<std::string> names;
+  for (fs::directory_iterator it(dir, error), end; !error && it != end; it.increment(error))
+    names.push_back(it->path().filename().string());
+  if (error) fail("cannot list ", dir.string(), ": ", error.message());
+  std::sort(names.begin(), names.end());
+  return names;
+}
+
+void make_directory(const Path& dir) {
+  std::error_code error;
+  fs::create_directories(dir, error);
+  if (error) fail("cannot make the directory ", dir.string(), ": ", error.message());
+}
+
+void remove_tree(const Path& path) {
+  std::error_code error;
+  fs::remove_all(path, error);
+  if (error) fail("cannot remove ", path.string(), ": ", error.message());
+}
+
+int64_t bytes_under(const Path& path) {
+  std::error_code error;
+  if (fs::is_regular_file(path, error)) return static_cast<int64_t>(fs::file_size(path, error));
+  int64_t bytes = 0;
+  for (fs::recursive_directory_iterator it(path, error), end; !error && it != end; it.increment(error)) {
+    std::error_code gone;
+    if (it->is_regular_file(gone)) bytes += static_cast<int64_t>(it->file_size(gone));
+  }
+  return bytes;
+}
+
+void check_writable(const Path& dir) {
+  const Path at = nearest(dir);
+  if (!is_dir(at)) fail("cannot make the directory ", dir.string(), ": ", at.string(), " is not a directory");
+  if (::access(at.c_str(), W_OK | X_OK) != 0) fail("cannot write into ", at.string(), ": ", reason(errno));
+}
+
 int64_t free_disk_bytes(const Path& path) {
-  std::error_code ignored;
-  Path at = std::filesystem::absolute(path, ignored);
-  while (!std::filesystem::exists(at, ignored) && at.has_relative_path()) at = at.parent_path();
+  const Path at = nearest(path);
   struct statvfs info {};
   if (::statvfs(at.c_str(), &info) != 0) fail("cannot ask for the free space of ", at.string(), ": ", reason(errno));
   return static_cast<int64_t>(info.f_bavail) * static_cast<int64_t>(info.f_frsize);
 }
 
 int64_t available_memory_bytes() {
-  std::ifstream lines("/proc/meminfo");
-  for (std::string key; lines >> key;) {
-    int64_t kib = 0;
-    if (key == "MemAvailable:" && lines >> kib) return kib << 10;
-  }
-  return std::numeric_limits<int64_t>::max();
+  constexpr int64_t kUnlimited = std::numeric_limits<int64_t>::max();
+  const int64_t machine = number_after("/proc/meminfo", "MemAvailable:", kUnlimited >> 10) << 10;
+  // Control group version 2, as containers have it: what it may hold, less what cannot be given back ("max": no limit).
+  const int64_t limit = number_after("/sys/fs/cgroup/memory.max", "", kUnlimited);
+  const int64_t held = number_after("/sys/fs/cgroup/memory.stat", "anon", 0);
+  return std::min(machine, std::max<int64_t>(0, limit - held));
 }
 
 }  // namespace qwerky

@@ -11,6 +11,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace qwerky {
 
@@ -83,10 +84,25 @@ class Sha256 {
 /// SHA-256 of bytes as 64 hex digits.
 std::string sha256(std::string_view bytes);
 
+bool is_file(const Path& path);   ///< a regular file is there
+bool is_dir(const Path& path);    ///< a directory is there
+bool is_there(const Path& path);  ///< anything is
+bool same_place(const Path& a, const Path& b);
+/// Names in a directory, sorted.
+std::vector<std::string> list_names(const Path& dir);
+/// With its parents; fine if it is there.
+void make_directory(const Path& dir);
+/// A file or a whole tree; fine if nothing is there.
+void remove_tree(const Path& path);
+/// Bytes of a file, or of the files below a directory; 0 if nothing is there.
+int64_t bytes_under(const Path& path);
+/// Throws unless the nearest existing parent of `dir` is a directory in which this process may write. Writes nothing.
+void check_writable(const Path& dir);
+
 /// Free bytes on the file system that holds `path` (or its nearest existing parent).
 int64_t free_disk_bytes(const Path& path);
 
-/// Bytes of memory this machine can still give to programs.
+/// Bytes of memory this machine, or the control group of this process, can still give to programs.
 int64_t available_memory_bytes();
 
 }  // namespace qwerky

@@ -139,11 +139,14 @@ Tensor GgufSource::find(std::string_view name) const {
   return made_.emplace(at->first, make(entry)).first->second.tensor;
 }
 
-DType GgufSource::type_of(std::string_view name) const {
+std::optional<TensorSource::Info> GgufSource::info(std::string_view name) const {
   const auto at = entries_.find(name);
-  CHECK(at != entries_.end(), "type of an absent tensor ", name);
-  const BlockType type = at->second.tensor->type;
-  return is_float(type) ? float_type(type) : DType::i8;
+  if (at == entries_.end()) return std::nullopt;
+  const auto& [tensor, layout, part] = at->second;
+  const bool codes = !is_float(tensor->type), rows = layout == GgufLayout::same || layout == GgufLayout::rotary;
+  if (rows) return Info{codes ? DType::f32 : float_type(tensor->type), tensor->shape, codes};
+  const Tensor made = find(name);  // the small tensors of RWKV mixers
+  return Info{made.type, made.shape, codes};
 }
 
 void GgufSource::forget(std::string_view name) const {

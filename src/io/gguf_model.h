@@ -45,7 +45,7 @@ class GgufSource : public TensorSource {
   std::string describe() const override { return name_; }
   std::vector<std::string> names() const override { return order_; }
   Tensor find(std::string_view name) const override;
-  DType type_of(std::string_view name) const override;
+  std::optional<Info> info(std::string_view name) const override;
   void forget(std::string_view name) const override;
 
   /// The stored blocks of a matrix by its Hugging Face name, for repacking without a detour over floats. Nothing for

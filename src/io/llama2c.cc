@@ -59,7 +59,8 @@ std::string examine(std::string_view bytes, Header& h) {
   return {};
 }
 
-/// llama2.c rotates channels (2i, 2i + 1) of a head together, Hugging Face models (i, i + head/2): moves rows accordingly.
+/// llama2.c rotates channels (2i, 2i + 1) of a head together, Hugging Face models (i, i + head/2): moves rows
+/// accordingly.
 void halves_from_pairs(char* to, const char* from, int64_t rows, int64_t head, int64_t row_bytes) {
   for (int64_t r = 0; r < rows; ++r) {
     const int64_t i = r % head;

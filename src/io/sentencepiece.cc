@@ -47,65 +47,25 @@ std::string_view collapse_spaces(std::string_view text, std::string& storage) {
 class SentencePieceTokenizer : public AddedTokenizer {
  public:
   SentencePieceTokenizer(std::string_view bytes, const TokenizerConfig& config, const std::string& name)
-      : name_(name), model_(parse_sentencepiece(bytes, name)), cache_owner_(WordCache::new_owner()) {
+      : name_(name), model_(parse_sentencepiece(bytes, name)) {
     drops_first_space = model_.add_dummy_prefix;
     words_ = !model_.has_charsmap && model_.escape_whitespaces;
     for (size_t i = 0; i < model_.pieces.size(); ++i) {
       const auto id = static_cast<int32_t>(i);
       const SentencePieceModel::Piece& p = model_.pieces[i];
-      texts_.push_back(with_spaces(p.text));
+      pieces_.push_back(p.byte >= 0 ? std::string(1, static_cast<char>(p.byte)) : with_spaces(p.text));
       if (p.type == SentencePieceModel::kControl || p.type == SentencePieceModel::kUnknown)
         add_token({.id = id, .text = p.text, .special = true}, name);
-      if (spans_words(texts_.back())) words_ = false;
+      if (spans_words(pieces_.back())) words_ = false;
     }
     load(first_, bytes);
     load(rest_, std::string(bytes) + std::string(words_ ? kKeepSpaces : kNoDummyPrefix));
-    for (const AddedToken& token : config.listed_tokens()) {
-      if (token.id > size() + 65536) fail(name, ": added token \"", token.text, "\" has id ", token.id);
-      add_token(token, name);
-    }
-    for (const std::string& text : config.special_texts()) {
-      const auto id = find_ordinary(text);
-      if (id && added_.by_text(text) == nullptr) add_token({.id = *id, .text = text, .special = true}, name);
-    }
-    for (const AddedToken& token : added_.all())
-      if (token.id >= size()) texts_.resize(static_cast<size_t>(token.id) + 1);
+    add_listed(config, size() + 65536, name);
     if (first_.bos_id() >= 0) bos = first_.bos_id();
     if (first_.eos_id() >= 0) eos = {first_.eos_id()};
     // SentencePiece files do not say; every Llama with one begins its texts with BOS.
     adds_bos = bos.has_value();
     apply(config, name);
-  }
-
-  std::vector<int32_t> encode(std::string_view text, bool special) const override {
-    std::vector<int32_t> out;
-    std::string valid;
-    const std::string_view clean = valid_utf8(text, valid);
-    bool first = model_.add_dummy_prefix;
-    const auto plain = [&](std::string_view part) {
-      encode_text(part, first, out);
-      first = false;
-    };
-    if (!special) {
-      plain(clean);
-    } else {
-      const auto token = [&](const AddedToken& t) {
-        out.push_back(t.id);
-        first = false;
-      };
-      added_.split(
-          clean, false, [&](std::string_view part) { added_.split(part, true, plain, token); }, token);
-    }
-    return out;
-  }
-
-  std::string piece(int32_t id) const override {
-    if (id < 0 || id >= size()) fail("token id ", id, " is outside the vocabulary of ", size());
-    if (const AddedToken* token = added_.by_id(id)) return token->text;
-    const auto index = static_cast<size_t>(id);
-    if (index < model_.pieces.size() && model_.pieces[index].byte >= 0)
-      return std::string(1, static_cast<char>(model_.pieces[index].byte));
-    return texts_[index];
   }
 
   std::string normalise(std::string_view text) const override {
@@ -114,8 +74,6 @@ class SentencePieceTokenizer : public AddedTokenizer {
     std::string valid;
     return with_spaces(valid_utf8(text, valid));
   }
-
-  int64_t size() const override { return static_cast<int64_t>(texts_.size()); }
 
   Vocabulary vocabulary() const override {
     if (!model_.bpe || model_.has_charsmap || !model_.escape_whitespaces)
@@ -130,9 +88,9 @@ class SentencePieceTokenizer : public AddedTokenizer {
       out.types.push_back(piece.type);
       out.scores.push_back(piece.score);
     }
-    out.tokens.resize(texts_.size());
-    out.types.resize(texts_.size(), Vocabulary::unused);
-    out.scores.resize(texts_.size(), kAddedScore);
+    out.tokens.resize(pieces_.size());
+    out.types.resize(pieces_.size(), Vocabulary::unused);
+    out.scores.resize(pieces_.size(), kAddedScore);
     for (const AddedToken& token : added_.all()) {
       const auto id = static_cast<size_t>(token.id);
       out.tokens[id] = token.text;
@@ -166,7 +124,8 @@ class SentencePieceTokenizer : public AddedTokenizer {
     fail(name_, ": SentencePiece refuses the model: ", problem);
   }
 
-  void encode_text(std::string_view text, bool first, std::vector<int32_t>& out) const {
+  void encode_text(std::string_view text, bool first, std::vector<int32_t>& out) const override {
+    first = first && model_.add_dummy_prefix;
     if (!words_) return encode_with(first ? first_ : rest_, text, out);
     std::string storage;
     if (model_.remove_extra_whitespaces) {
@@ -199,9 +158,7 @@ class SentencePieceTokenizer : public AddedTokenizer {
 
   std::string name_;
   SentencePieceModel model_;
-  uint64_t cache_owner_;
   sentencepiece::SentencePieceProcessor first_, rest_;  // for a text's first word, and for later ones
-  std::vector<std::string> texts_;                      // by id, spaces as spaces
   bool words_ = true;                                   // no piece spans a cut between words
 };
 

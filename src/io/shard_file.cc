@@ -21,29 +21,6 @@ constexpr size_t kHead = 64, kFoot = 80;
 constexpr size_t kTokenBytes = sizeof(int32_t);
 static_assert(std::endian::native == std::endian::little, "shards are mapped as they are");
 
-struct ShardView {
-  std::span<const int32_t> tokens;
-  std::string hash;
-  std::string problem;  ///< empty when the shard is whole
-};
-
-ShardView view_shard(std::string_view file) {
-  if (file.size() < kHead + kFoot || !file.starts_with(kMagic)) return {{}, {}, "not a shard"};
-  uint32_t version = 0;
-  std::memcpy(&version, file.data() + kMagic.size(), sizeof version);
-  if (version != kShardVersion) return {{}, {}, concat("shard version ", version, ", expected ", kShardVersion)};
-  const std::string_view data = file.substr(kHead, file.size() - kHead - kFoot);
-  const std::string_view foot = file.substr(file.size() - kFoot);
-  uint64_t count = 0;
-  std::memcpy(&count, foot.data(), sizeof count);
-  if (!foot.ends_with(kMagic) || data.size() % kTokenBytes != 0 || count != data.size() / kTokenBytes) {
-    return {{}, {}, "truncated shard"};
-  }
-  std::string hash(foot.substr(sizeof count, 64));
-  if (sha256(data) != hash) return {{}, {}, "damaged shard: its SHA-256 does not hold"};
-  return {{reinterpret_cast<const int32_t*>(data.data()), count}, std::move(hash), {}};
-}
-
 /// A bijection on [0, n): four Feistel rounds on the bits that n needs, walked until inside (expected < 4 times).
 uint64_t permute(uint64_t i, uint64_t n, const Random& random) {
   const int half = std::max(1, static_cast<int>(std::bit_width(n - 1) + 1) / 2);
@@ -61,6 +38,23 @@ uint64_t permute(uint64_t i, uint64_t n, const Random& random) {
 }
 
 }  // namespace
+
+ShardView view_shard(std::string_view file) {
+  if (file.size() < kHead + kFoot || !file.starts_with(kMagic)) return {{}, {}, "not a shard"};
+  uint32_t version = 0;
+  std::memcpy(&version, file.data() + kMagic.size(), sizeof version);
+  if (version != kShardVersion) return {{}, {}, concat("shard version ", version, ", expected ", kShardVersion)};
+  const std::string_view data = file.substr(kHead, file.size() - kHead - kFoot);
+  const std::string_view foot = file.substr(file.size() - kFoot);
+  uint64_t count = 0;
+  std::memcpy(&count, foot.data(), sizeof count);
+  if (!foot.ends_with(kMagic) || data.size() % kTokenBytes != 0 || count != data.size() / kTokenBytes) {
+    return {{}, {}, "truncated shard"};
+  }
+  std::string hash(foot.substr(sizeof count, 64));
+  if (sha256(data) != hash) return {{}, {}, "damaged shard: its SHA-256 does not hold"};
+  return {{reinterpret_cast<const int32_t*>(data.data()), count}, std::move(hash), {}};
+}
 
 std::string_view bytes_of(std::span<const int32_t> tokens) {
   return {reinterpret_cast<const char*>(tokens.data()), tokens.size() * kTokenBytes};
@@ -124,7 +118,11 @@ void TokenStream::windows(uint64_t seed, int64_t step, int64_t count, int64_t le
 }
 
 std::vector<std::vector<int32_t>> read_token_lines(const Path& file, int64_t vocab_size) {
-  const std::string text = read_file(file);
+  return parse_token_lines(read_file(file), vocab_size, file.string());
+}
+
+std::vector<std::vector<int32_t>> parse_token_lines(std::string_view text, int64_t vocab_size,
+                                                    const std::string& name) {
   std::vector<std::vector<int32_t>> lines;
   int64_t number = 0;
   for (size_t begin = 0; begin < text.size();) {
@@ -139,11 +137,11 @@ std::vector<std::vector<int32_t>> read_token_lines(const Path& file, int64_t voc
       int32_t id = 0;
       const auto [next, code] = std::from_chars(at, stop, id);
       if (code == std::errc::invalid_argument) {
-        fail(file.string(), ", line ", number, ": expected token ids separated by spaces or commas, found byte ",
+        fail(name, ", line ", number, ": expected token ids separated by spaces or commas, found byte ",
              static_cast<int>(static_cast<unsigned char>(*at)));
       }
       if (code != std::errc() || id < 0 || id >= vocab_size) {
-        fail(file.string(), ", line ", number, ": token ", std::string_view(at, static_cast<size_t>(next - at)),
+        fail(name, ", line ", number, ": token ", std::string_view(at, static_cast<size_t>(next - at)),
              " is outside the vocabulary of ", vocab_size);
       }
       ids.push_back(id);
@@ -152,7 +150,7 @@ std::vector<std::vector<int32_t>> read_token_lines(const Path& file, int64_t voc
     if (!ids.empty()) lines.push_back(std::move(ids));
     begin = end + 1;
   }
-  if (lines.empty()) fail(file.string(), ": empty; expected one sequence of token ids a line");
+  if (lines.empty()) fail(name, ": empty; expected one sequence of token ids a line");
   return lines;
 }
 

@@ -12,6 +12,14 @@ namespace qwerky {
 
 constexpr uint32_t kShardVersion = 1;
 
+/// A shard file in memory, `problem` empty when it is whole.
+struct ShardView {
+  std::span<const int32_t> tokens;
+  std::string hash;
+  std::string problem;
+};
+ShardView view_shard(std::string_view file);
+
 /// The memory of tokens, as it is stored and hashed.
 std::string_view bytes_of(std::span<const int32_t> tokens);
 

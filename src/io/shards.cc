@@ -164,16 +164,14 @@ std::string text_of(const Json& json) { return json.dump(1, ' ', false, Json::er
 
 /// The manifest in the cache; null when there is none or it is damaged.
 Json old_manifest(const Path& path) {
-  std::error_code error;
-  if (!std::filesystem::is_regular_file(path, error)) return nullptr;
+  if (!is_file(path)) return nullptr;
   Json manifest = Json::parse(read_file(path), nullptr, /*allow_exceptions=*/false);
   return manifest.is_object() ? manifest : Json();
 }
 
 /// The shard, or null when it is absent, damaged, another than the manifest's, or holds ids beyond the vocabulary.
 std::unique_ptr<TokenStream> cached_stream(const Path& path, const Json& result, const char* name, int64_t vocab) {
-  std::error_code error;
-  if (!std::filesystem::is_regular_file(path, error)) return nullptr;
+  if (!is_file(path)) return nullptr;
   std::unique_ptr<TokenStream> stream = TokenStream::open(path);
   if (stream == nullptr || !result.contains(name) || result[name] != stream->hash()) return nullptr;
   const auto outside = [&](int32_t id) { return id < 0 || id >= vocab; };
@@ -257,9 +255,7 @@ DocumentFrame document_frame(const Tokenizer& tokenizer) {
 Shards prepare_shards(const ShardOptions& options, const Tokenizer& tokenizer, const Path& cache_dir,
                       const std::function<void(int64_t, int64_t)>& progress) {
   if (options.holdout_tokens < 0) fail("holdout: expected a number of tokens, got ", options.holdout_tokens);
-  std::error_code error;
-  std::filesystem::create_directories(cache_dir, error);
-  if (error) fail("cannot make the directory ", cache_dir.string(), ": ", error.message());
+  make_directory(cache_dir);
   const CachePaths paths(cache_dir);
   const std::vector<Path> files = corpus_files(options.corpus);
   CorpusOptions others;

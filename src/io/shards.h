@@ -26,6 +26,10 @@ struct CorpusOptions {
 /// naming file and line; no text at all is an Error too.
 void read_corpus(const CorpusOptions& options, const std::function<void(std::string&& document)>& each);
 
+/// About how many tokens the files hold, from their sizes alone. Throws as read_corpus when an input is absent or of an
+/// unknown kind.
+int64_t estimate_tokens(const CorpusOptions& options);
+
 struct ShardOptions {
   CorpusOptions corpus;
   int64_t holdout_tokens = 0;              ///< the last tokens of the corpus, kept for validation
@@ -81,5 +85,6 @@ Shards prepare_shards(const ShardOptions& options, const Tokenizer& tokenizer, c
 
 /// Token ids from text: one sequence of decimal ids per line, separated by spaces or commas.
 std::vector<std::vector<int32_t>> read_token_lines(const Path& file, int64_t vocab_size);
+std::vector<std::vector<int32_t>> parse_token_lines(std::string_view text, int64_t vocab_size, const std::string& name);
 
 }  // namespace qwerky

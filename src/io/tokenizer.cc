@@ -13,11 +13,6 @@ namespace qwerky {
 
 namespace {
 
-bool is_file(const Path& path) {
-  std::error_code ignored;
-  return std::filesystem::is_regular_file(path, ignored);
-}
-
 Json json_if_there(const Path& path) { return is_file(path) ? read_json(path) : Json(); }
 
 TokenizerConfig read_config(const Path& dir) {
@@ -34,12 +29,8 @@ TokenizerConfig read_config(const Path& dir) {
 /// llama2.c names: tok512.bin, tok512.model, tokenizer.bin. Sorted.
 std::vector<Path> tok_files(const Path& dir, const std::string& extension) {
   std::vector<Path> out;
-  std::error_code error;
-  for (const auto& entry : std::filesystem::directory_iterator(dir, error)) {
-    const std::string name = entry.path().filename().string();
-    if (name.starts_with("tok") && name.ends_with(extension) && is_file(entry.path())) out.push_back(entry.path());
-  }
-  std::sort(out.begin(), out.end());
+  for (const std::string& name : list_names(dir))
+    if (name.starts_with("tok") && name.ends_with(extension) && is_file(dir / name)) out.push_back(dir / name);
   return out;
 }
 
@@ -115,20 +106,20 @@ std::string Tokenizer::decode(std::span<const int32_t> ids, bool skip_special) c
 std::optional<int32_t> Tokenizer::id_of(std::string_view special_token) const { return find_special(special_token); }
 
 std::unique_ptr<Tokenizer> load_tokenizer(const Path& path) {
-  std::error_code error;
-  if (std::filesystem::is_directory(path, error)) return load_directory(path);
+  if (is_dir(path)) return load_directory(path);
   if (!is_file(path)) fail(path.string(), ": no such tokenizer file or directory");
   return load_file(path);
 }
 
-std::vector<Path> tokenizer_files(const Path& dir) {
+std::vector<Path> tokenizer_files(const Path& path) {
+  if (!is_dir(path)) return {path};
   std::vector<Path> out;
   for (const char* name :
        {"tokenizer.json", "vocab.json", "merges.txt", "tokenizer_config.json", "special_tokens_map.json",
         "added_tokens.json", "chat_template.jinja", "generation_config.json"})
-    if (is_file(dir / name)) out.push_back(dir / name);
+    if (is_file(path / name)) out.push_back(path / name);
   for (const char* extension : {".model", ".bin"})
-    for (const Path& file : tok_files(dir, extension)) out.push_back(file);
+    for (const Path& file : tok_files(path, extension)) out.push_back(file);
   return out;
 }
 

@@ -67,8 +67,8 @@ class Tokenizer {
 /// tokens, bos/eos and adds_bos. Throws Error naming what was looked for and found.
 std::unique_ptr<Tokenizer> load_tokenizer(const std::filesystem::path& path);
 
-/// Files in `dir` that belong to its tokenizer.
-std::vector<std::filesystem::path> tokenizer_files(const std::filesystem::path& dir);
+/// Files that make up the tokenizer which load_tokenizer finds at `path`, to be copied beside a converted model.
+std::vector<std::filesystem::path> tokenizer_files(const std::filesystem::path& path);
 
 /// Puts the tokenizer at `from` (as load_tokenizer takes it) beside the model in `dir`: copies of its files, or the
 /// vocabulary of a GGUF file as tokenizer.json or tokenizer.model with tokenizer_config.json and

@@ -21,9 +21,7 @@ std::string printable(std::string_view bytes) {
 }  // namespace
 
 ByteLevelTokenizer::ByteLevelTokenizer(std::string name, size_t file_bytes)
-    : name_(std::move(name)),
-      largest_id_(std::min(kLargestId, static_cast<int64_t>(file_bytes) + 4096)),
-      cache_owner_(WordCache::new_owner()) {}
+    : name_(std::move(name)), largest_id_(std::min(kLargestId, static_cast<int64_t>(file_bytes) + 4096)) {}
 
 void ByteLevelTokenizer::add_piece(std::string bytes, int64_t id, bool mergeable) {
   if (id < 0 || id > largest_id_)
@@ -85,18 +83,9 @@ void ByteLevelTokenizer::finish(const TokenizerConfig& config) {
     const auto it = ids_.find(std::string_view(&c, 1));
     byte_id_[static_cast<size_t>(b)] = it == ids_.end() ? -1 : it->second;
   }
-  for (const AddedToken& token : config.listed_tokens()) add(token);
-  for (const std::string& text : config.special_texts()) {
-    if (added_.by_text(text) != nullptr) continue;
-    if (const auto id = find_ordinary(text)) add({.id = *id, .text = text, .special = true});
-  }
+  add_listed(config, largest_id_, name_);
   for (const AddedToken& token : added_.all()) {
-    if (token.id > largest_id_)
-      fail(name_, ": added token \"", printable(token.text), "\" has id ", token.id, ", expected at most ",
-           largest_id_);
-    const auto index = static_cast<size_t>(token.id);
-    if (index >= pieces_.size()) pieces_.resize(index + 1);
-    const std::string& piece = pieces_[index];
+    const std::string& piece = pieces_[static_cast<size_t>(token.id)];
     if (!piece.empty() && piece != token.text && bytes_to_alphabet(piece) != token.text)
       fail(name_, ": id ", token.id, " stands for both \"", printable(piece), "\" and the added token \"",
            printable(token.text), "\"");
@@ -129,37 +118,18 @@ std::optional<int32_t> ByteLevelTokenizer::find_ordinary(std::string_view text) 
   return it->second;
 }
 
-std::string ByteLevelTokenizer::piece(int32_t id) const {
-  if (id < 0 || id >= size()) fail("token id ", id, " is outside the vocabulary of ", size());
-  if (const AddedToken* token = added_.by_id(id)) return token->text;
-  return pieces_[static_cast<size_t>(id)];
-}
-
 std::string ByteLevelTokenizer::normalise(std::string_view text) const {
   if (pre_tokenizer.prefixes_space()) return decode(encode(text, false));
   std::string valid, normal;
   const std::string_view clean = valid_utf8(text, valid);
-  return std::string(use_nfc ? nfc(clean, normal) : clean);
+  return std::string(normal_form(clean, normal));
 }
 
-std::vector<int32_t> ByteLevelTokenizer::encode(std::string_view text, bool special) const {
-  std::vector<int32_t> out;
-  out.reserve(text.size() / 3 + 4);
-  std::string valid, normal;
-  const std::string_view clean = valid_utf8(text, valid);
-  const auto normalised = [&](std::string_view part) { return use_nfc ? nfc(part, normal) : part; };
-  const auto token = [&](const AddedToken& t) { out.push_back(t.id); };
-  const auto plain = [&](std::string_view part) { encode_text(part, out); };
-  if (!special) {
-    plain(normalised(clean));
-  } else {
-    added_.split(
-        clean, false, [&](std::string_view part) { added_.split(normalised(part), true, plain, token); }, token);
-  }
-  return out;
+std::string_view ByteLevelTokenizer::normal_form(std::string_view text, std::string& storage) const {
+  return use_nfc ? nfc(text, storage) : text;
 }
 
-void ByteLevelTokenizer::encode_text(std::string_view text, std::vector<int32_t>& out) const {
+void ByteLevelTokenizer::encode_text(std::string_view text, bool, std::vector<int32_t>& out) const {
   WordCache& cache = WordCache::of(cache_owner_);
   const auto encode = [this](std::string_view word, std::vector<int32_t>& to) { encode_word(word, to); };
   pre_tokenizer.run(text, [&](std::string_view word) { cache.encode(word, out, encode); });

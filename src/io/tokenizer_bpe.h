@@ -17,10 +17,7 @@ class ByteLevelTokenizer : public AddedTokenizer {
   /// `file_bytes` bounds the ids: the table by id may not be out of proportion to the file.
   ByteLevelTokenizer(std::string name, size_t file_bytes);
 
-  std::vector<int32_t> encode(std::string_view text, bool special) const override;
-  std::string piece(int32_t id) const override;
   std::string normalise(std::string_view text) const override;
-  int64_t size() const override { return static_cast<int64_t>(pieces_.size()); }
   Vocabulary vocabulary() const override;
 
   // Construction, in this order.
@@ -46,13 +43,12 @@ class ByteLevelTokenizer : public AddedTokenizer {
   int64_t pieces() const { return static_cast<int64_t>(ids_.size()); }
 
  private:
-  void encode_text(std::string_view text, std::vector<int32_t>& out) const;
+  void encode_text(std::string_view text, bool first, std::vector<int32_t>& out) const override;
+  std::string_view normal_form(std::string_view text, std::string& storage) const override;
   void encode_word(std::string_view word, std::vector<int32_t>& out) const;
   std::string name_;
   int64_t largest_id_;
-  uint64_t cache_owner_;
-  std::vector<std::string> pieces_;  // by id; "" for gaps
-  StringMap<int32_t> ids_;           // without added tokens
+  StringMap<int32_t> ids_;  // without added tokens
   std::array<int32_t, 256> byte_id_{};
   Bpe bpe_;
 };

@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "io/tokenizer_formats.h"
+#include "io/tokenizer_utf8.h"
 
 namespace qwerky {
 
@@ -23,13 +24,15 @@ std::string token_text(const Json& value) {
   return {};
 }
 
-/// "eos_token_id": an id, a list of ids, or null.
-std::vector<int64_t> ids_under(const Json& object, const char* key) {
+/// "eos_token_id": an id, a list of ids, or null; a negative id stands for none.
+std::vector<int64_t> ids_under(const Json& object, const char* key, const char* file) {
   std::vector<int64_t> out;
   if (!object.is_object()) return out;
   const auto it = object.find(key);
   if (it == object.end()) return out;
   const auto add = [&](const Json& value) {
+    if (!value.is_number_integer() && !value.is_null())
+      fail(file, ": ", key, ": expected an id or a list of ids, found ", value.dump());
     if (value.is_number_integer() && value.get<int64_t>() >= 0) out.push_back(value.get<int64_t>());
   };
   if (it->is_array()) {
@@ -128,6 +131,36 @@ std::string TokenizerConfig::tokenizer_class() const {
   return name;
 }
 
+std::vector<int32_t> AddedTokenizer::encode(std::string_view text, bool special) const {
+  std::vector<int32_t> out;
+  out.reserve(text.size() / 3 + 4);
+  std::string valid, normal;
+  const std::string_view clean = valid_utf8(text, valid);
+  bool first = true;
+  const auto plain = [&](std::string_view part) {
+    encode_text(part, first, out);
+    first = false;
+  };
+  const auto token = [&](const AddedToken& t) {
+    out.push_back(t.id);
+    first = false;
+  };
+  if (special) {
+    added_.split(
+        clean, false, [&](std::string_view part) { added_.split(normal_form(part, normal), true, plain, token); },
+        token);
+  } else if (!clean.empty()) {
+    plain(normal_form(clean, normal));
+  }
+  return out;
+}
+
+std::string AddedTokenizer::piece(int32_t id) const {
+  if (id < 0 || id >= size()) fail("token id ", id, " is outside the vocabulary of ", size());
+  if (const AddedToken* token = added_.by_id(id)) return token->text;
+  return pieces_[static_cast<size_t>(id)];
+}
+
 bool AddedTokenizer::is_special(int32_t id) const {
   const AddedToken* token = added_.by_id(id);
   return token != nullptr && token->special;
@@ -142,6 +175,19 @@ std::optional<int32_t> AddedTokenizer::find_special(std::string_view text) const
 void AddedTokenizer::add_token(AddedToken token, const std::string& where) {
   if (token.id < 0) fail(where, ": added token \"", token.text, "\" has id ", token.id);
   added_.add(std::move(token));
+}
+
+void AddedTokenizer::add_listed(const TokenizerConfig& config, int64_t largest, const std::string& name) {
+  for (const AddedToken& token : config.listed_tokens()) add_token(token, name);
+  for (const std::string& text : config.special_texts()) {
+    if (added_.by_text(text) != nullptr) continue;
+    if (const auto id = find_ordinary(text)) add_token({.id = *id, .text = text, .special = true}, name);
+  }
+  for (const AddedToken& token : added_.all()) {
+    if (token.id > largest)
+      fail(name, ": added token \"", token.text, "\" has id ", token.id, ", expected at most ", largest);
+    if (token.id >= size()) pieces_.resize(static_cast<size_t>(token.id) + 1);
+  }
 }
 
 void AddedTokenizer::apply(const TokenizerConfig& config, const std::string& name) {
@@ -162,7 +208,8 @@ void AddedTokenizer::apply(const TokenizerConfig& config, const std::string& nam
   if (const auto id = by_role("bos_token")) {
     bos = id;
   } else if (!bos) {
-    for (int64_t given : ids_under(config.config, "bos_token_id")) bos = checked(given, "config.json", "bos_token_id");
+    for (int64_t given : ids_under(config.config, "bos_token_id", "config.json"))
+      bos = checked(given, "config.json", "bos_token_id");
   }
   if (config.tokenizer_config.is_object()) {
     adds_bos = boolean(config.tokenizer_config, "add_bos_token", adds_bos);
@@ -175,8 +222,9 @@ void AddedTokenizer::apply(const TokenizerConfig& config, const std::string& nam
     if (std::find(ends.begin(), ends.end(), id) == ends.end()) ends.push_back(id);
   };
   if (const auto id = by_role("eos_token")) add_end(*id);
-  for (int64_t id : ids_under(config.config, "eos_token_id")) add_end(checked(id, "config.json", "eos_token_id"));
-  for (int64_t id : ids_under(config.generation_config, "eos_token_id"))
+  for (int64_t id : ids_under(config.config, "eos_token_id", "config.json"))
+    add_end(checked(id, "config.json", "eos_token_id"));
+  for (int64_t id : ids_under(config.generation_config, "eos_token_id", "generation_config.json"))
     add_end(checked(id, "generation_config.json", "eos_token_id"));
   for (int32_t id : eos) add_end(id);
   eos = std::move(ends);

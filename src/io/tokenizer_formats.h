@@ -26,20 +26,33 @@ struct TokenizerConfig {
   std::string tokenizer_class() const;
 };
 
-/// A tokenizer that has added tokens and takes bos, eos and adds_bos from the files beside its vocabulary.
+/// A tokenizer that has added tokens and takes bos, eos and adds_bos from the files beside its vocabulary. A format
+/// fills pieces_ and says how plain text is encoded.
 class AddedTokenizer : public Tokenizer {
  public:
+  std::vector<int32_t> encode(std::string_view text, bool special) const override;
+  std::string piece(int32_t id) const override;
+  int64_t size() const override { return static_cast<int64_t>(pieces_.size()); }
   bool is_special(int32_t id) const override;
 
  protected:
+  /// Appends the ids of valid UTF-8 between added tokens; `first`: it begins the text.
+  virtual void encode_text(std::string_view text, bool first, std::vector<int32_t>& out) const = 0;
+  /// The text that encode_text wants; returned as it is, or as a view of `storage`.
+  virtual std::string_view normal_form(std::string_view text, std::string&) const { return text; }
   /// Adds `token` after checking that its id is plausible; names `where` in the message.
   void add_token(AddedToken token, const std::string& where);
+  /// Adds the tokens that `config` lists and those of its special texts that are ordinary pieces; pieces_ grows to hold
+  /// them, up to id `largest`.
+  void add_listed(const TokenizerConfig& config, int64_t largest, const std::string& name);
   /// Sets bos, eos and adds_bos from `config`, keeping what is set already where it says nothing.
   void apply(const TokenizerConfig& config, const std::string& name);
   std::optional<int32_t> find_special(std::string_view text) const override;
   /// An ordinary vocabulary entry with exactly this text.
   virtual std::optional<int32_t> find_ordinary(std::string_view text) const = 0;
   AddedTokens added_;
+  std::vector<std::string> pieces_;  ///< bytes by id; "" for gaps
+  uint64_t cache_owner_ = WordCache::new_owner();
 };
 
 /// tokenizer.json: byte-level BPE.

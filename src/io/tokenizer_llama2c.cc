@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <bit>
 #include <cmath>
+#include <cstdio>
 #include <cstring>
 #include <map>
 
@@ -19,8 +20,7 @@ constexpr int32_t kFirstPiece = kFirstByte + 256;
 
 class Llama2cTokenizer : public AddedTokenizer {
  public:
-  Llama2cTokenizer(std::string_view bytes, const TokenizerConfig& config, const std::string& name)
-      : cache_owner_(WordCache::new_owner()) {
+  Llama2cTokenizer(std::string_view bytes, const TokenizerConfig& config, const std::string& name) {
     parse(bytes, name);
     drops_first_space = true;
     bos = 1;
@@ -30,44 +30,10 @@ class Llama2cTokenizer : public AddedTokenizer {
     apply(config, name);
   }
 
-  std::vector<int32_t> encode(std::string_view text, bool special) const override {
-    std::vector<int32_t> out;
-    std::string valid;
-    const std::string_view clean = valid_utf8(text, valid);
-    if (clean.empty()) return out;
-    bool first = true;
-    const auto plain = [&](std::string_view part) {
-      if (first) {
-        encode_text(" " + std::string(part), out);
-      } else {
-        encode_text(part, out);
-      }
-      first = false;
-    };
-    if (!special) {
-      plain(clean);
-    } else {
-      added_.split(clean, false, plain, [&](const AddedToken& token) {
-        out.push_back(token.id);
-        first = false;
-      });
-    }
-    return out;
-  }
-
-  std::string piece(int32_t id) const override {
-    if (id < 0 || id >= size()) fail("token id ", id, " is outside the vocabulary of ", size());
-    if (const AddedToken* token = added_.by_id(id)) return token->text;
-    if (id >= kFirstByte && id < kFirstPiece) return std::string(1, static_cast<char>(id - kFirstByte));
-    return pieces_[static_cast<size_t>(id)];
-  }
-
   std::string normalise(std::string_view text) const override {
     std::string valid;
     return std::string(valid_utf8(text, valid));
   }
-
-  int64_t size() const override { return static_cast<int64_t>(pieces_.size()); }
 
   Vocabulary vocabulary() const override {
     Vocabulary out;
@@ -75,7 +41,13 @@ class Llama2cTokenizer : public AddedTokenizer {
     out.scores = scores_;
     for (size_t id = 0; id < pieces_.size(); ++id) {
       std::string text;
-      for (const char c : pieces_[id]) c == ' ' ? text += "\xE2\x96\x81" : text += c;
+      if (id >= kFirstByte && id < kFirstPiece) {
+        char name[8];
+        std::snprintf(name, sizeof name, "<0x%02X>", static_cast<unsigned>(id - kFirstByte));
+        text = name;
+      } else {
+        for (const char c : pieces_[id]) c == ' ' ? text += "\xE2\x96\x81" : text += c;
+      }
       out.tokens.push_back(text);
       out.types.push_back(static_cast<int32_t>(id) < kFirstPiece ? Vocabulary::byte : Vocabulary::normal);
     }
@@ -138,9 +110,11 @@ class Llama2cTokenizer : public AddedTokenizer {
     for (int32_t b = 0; b < 256; ++b) {
       static constexpr char kHex[] = "0123456789ABCDEF";
       const std::string want = {'<', '0', 'x', kHex[b / 16], kHex[b % 16], '>'};
-      if (pieces_[static_cast<size_t>(kFirstByte + b)] != want)
-        fail(name, ": token ", kFirstByte + b, ": expected the byte ", want, ", found another piece of ",
-             pieces_[static_cast<size_t>(kFirstByte + b)].size(), " bytes");
+      std::string& piece = pieces_[static_cast<size_t>(kFirstByte + b)];
+      if (piece != want)
+        fail(name, ": token ", kFirstByte + b, ": expected the byte ", want, ", found another piece of ", piece.size(),
+             " bytes");
+      piece = std::string(1, static_cast<char>(b));
     }
   }
 
@@ -161,7 +135,9 @@ class Llama2cTokenizer : public AddedTokenizer {
     bpe_.add_all_splits(pieces, ranks, ids);
   }
 
-  void encode_text(std::string_view text, std::vector<int32_t>& out) const {
+  void encode_text(std::string_view text, bool first, std::vector<int32_t>& out) const override {
+    std::string spaced;
+    if (first) text = spaced = " " + std::string(text);
     if (!words_) return encode_word(text, out);
     WordCache& cache = WordCache::of(cache_owner_);
     const auto encode = [this](std::string_view word, std::vector<int32_t>& to) { encode_word(word, to); };
@@ -186,8 +162,6 @@ class Llama2cTokenizer : public AddedTokenizer {
     out.insert(out.end(), symbols.begin(), symbols.end());
   }
 
-  uint64_t cache_owner_;
-  std::vector<std::string> pieces_;
   std::vector<float> scores_;
   StringMap<int32_t> ids_;  // pieces from kFirstPiece on; the first of equal ones
   Bpe bpe_;

@@ -5,7 +5,7 @@
 #include <cmath>
 #include <set>
 
-#include "model/mixer.h"
+#include "model/config.h"
 
 namespace qwerky {
 namespace {
@@ -16,10 +16,9 @@ struct Family {
   MixerKind mixer;
   bool qkv_bias;  ///< when "attention_bias" is absent and no tensors tell
   bool qk_norm;
-  GateKind gate;     ///< default of gate_rank_type
-  bool token_shift;  ///< default of use_tokenshift
-  const char*
-      auto_map;  ///< the published files' configuration_X / modeling_X, null for families built into transformers
+  GateKind gate;         ///< default of gate_rank_type
+  bool token_shift;      ///< default of use_tokenshift
+  const char* auto_map;  ///< class prefix in the published configuration_X.py and modeling_X.py; null: there are none
 };
 
 constexpr std::array kFamilies{
@@ -29,8 +28,7 @@ constexpr std::array kFamilies{
     Family{"rwkv6qwen2", "RWKV6Qwen2ForCausalLM", MixerKind::rwkv6, true, false, GateKind::full, true, "RWKV6Qwen2"},
     Family{"rwkv7qwen2", "RWKV7Qwen2ForCausalLM", MixerKind::rwkv7, true, false, GateKind::low_rank, false,
            "RWKV7Qwen2"},
-    Family{"qwen3rwkv7", "Qwen3RWKV7ForCausalLM", MixerKind::rwkv7, false, true, GateKind::low_rank, false,
-           "Qwen3RWKV7"},
+    Family{"qwen3rwkv7", "Qwen3RWKV7ForCausalLM", MixerKind::rwkv7, false, true, GateKind::low_rank, false, nullptr},
 };
 
 const Family& family(const std::string& model_type) {
@@ -92,9 +90,10 @@ Rope read_rope(const Json& json, int64_t max_positions) {
   if (!(rope.theta > 1) || !(rope.factor > 0))
     fail("config.json: expected rope_theta above 1 and a positive scaling factor, found ", rope.theta, " and ",
          rope.factor);
-  if (!(rope.original_positions >= 1 && rope.original_positions <= static_cast<double>(kMostPositions)))
-    fail("config.json: rope_scaling: original_max_position_embeddings: expected a number from 1 to ", kMostPositions,
-         ", found ", rope.original_positions);
+  if (!(rope.original_positions >= 1 && rope.original_positions <= static_cast<double>(kMostPositions)) ||
+      rope.original_positions != std::floor(rope.original_positions))
+    fail("config.json: rope_scaling: original_max_position_embeddings: expected a whole number from 1 to ",
+         kMostPositions, ", found ", rope.original_positions);
   if (rope.type == "llama3" && !(rope.low_freq_factor > 0 && rope.high_freq_factor > rope.low_freq_factor))
     fail("config.json: rope_scaling: expected 0 < low_freq_factor < high_freq_factor, found ", rope.low_freq_factor,
          " and ", rope.high_freq_factor);
@@ -230,8 +229,13 @@ std::vector<int64_t> read_windows(const Json& json, int64_t layers) {
     const int64_t from = value<int64_t>(json, "max_window_layers", 28);  // the default of HF's Qwen2 and Qwen3
     const bool named = json.contains("layer_types") && !json["layer_types"].is_null();
     for (int64_t i = 0; i < layers; ++i) {
-      const bool sliding = named ? list_of("layer_types")[static_cast<size_t>(i)] == "sliding_attention" : i >= from;
-      if (sliding) windows[static_cast<size_t>(i)] = window;
+      const Json type = named       ? list_of("layer_types")[static_cast<size_t>(i)]
+                        : i >= from ? Json("sliding_attention")
+                                    : Json("full_attention");
+      if (type != "sliding_attention" && type != "full_attention")
+        fail("config.json: layer_types: ", type.dump(), " is not supported; supported: full_attention, ",
+             "sliding_attention");
+      if (type == "sliding_attention") windows[static_cast<size_t>(i)] = window;
     }
   }
   return windows;
@@ -273,14 +277,7 @@ MixerKind mixer_kind(const std::string& name) {
   fail("mixer \"", name, "\" is not known; known: softmax, rad-rwkv6, rad-rwkv7");
 }
 
-std::unique_ptr<Mixer> make_mixer(const Config& config, int64_t layer, Params& params) {
-  switch (config.mixers[static_cast<size_t>(layer)]) {
-    case MixerKind::softmax: return make_softmax(config, layer, params);
-    case MixerKind::rwkv6: return make_rwkv6(config, layer, params);
-    case MixerKind::rwkv7: return make_rwkv7(config, layer, params);
-  }
-  CHECK(false, "unknown MixerKind");
-}
+std::string mixer_prefix(int64_t layer) { return "model.layers." + std::to_string(layer) + ".self_attn."; }
 
 std::string supported_architectures() {
   std::string all;
@@ -302,13 +299,21 @@ int64_t Config::first_rwkv7() const {
 Config read_config(const Json& json, const TensorSource* tensors) {
   if (!json.is_object()) fail("config.json: expected an object, found ", json.type_name());
   Config c;
-  c.model_type = value<std::string>(json, "model_type", "");
-  const Family& f = family(c.model_type);
+  const std::string model_type = value<std::string>(json, "model_type", "");
+  // The name of the published modeling_rwkv7qwen3.py for the same mixer.
+  const Family& f = family(model_type == "rwkv7qwen3" ? "qwen3rwkv7" : model_type);
+  c.model_type = f.model_type;
   if (const std::string act = value<std::string>(json, "hidden_act", "silu"); act != "silu")
     fail("config.json: hidden_act \"", act, "\" is not supported; supported: silu");
   for (const char* key : {"mlp_bias", "quantization_config"})
     if (json.contains(key) && !json[key].is_null() && json[key] != false)
       fail("config.json: ", key, " is not supported");
+
+  // Which layers of later rwkv7qwen3 hybrids are softmax: other rules than the last num_attention_layers.
+  for (const char* key : {"transformer_layers", "first_attention_layer", "first_post_attention_layer"})
+    if (json.contains(key) && !json[key].is_null()) fail("config.json: ", key, " is not supported");
+  if (const int64_t every = value<int64_t>(json, "attention_striping", 1); every != 1)
+    fail("config.json: attention_striping ", every, " is not supported; supported: 1");
 
   c.hidden = positive(json, "hidden_size", kMostHidden);
   c.intermediate = positive(json, "intermediate_size", kMostIntermediate);
@@ -334,6 +339,8 @@ Config read_config(const Json& json, const TensorSource* tensors) {
   if (c.sinks < 0 || c.sinks > kMostPositions)
     fail("config.json: qwerky_sinks: expected a number from 0 to ", kMostPositions, ", found ", c.sinks);
 
+  if (!has_windows(c)) c.sinks = 0;
+
   const Tensor bias = tensors ? tensors->find(mixer_prefix(0) + "q_proj.bias") : Tensor();
   c.qkv_bias = value<bool>(json, "attention_bias", tensors ? static_cast<bool>(bias) : f.qkv_bias);
   if (c.model_type == "qwen2") c.qkv_bias = tensors ? static_cast<bool>(bias) : true;  // HF's Qwen2 ignores the key
@@ -355,9 +362,11 @@ Config read_config(const Json& json, const TensorSource* tensors) {
   default_ranks(c, json, tensors);
   for (const auto& [key, v] : json.items())
     if (!own_keys().contains(key)) c.extra[key] = v;
-  if (!has_windows(c))  // published although without effect
-    for (const char* key : {"sliding_window", "use_sliding_window", "max_window_layers"})
+  if (!has_windows(c)) {  // published although without effect
+    for (const char* key : {"sliding_window", "max_window_layers"})
       if (json.contains(key)) c.extra[key] = json[key];
+    if (json.contains("use_sliding_window")) c.extra["use_sliding_window"] = false;
+  }
   return c;
 }
 
@@ -433,6 +442,7 @@ Config child_config(const Config& teacher, MixerKind kind, const std::vector<int
   }
   for (size_t i = 0; i < c.mixers.size(); ++i)
     if (c.mixers[i] != MixerKind::softmax) c.windows[i] = 0;
+  if (!has_windows(c)) c.sinks = 0;
   if (c.linear_kind() == MixerKind::softmax) fail("--keep-softmax: every layer is kept, nothing is converted");
   if (kind == MixerKind::rwkv6 && c.qk_norm)
     fail("--to rad-rwkv6: teachers with per-head query and key norms (", teacher.model_type,

@@ -73,6 +73,9 @@ Json write_config(const Config& config);
 /// rwkv6qwen2 / rwkv7qwen2 (qwen3rwkv7 for RAD-RWKV7 with per-head norms), ranks by the published rules.
 Config child_config(const Config& teacher, MixerKind kind, const std::vector<int64_t>& keep_softmax);
 
+/// "model.layers.3.self_attn."
+std::string mixer_prefix(int64_t layer);
+
 /// Families and what each means, for `inspect` and error messages.
 std::string supported_architectures();
 

@@ -59,7 +59,4 @@ std::unique_ptr<Mixer> make_rwkv6(const Config& config, int64_t layer, Params& p
 std::unique_ptr<Mixer> make_rwkv7(const Config& config, int64_t layer, Params& params);
 std::unique_ptr<Mixer> make_mixer(const Config& config, int64_t layer, Params& params);
 
-/// "model.layers.3.self_attn."
-std::string mixer_prefix(int64_t layer);
-
 }  // namespace qwerky

@@ -79,14 +79,42 @@ bool same_shape(const Shape& a, const Shape& b) {
   return squeezed(a) == squeezed(b);
 }
 
-bool glob_one(std::string_view glob, std::string_view name) {
-  if (glob.empty()) return name.empty();
-  if (glob[0] == '*') {
-    for (size_t skip = 0; skip <= name.size(); ++skip)
-      if (glob_one(glob.substr(1), name.substr(skip))) return true;
-    return false;
+/// What is wrong with a source, all of it in one Error, the first of it by name.
+class Problems {
+ public:
+  template <class... Parts>
+  void add(const Parts&... parts) {
+    constexpr int kMostNamed = 12;
+    if (++count_ <= kMostNamed) named_ += "\n  " + concat(parts...);
+    if (count_ > kMostNamed) more_ = concat("\n  … and ", count_ - kMostNamed, " more");
   }
-  return !name.empty() && glob[0] == name[0] && glob_one(glob.substr(1), name.substr(1));
+  void fail_if_any(const TensorSource& source) const {
+    if (count_ > 0)
+      fail(source.describe(), ": ", count_, count_ == 1 ? " tensor does not" : " tensors do not",
+           " fit the configuration:", named_, more_);
+  }
+
+ private:
+  int count_ = 0;
+  std::string named_, more_;
+};
+
+/// Without backtracking over more than the last star, so that no pattern takes long.
+bool glob_one(std::string_view glob, std::string_view name) {
+  size_t g = 0, n = 0, star = glob.npos, resume = 0;
+  while (n < name.size()) {
+    if (g < glob.size() && glob[g] == '*') {
+      star = g++, resume = n;
+    } else if (g < glob.size() && glob[g] == name[n]) {
+      ++g, ++n;
+    } else if (star != glob.npos) {
+      g = star + 1, n = ++resume;
+    } else {
+      return false;
+    }
+  }
+  while (g < glob.size() && glob[g] == '*') ++g;
+  return g == glob.size();
 }
 
 }  // namespace
@@ -138,6 +166,26 @@ void Params::allocate(Arena& arena, DType matrices, DType vectors) {
   }
 }
 
+void Params::check(const TensorSource& source, const std::function<bool(std::string_view)>& ignore) const {
+  Problems problems;
+  std::unordered_set<std::string> used;
+  for (const Param& p : list_) {
+    const std::optional<TensorSource::Info> stored = source.info(p.name);
+    used.insert(p.name);
+    if (!stored) {
+      if (!p.optional) problems.add("tensor ", p.name, ": missing, expected ", p.shape.str());
+    } else if (!is_real_float(stored->type)) {
+      problems.add("tensor ", p.name, ": expected f32, bf16 or f16, file has ", name_of(stored->type));
+    } else if (!same_shape(stored->shape, p.shape)) {
+      problems.add("tensor ", p.name, ": expected ", p.shape.str(), ", file has ", stored->shape.str());
+    }
+  }
+  for (const std::string& name : source.names())
+    if (!used.contains(name) && !(ignore && ignore(name)))
+      problems.add("tensor ", name, ": in the file but not part of this architecture");
+  problems.fail_if_any(source);
+}
+
 void Params::bind(const TensorSource& source, bool borrow, const std::function<bool(std::string_view)>& ignore) {
   const auto place = [&](Param& p, Tensor stored) {
     if (p.offset >= 0) return convert(p.weight, stored);
@@ -148,42 +196,20 @@ void Params::bind(const TensorSource& source, bool borrow, const std::function<b
 }
 
 void Params::bind(const TensorSource& source, const Place& place, const std::function<bool(std::string_view)>& ignore) {
-  constexpr int kMostNamed = 12;
-  std::string problems;
-  int count = 0;
-  const auto problem = [&](const auto&... parts) {
-    if (++count <= kMostNamed) problems += "\n  " + concat(parts...);
-  };
-  std::unordered_set<std::string> used;
+  check(source, ignore);
+  Problems problems;
   for (Param& p : list_) {
     const Tensor stored = source.find(p.name);
-    used.insert(p.name);
     if (!stored) {
-      if (p.optional) {
-        p.weight = {};
-      } else {
-        problem("tensor ", p.name, ": missing, expected ", p.shape.str());
-      }
-      continue;
-    }
-    if (!is_real_float(stored.type)) {
-      problem("tensor ", p.name, ": expected f32, bf16 or f16, file has ", name_of(stored.type));
-    } else if (!same_shape(stored.shape, p.shape)) {
-      problem("tensor ", p.name, ": expected ", p.shape.str(), ", file has ", stored.shape.str());
+      p.weight = {};
     } else if (!all_finite(stored)) {
-      problem("tensor ", p.name, ": contains NaN or infinity");
+      problems.add("tensor ", p.name, ": contains NaN or infinity");
     } else {
       place(p, stored.shaped(p.shape));
       if (p.weight.data != stored.data) source.forget(p.name);  // copied
     }
   }
-  for (const std::string& name : source.names())
-    if (!used.contains(name) && !(ignore && ignore(name)))
-      problem("tensor ", name, ": in the file but not part of this architecture");
-  if (count > kMostNamed) problems += concat("\n  … and ", count - kMostNamed, " more");
-  if (count > 0)
-    fail(source.describe(), ": ", count, count == 1 ? " tensor does not" : " tensors do not",
-         " fit the configuration:", problems);
+  problems.fail_if_any(source);
 }
 
 int64_t Params::count() const {

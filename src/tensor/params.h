@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <deque>
 #include <functional>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <unordered_map>
@@ -27,8 +28,18 @@ class TensorSource {
   /// The tensor as stored; null if there is none of this name. The memory lives as long as the source, or until
   /// forget().
   virtual Tensor find(std::string_view name) const = 0;
-  /// How the tensor is stored, without making it: as of find(), but i8 for any codes that find() turns into floats.
-  virtual DType type_of(std::string_view name) const { return find(name).type; }
+  /// What find() would give, without making it; `codes`: it makes floats of a quantised tensor's codes.
+  struct Info {
+    DType type = DType::f32;
+    Shape shape;
+    bool codes = false;
+  };
+  /// Nothing if there is no tensor of this name.
+  virtual std::optional<Info> info(std::string_view name) const {
+    const Tensor t = find(name);
+    if (!t) return std::nullopt;
+    return Info{t.type, t.shape};
+  }
   /// The caller is done with this tensor: a source that made its memory on demand may free it.
   virtual void forget(std::string_view) const {}
 };
@@ -63,14 +74,17 @@ class Params {
   Param* find(std::string_view name);
   const Param* find(std::string_view name) const;
 
+  /// Whether `source` holds what is declared: all missing, misshapen and unused tensors and those of another type in
+  /// one Error. Needs no memory for weights. Extents of 1 may be added or dropped ([1,1,A] = [A]). `ignore(name)` tells
+  /// which unused names are fine.
+  void check(const TensorSource& source, const std::function<bool(std::string_view)>& ignore = nullptr) const;
   /// One block of `type` in `arena` for all parameters, zero-filled, in declaration order. Sets offset.
   void allocate(Arena& arena, DType type);
   /// The same with a type of their own for matrices (two extents above 1): what inference holds. No common block.
   void allocate(Arena& arena, DType matrices, DType vectors);
-  /// Copies every declared tensor from `source` into allocated memory with conversion of type, or, where
-  /// nothing was allocated and the source's memory outlives this (`borrow`), points at it. Extents of 1 may
-  /// be added or dropped ([1,1,A] = [A]). All missing, misshapen, non-finite and unused tensors are reported
-  /// in one Error. `ignore(name)` tells which unused names are fine.
+  /// check(), then copies every declared tensor from `source` into allocated memory with conversion of type, or, where
+  /// nothing was allocated and the source's memory outlives this (`borrow`), points at it. All non-finite tensors are
+  /// reported in one Error.
   void bind(const TensorSource& source, bool borrow, const std::function<bool(std::string_view)>& ignore = nullptr);
   /// The same checks, but `place` puts each stored tensor (of the declared shape) where it belongs and sets p.weight.
   using Place = std::function<void(Param& p, Tensor stored)>;
