@@ -13,7 +13,6 @@ namespace {
 
 using testing::error_of;
 using testing::has;
-using Json = nlohmann::json;
 
 struct Inner {
   std::string name = "inner";

@@ -5,7 +5,6 @@
 
 #include <cmath>
 #include <limits>
-#include <nlohmann/json.hpp>
 #include <optional>
 #include <set>
 #include <string>
@@ -14,15 +13,16 @@
 #include <vector>
 
 #include "base/error.h"
+#include "base/json.h"
 
 namespace qwerky {
 
 template <class T>
-nlohmann::json to_json(const T& options);
+Json to_json(const T& options);
 /// Sets the fields that `json` names; an unknown key or a value of the wrong type is an Error naming it. `where` is
 /// the place for messages.
 template <class T>
-void from_json(T& options, const nlohmann::json& json, const std::string& where);
+void from_json(T& options, const Json& json, const std::string& where);
 
 namespace internal {
 
@@ -32,15 +32,15 @@ template <class T>
 struct IsVector<std::vector<T>> : std::true_type {};
 
 struct JsonWriter {
-  nlohmann::json json = nlohmann::json::object();
+  Json json = Json::object();
   template <class T>
   void operator()(const char* name, T& field, const char*) {
     json[name] = encode(field);
   }
   template <class T>
-  static nlohmann::json encode(T& field) {
+  static Json encode(T& field) {
     if constexpr (IsVector<T>::value) {
-      nlohmann::json list = nlohmann::json::array();
+      Json list = Json::array();
       for (auto& item : field) list.push_back(encode(item));
       return list;
     } else if constexpr (std::is_arithmetic_v<T> || std::is_same_v<T, std::string>) {
@@ -53,7 +53,7 @@ struct JsonWriter {
 
 /// A number without a fraction that fits T; 1e6 is written as a float but is a whole number.
 template <class T>
-std::optional<T> whole_number(const nlohmann::json& value) {
+std::optional<T> whole_number(const Json& value) {
   if (value.is_number_unsigned()) {
     const auto n = value.get<uint64_t>();
     return std::in_range<T>(n) ? std::optional(static_cast<T>(n)) : std::nullopt;
@@ -69,7 +69,7 @@ std::optional<T> whole_number(const nlohmann::json& value) {
 }
 
 struct JsonReader {
-  const nlohmann::json& json;
+  const Json& json;
   const std::string& where;
   std::set<std::string> known = {};
   template <class T>
@@ -78,7 +78,7 @@ struct JsonReader {
     if (json.contains(name)) decode(field, json[name], where + "." + name);
   }
   template <class T>
-  static void decode(T& field, const nlohmann::json& value, const std::string& where) {
+  static void decode(T& field, const Json& value, const std::string& where) {
     if constexpr (IsVector<T>::value) {
       if (!value.is_array()) fail(where, ": expected a list, found ", value.dump());
       field.clear();
@@ -110,14 +110,14 @@ struct JsonReader {
 }  // namespace internal
 
 template <class T>
-nlohmann::json to_json(const T& options) {
+Json to_json(const T& options) {
   internal::JsonWriter writer;
   const_cast<T&>(options).visit(writer);
   return writer.json;
 }
 
 template <class T>
-void from_json(T& options, const nlohmann::json& json, const std::string& where) {
+void from_json(T& options, const Json& json, const std::string& where) {
   if (!json.is_object()) fail(where, ": expected an object, found ", json.dump());
   internal::JsonReader reader{json, where};
   options.visit(reader);

@@ -105,6 +105,6 @@ struct Recipe {
 /// A built-in recipe by name, or a file, with `set` applied ("stages.1.lr=3e-4") and checked.
 Recipe load_recipe(const std::string& name, const std::vector<std::string>& set);
 /// The same from JSON; `where` is the place for messages.
-Recipe parse_recipe(nlohmann::json json, const std::vector<std::string>& set, const std::string& where);
+Recipe parse_recipe(Json json, const std::vector<std::string>& set, const std::string& where);
 
 }  // namespace qwerky

@@ -7,16 +7,16 @@
 #include <filesystem>
 #include <functional>
 #include <memory>
-#include <nlohmann/json.hpp>
 #include <span>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "base/json.h"
+
 namespace qwerky {
 
 using Path = std::filesystem::path;
-using Json = nlohmann::json;
 
 /// A file mapped read-only. Throws Error when it cannot be opened or is not a regular file.
 class MappedFile {

@@ -3,15 +3,13 @@
 #pragma once
 
 #include <cstdint>
-#include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
+#include "base/json.h"
 #include "tensor/params.h"
 
 namespace qwerky {
-
-using Json = nlohmann::json;
 
 enum class MixerKind { softmax, rwkv6, rwkv7 };
 const char* name_of(MixerKind kind);

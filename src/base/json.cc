@@ -1,0 +1,4 @@
+// SPDX-License-Identifier: MIT
+#include "base/json.h"
+
+template class nlohmann::basic_json<>;
