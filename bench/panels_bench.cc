@@ -38,9 +38,9 @@ void run(benchmark::State& state, const std::string& backend, PanelFormat format
   using benchmark::Counter;
   const double work = 2.0 * static_cast<double>(R * K * out);
   const bool fast = backend == "avx512";
-  const double peak = 1e9 * (fast && format.group > 0 && has_native_int8()                      ? peaks().int8_gops
+  const double peak = 1e9 * (fast && format.group > 0 && has_native_int8()             ? peaks().int8_gops
                              : fast && format.type == DType::bf16 && has_native_bf16() ? peaks().bf16_gflops
-                                                                                        : peaks().f32_gflops);
+                                                                                       : peaks().f32_gflops);
   state.counters["op/s"] = Counter(work, Counter::kIsIterationInvariantRate);
   state.counters["peak"] = Counter(work / peak, Counter::kIsIterationInvariantRate);
   if (R <= 16) state.counters["bytes/s"] = Counter(static_cast<double>(w.bytes()), Counter::kIsIterationInvariantRate);
@@ -50,8 +50,7 @@ const int registered = [] {
   for (const std::string& backend : available_backends())
     for (const PanelFormat& format :
          {PanelFormat{DType::f32, 0, false}, PanelFormat{DType::bf16, 0, false}, PanelFormat{DType::i8, 64, false},
-          PanelFormat{DType::i8, 128, false},
-          PanelFormat{DType::i4, 64, false}, PanelFormat{DType::i4, 32, true}}) {
+          PanelFormat{DType::i8, 128, false}, PanelFormat{DType::i4, 64, false}, PanelFormat{DType::i4, 32, true}}) {
       if (backend == "reference") continue;
       auto* b = benchmark::RegisterBenchmark((backend + "/" + name_of(format)).c_str(),
                                              [=](benchmark::State& state) { run(state, backend, format); });

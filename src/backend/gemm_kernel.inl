@@ -12,8 +12,8 @@ constexpr int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 
 /// One f32 a word.
 struct WordF32 {
-  static constexpr int kDepth = 1;  ///< k that a word covers
-  static constexpr int kExtra = 0;  ///< registers that operands take beyond one vector each
+  static constexpr int kDepth = 1;      ///< k that a word covers
+  static constexpr int kExtra = 0;      ///< registers that operands take beyond one vector each
   static constexpr int64_t kAhead = 0;  ///< words of B beyond the current ones to ask memory for
   using Right = V;
   static QWERKY_INLINE Right right(V word) { return word; }
