@@ -83,6 +83,7 @@ void register_generate(CLI::App& app, Run& run) {
   app.add_flag("--ignore-end", o->ignore_end, "write on after an end-of-text token");
   app.add_option("--backend", o->engine.backend, "auto | reference | avx2 | avx512")->capture_default_str();
   app.add_option("--precision", o->engine.precision, "of matrix products: auto | f32 | bf16")->capture_default_str();
+  app.add_flag("--copy", o->engine.copy, "copy the weights of a packed file into huge pages instead of mapping them");
   app.callback([o, prompt, &run] {
     o->prompt_given = prompt->count() > 0;
     o->generate.stop_at_end = !o->ignore_end;

@@ -266,7 +266,7 @@ void write_card(const Job& job, const Model& student, const Model& teacher, cons
 
 Outcome convert(const ConvertOptions& options, const Say& say, const std::atomic<bool>& stop) {
   Job job = make_job(options.run, say, stop);
-  const auto teacher = load_model(options.teacher);
+  const auto teacher = load_model(options.teacher, {.rows = true});
   const bool control = mixer_kind(options.to) == MixerKind::softmax;  // the teacher itself, trained alike
   if (control) std::erase_if(job.recipe.stages, [](const Stage& stage) { return stage.loss == "align"; });
   job.recipe.check();

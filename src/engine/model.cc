@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: MIT
 #include "engine/model.h"
 
+#include <cstring>
+
+#include "base/parallel.h"
 #include "engine/packing.h"
 
 namespace qwerky {
@@ -33,6 +36,22 @@ std::vector<std::pair<std::string, Shape>> unused_tensors(const Config& c) {
   return list;
 }
 
+/// A tensor of a packed file as the weight of p, in place or copied.
+void borrow(Model& model, Param& p, Tensor stored, bool copy) {
+  if (p.use == Use::elementwise && stored.type != DType::f32)
+    fail("tensor ", p.name, ": expected f32, the packed file has ", name_of(stored.type));
+  p.weight = stored;
+  if (!copy) return;
+  const bool panels = stored.layout == Layout::panels;
+  p.weight =
+      panels ? model.weights->panels(stored.panels, stored.shape) : model.weights->tensor(stored.type, stored.shape);
+  constexpr int64_t kGrain = 1 << 20;
+  parallel_for(stored.bytes(), kGrain, [&](int64_t begin, int64_t end) {
+    std::memcpy(static_cast<char*>(p.weight.data) + begin, static_cast<const char*>(stored.data) + begin,
+                static_cast<size_t>(end - begin));
+  });
+}
+
 }  // namespace
 
 DType stored_matrix_type(const TensorSource& source) {
@@ -40,7 +59,7 @@ DType stored_matrix_type(const TensorSource& source) {
   for (const std::string& name : source.names()) {
     const Tensor t = source.find(name);
     if (!is_matrix(t.shape)) continue;
-    if (t.type != DType::bf16) return DType::f32;
+    if (t.type != DType::bf16 && t.type != DType::i8 && t.type != DType::i4) return DType::f32;
     any = true;
   }
   return any ? DType::bf16 : DType::f32;
@@ -91,9 +110,18 @@ std::unique_ptr<Model> load_model(const Checkpoint& checkpoint, const LoadOption
   const bool bf16 = options.bf16 || stored == DType::bf16;
   const auto ignore = [&](std::string_view name) { return is_unused_tensor(config, name); };
   std::unique_ptr<Model> model;
-  if (options.pack_for != nullptr && options.pack_for->prefers_panels()) {
+  if (checkpoint.packed != nullptr) {
+    if (options.train || options.rows)
+      fail(path.string(), ": a packed model is for inference only; use the model it was made from");
     model = declare_model(config);
-    const Packer packer(*options.pack_for, PackFormats::of(bf16 ? DType::bf16 : DType::f32), *model->weights);
+    model->params.bind(
+        *checkpoint.tensors, [&](Param& p, Tensor t) { borrow(*model, p, t, options.copy); }, ignore);
+    model->source = checkpoint.tensors;
+  } else if (options.pack_for != nullptr && (options.formats != nullptr || options.pack_for->prefers_panels())) {
+    model = declare_model(config);
+    const PackFormats formats =
+        options.formats != nullptr ? *options.formats : PackFormats::of(bf16 ? DType::bf16 : DType::f32);
+    const Packer packer(*options.pack_for, formats, *model->weights);
     model->params.bind(
         *checkpoint.tensors, [&](Param& p, Tensor t) { packer.place(p, t); }, ignore);
   } else {
@@ -120,7 +148,8 @@ std::unique_ptr<Model> load_model(const Checkpoint& checkpoint, const LoadOption
 void save_model(const Path& dir, const Config& config, const Params& params, DType type, const Path& tokenizer_from) {
   std::vector<NamedTensor> tensors;
   params.each([&](const Param& p) {
-    CHECK(p.weight.layout == Layout::rows, "save ", p.name, ": its weight is packed");
+    if (p.weight && p.weight.layout != Layout::rows)
+      fail(dir.string(), ": cannot save tensor ", p.name, ": it is packed for inference");
     if (p.weight) tensors.push_back({p.name, p.weight, is_matrix(p.shape) ? type : DType::f32});
   });
   Arena zeros("unused tensors");

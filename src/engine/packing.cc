@@ -16,18 +16,19 @@ const PanelFormat& PackFormats::operator()(const Param& p) const {
 }
 
 void Packer::place(Param& p, Tensor stored) const {
-  const Shape& s = p.shape;
   const bool in_out = p.use == Use::product_in_out;
   if (p.use == Use::product || in_out) {
-    // Declared [in, out], or a stack of such; in panels always [out, in].
-    Shape packed = s;
-    if (in_out) std::swap(packed.dim[static_cast<size_t>(s.rank - 2)], packed.dim[static_cast<size_t>(s.rank - 1)]);
-    p.weight = arena_.panels(formats_(p), packed);
+    p.weight = arena_.panels(formats_(p), p.panel_shape());
     on_.pack(p.weight, stored, in_out);
     return;
   }
+  if (p.use == Use::table && formats_.table) {
+    p.weight = arena_.panels(*formats_.table, p.shape);
+    on_.pack(p.weight, stored, false);
+    return;
+  }
   const bool half = p.use == Use::table && stored.type == DType::bf16;
-  p.weight = arena_.tensor(half ? DType::bf16 : DType::f32, s);
+  p.weight = arena_.tensor(half ? DType::bf16 : DType::f32, p.shape);
   convert(p.weight, stored);
 }
 

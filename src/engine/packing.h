@@ -2,6 +2,8 @@
 // Where the weights of a model for inference lie: those of products in panels, tables as rows, the rest as f32.
 #pragma once
 
+#include <optional>
+
 #include "engine/model.h"
 
 namespace qwerky {
@@ -9,6 +11,8 @@ namespace qwerky {
 /// Formats of the three kinds of product weights.
 struct PackFormats {
   PanelFormat weights, head, small;  ///< small: the low-rank matrices [in, out] of RWKV mixers
+  /// An embedding that is not also the head: rows of bf16 or f32 as stored when absent.
+  std::optional<PanelFormat> table = std::nullopt;
   /// All f32 or bf16; or codes in groups of 64, where int4 keeps head and low-rank matrices in int8.
   static PackFormats of(DType type);
   const PanelFormat& operator()(const Param& p) const;

@@ -91,6 +91,13 @@ bool glob_one(std::string_view glob, std::string_view name) {
 
 }  // namespace
 
+Shape Param::panel_shape() const {
+  Shape s = shape;
+  if (use == Use::product_in_out)
+    std::swap(s.dim[static_cast<size_t>(s.rank - 2)], s.dim[static_cast<size_t>(s.rank - 1)]);
+  return s;
+}
+
 void convert(Tensor dst, Tensor src) {
   CHECK(dst.count() == src.count(), "convert ", src.shape.str(), " to ", dst.shape.str());
   switch (dst.type) {
@@ -140,6 +147,9 @@ void Params::allocate(Arena& arena, DType matrices, DType vectors) {
 
 void Params::bind(const TensorSource& source, bool borrow, const std::function<bool(std::string_view)>& ignore) {
   const auto place = [&](Param& p, Tensor stored) {
+    if (stored.layout != Layout::rows)
+      fail(source.describe(), ": tensor ", p.name,
+           " is packed for inference; use the model that the file was made from");
     if (p.offset >= 0) return convert(p.weight, stored);
     CHECK(borrow, "bind without memory for ", p.name);
     p.weight = stored;
@@ -147,8 +157,7 @@ void Params::bind(const TensorSource& source, bool borrow, const std::function<b
   bind(source, place, ignore);
 }
 
-void Params::bind(const TensorSource& source, const Place& place,
-                  const std::function<bool(std::string_view)>& ignore) {
+void Params::bind(const TensorSource& source, const Place& place, const std::function<bool(std::string_view)>& ignore) {
   constexpr int kMostNamed = 12;
   std::string problems;
   int count = 0;
@@ -167,11 +176,18 @@ void Params::bind(const TensorSource& source, const Place& place,
       }
       continue;
     }
-    if (!is_real_float(stored.type)) {
+    const bool panels = stored.layout == Layout::panels;
+    if (panels && p.use == Use::elementwise) {
+      problem("tensor ", p.name, ": expected rows, file has panels");
+    } else if (panels && stored.shape != p.panel_shape()) {
+      problem("tensor ", p.name, ": expected ", p.panel_shape().str(), " in panels, file has ", stored.shape.str());
+    } else if (panels) {
+      place(p, stored);
+    } else if (!is_real_float(stored.type)) {
       problem("tensor ", p.name, ": expected f32, bf16 or f16, file has ", name_of(stored.type));
     } else if (!same_shape(stored.shape, p.shape)) {
       problem("tensor ", p.name, ": expected ", p.shape.str(), ", file has ", stored.shape.str());
-    } else if (!all_finite(stored)) {
+    } else if ((p.use == Use::elementwise || !source.checked()) && !all_finite(stored)) {
       problem("tensor ", p.name, ": contains NaN or infinity");
     } else {
       place(p, stored.shaped(p.shape));

@@ -29,6 +29,8 @@ class TensorSource {
   virtual Tensor find(std::string_view name) const = 0;
   /// The caller is done with this tensor: a source that made its memory on demand may free it.
   virtual void forget(std::string_view) const {}
+  /// All values were seen to be finite when the source was made: reading them to see it again is a waste.
+  virtual bool checked() const { return false; }
 };
 
 /// What the forward does with a parameter, and so how it may be stored.
@@ -48,6 +50,8 @@ struct Param {
   Tensor weight;
   int64_t offset = -1;  ///< elements before this one in the block made by allocate(); -1 when bound elsewhere
   int64_t count() const { return shape.count(); }
+  /// In panels: always [out, in], or a stack of such.
+  Shape panel_shape() const;
 };
 
 class Params {

@@ -1,0 +1,202 @@
+// SPDX-License-Identifier: MIT
+#include "engine/quantise_matrix.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+
+#include "base/parallel.h"
+
+namespace qwerky {
+namespace {
+
+constexpr int64_t kLanes = 8;
+
+/// Σ a_i b_i in lanes, which the compiler may then vectorise.
+double dot(const double* a, const double* b, int64_t n) {
+  std::array<double, kLanes> sums{};
+  int64_t i = 0;
+  for (; i + kLanes <= n; i += kLanes)
+    for (int64_t l = 0; l < kLanes; ++l) sums[static_cast<size_t>(l)] += a[i + l] * b[i + l];
+  double total = 0;
+  for (; i < n; ++i) total += a[i] * b[i];
+  for (const double s : sums) total += s;
+  return total;
+}
+
+/// Scale and minimum as the product sees them.
+struct Grid {
+  float scale = 0, minimum = 0;
+};
+
+int code_of(const PanelsOf& of, float w, const Grid& g) {
+  if (g.scale == 0) return of.zero();
+  const float at = std::nearbyint((w - g.minimum) / g.scale) + static_cast<float>(of.zero());
+  return static_cast<int>(
+      std::clamp(at, of.format.type == DType::i8 ? 1.0f : 0.0f, static_cast<float>(of.largest_code())));
+}
+
+float value_of(const PanelsOf& of, int code, const Grid& g) {
+  return g.scale * static_cast<float>(code - of.zero()) + g.minimum;
+}
+
+Grid rounded(const PanelsOf& of, double scale, double minimum) {
+  return {static_cast<float>(f16(static_cast<float>(scale))),
+          of.format.minimum ? static_cast<float>(f16(static_cast<float>(minimum))) : 0};
+}
+
+/// Chooses the grid of a group: candidates that clip more or less, each then fitted to its codes.
+class GridSearch {
+ public:
+  GridSearch(const PanelsOf& of, const float* w, const float* h, int64_t n) : of_(of), w_(w), h_(h), n_(n) {}
+
+  Grid best() {
+    float low = w_[0], high = w_[0];
+    for (int64_t i = 1; i < n_; ++i) low = std::min(low, w_[i]), high = std::max(high, w_[i]);
+    const double largest = std::max(-low, high);
+    constexpr int kSteps = 20;
+    for (int step = 0; step <= kSteps; ++step) {
+      // int8 has codes to spare: clipping much never pays there.
+      const double c = 1 - (of_.format.type == DType::i8 ? 0.1 : 0.5) * step / kSteps;
+      if (of_.format.minimum) {
+        const double middle = 0.5 * (low + high), half = 0.5 * c * (high - low);
+        attempt(2 * half / 15, middle - half);
+      } else if (of_.format.type == DType::i8) {
+        attempt(c * largest / 127, 0);
+      } else {
+        // Codes reach from -8 to 7: either end may take the larger side.
+        attempt(c * largest / 8, 0);
+        attempt(-c * largest / 8, 0);
+        attempt(c * largest / 7, 0);
+      }
+    }
+    return best_;
+  }
+
+ private:
+  void attempt(double scale, double minimum) {
+    Grid grid = rounded(of_, scale, minimum);
+    for (int round = 0; round < 2; ++round) {
+      // Sums of the weighted least squares of w against the codes.
+      double error = 0, h = 0, hq = 0, hqq = 0, hw = 0, hqw = 0;
+      for (int64_t i = 0; i < n_; ++i) {
+        const int code = code_of(of_, w_[i], grid);
+        const double q = code - of_.zero(), gap = w_[i] - value_of(of_, code, grid), hi = h_[i];
+        error += hi * gap * gap;
+        h += hi, hq += hi * q, hqq += hi * q * q, hw += hi * w_[i], hqw += hi * q * w_[i];
+      }
+      if (error < least_) least_ = error, best_ = grid;
+      const double determinant = h * hqq - hq * hq;
+      if (of_.format.minimum ? !(determinant > 1e-9 * h * hqq) : !(hqq > 0)) return;
+      grid = of_.format.minimum ? rounded(of_, (h * hqw - hq * hw) / determinant, (hqq * hw - hq * hqw) / determinant)
+                                : rounded(of_, hqw / hqq, 0);
+    }
+  }
+
+  const PanelsOf& of_;
+  const float *w_, *h_;
+  int64_t n_;
+  double least_ = INFINITY;
+  Grid best_;
+};
+
+}  // namespace
+
+Calibration calibration_named(const std::string& name, const std::string& flag) {
+  if (name == "none") return Calibration::none;
+  if (name == "scale") return Calibration::scale;
+  if (name == "gptq") return Calibration::gptq;
+  fail(flag, ": expected none, scale or gptq, found \"", name, "\"");
+}
+
+std::vector<float> inverse_factor(std::vector<double>& g, int64_t K) {
+  constexpr double kDamping = 0.01;
+  const auto at = [&](int64_t i, int64_t j) -> double& { return g[static_cast<size_t>(i * K + j)]; };
+  double mean = 0;
+  for (int64_t k = 0; k < K; ++k) mean += at(k, k) / static_cast<double>(K);
+  const double damping = mean > 0 ? kDamping * mean : 1;
+  for (int64_t k = 0; k < K; ++k) at(k, k) += damping;
+
+  // G = M Mᵀ, M upper triangular, from the last column to the first; then U = M⁻¹.
+  for (int64_t j = K - 1; j >= 0; --j) {
+    const int64_t behind = K - 1 - j;
+    const double* row = &g[static_cast<size_t>(j * K + j)] + 1;
+    // Damping keeps the pivot positive but for rounding.
+    at(j, j) = std::sqrt(std::max(at(j, j) - dot(row, row, behind), 1e-3 * damping));
+    parallel_for(j, 1 + (1 << 14) / (behind + 1), [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i)
+        at(i, j) = (at(i, j) - dot(&g[static_cast<size_t>(i * K + j)] + 1, row, behind)) / at(j, j);
+    });
+  }
+  std::vector<float> u(static_cast<size_t>(K * K));
+  parallel_for(K, 1, [&](int64_t begin, int64_t end) {
+    std::vector<double> rest(static_cast<size_t>(K));
+    for (int64_t k = begin; k < end; ++k) {
+      std::fill(rest.begin(), rest.end(), 0);
+      rest[static_cast<size_t>(k)] = 1;
+      for (int64_t i = k; i < K; ++i) {
+        const double x = rest[static_cast<size_t>(i)] / at(i, i);
+        const double* m = &g[static_cast<size_t>(i * K)];
+        for (int64_t j = i + 1; j < K; ++j) rest[static_cast<size_t>(j)] -= x * m[j];
+        u[static_cast<size_t>(k * K + i)] = static_cast<float>(x);
+      }
+    }
+  });
+  return u;
+}
+
+void quantise_matrix(Tensor panels, const std::vector<float>& w, std::vector<double> gram, Calibration how) {
+  constexpr int64_t kRows = 16;  // taken together, so that a row of U is read once for all
+  const PanelView view(panels);
+  const PanelsOf& of = view.of();
+  const int64_t N = of.outputs, K = of.inputs, group = of.format.group;
+  CHECK(of.quantised() && how != Calibration::none && static_cast<int64_t>(w.size()) == N * K, "quantise ",
+        panels.shape.str());
+  const bool feedback = how == Calibration::gptq && !gram.empty();
+  std::vector<float> h(static_cast<size_t>(K), 1.0f);
+  std::vector<float> u;
+  if (feedback) {
+    u = inverse_factor(gram, K);
+    for (int64_t k = 0; k < K; ++k) {
+      const float d = u[static_cast<size_t>(k * K + k)];
+      h[static_cast<size_t>(k)] = 1 / (d * d);
+    }
+  } else if (!gram.empty()) {
+    double mean = 0;
+    for (int64_t k = 0; k < K; ++k) mean += gram[static_cast<size_t>(k * K + k)] / static_cast<double>(K);
+    // An input that never came still counts a little.
+    for (int64_t k = 0; k < K && mean > 0; ++k)
+      h[static_cast<size_t>(k)] = static_cast<float>(gram[static_cast<size_t>(k * K + k)] / mean + 1e-4);
+  }
+  view.clear();
+  parallel_for((N + kRows - 1) / kRows, 1, [&](int64_t begin, int64_t end) {
+    for (int64_t block = begin; block < end; ++block) {
+      const int64_t first = block * kRows, rows = std::min(kRows, N - first);
+      std::vector<float> rest(w.begin() + first * K, w.begin() + (first + rows) * K);
+      std::array<Grid, kRows> grids;
+      for (int64_t k = 0; k < K; ++k) {
+        if (k % group == 0)
+          for (int64_t r = 0; r < rows; ++r) {
+            Grid& grid = grids[static_cast<size_t>(r)];
+            grid = GridSearch(of, &rest[static_cast<size_t>(r * K + k)], &h[static_cast<size_t>(k)],
+                              std::min(group, K - k))
+                       .best();
+            view.set_scale(first + r, k / group, f16(grid.scale));
+            if (of.format.minimum) view.set_minimum(first + r, k / group, f16(grid.minimum));
+          }
+        for (int64_t r = 0; r < rows; ++r) {
+          float* row = &rest[static_cast<size_t>(r * K)];
+          const Grid& grid = grids[static_cast<size_t>(r)];
+          const int code = code_of(of, row[k], grid);
+          view.set_code(first + r, k, code);
+          if (!feedback) continue;
+          const float* line = &u[static_cast<size_t>(k * K)];
+          const float error = (row[k] - value_of(of, code, grid)) / line[k];
+          for (int64_t j = k + 1; j < K; ++j) row[j] -= error * line[j];
+        }
+      }
+    }
+  });
+}
+
+}  // namespace qwerky
