@@ -141,7 +141,8 @@ TEST(Checkpoint, NamesWhatIsMissing) {
   refused(dir, "config.json: expected a JSON object, found array");
   write_file(dir / "config.json", "{\"a\":");
   refused(dir, "config.json: invalid JSON");
-  refused(dir / "pytorch_model.pt", "expected a Hugging Face directory, a .gguf or a llama2.c .bin file");
+  refused(dir / "pytorch_model.pt",
+          "expected a Hugging Face directory, a packed file, a .gguf or a llama2.c .bin file");
   write_file(dir / "model.safetensors", "x");
   refused(dir / "model.safetensors", "give the directory");
 }

@@ -150,6 +150,35 @@ ok generate eight.gguf --prompt "Then the" --temperature 0 --max-tokens 12
 head -c 8 out | grep -q "^Then the" || die "generate eight.gguf: $(cat out)"
 refused "no architecture for RAD-RWKV7" export seven --gguf --out x.gguf
 refused "which format" export six --out x.gguf
+refused "which format" export six --gguf --packed --out x.gguf
+
+echo "packed: export, run, measure, verify, quantise"
+ok export seven --packed --out seven.qwk
+ok logits seven --tokens 1,5,17 --out a.safetensors
+ok logits seven.qwk --tokens 1,5,17 --out b.safetensors
+cmp -s <(tail -c 3840 a.safetensors) <(tail -c 3840 b.safetensors) || die "a packed model has other logits"
+ok generate seven.qwk --prompt "the cat" --max-tokens 8
+cp out plain
+ok generate seven.qwk --prompt "the cat" --max-tokens 8 --copy
+same out plain
+ok inspect seven.qwk --verify
+grep -q "every hash is right" out || die "verify"
+ok quantize seven --type int4 --data text.txt --tokens 4096 --measure-tokens 2000 --window 64 --out seven4.qwk
+grep -q "^perplexity .* ratio 1\.0" out || die "int4 costs too much: $(cat out)"
+ok compare teacher seven4.qwk --data text.txt --limit 2000 --window 64
+ok inspect seven4.qwk
+grep -q '"perplexity_ratio":1.0' out || die "the card does not tell the cost"
+ok quantize seven --type int8 --out seven8.qwk
+grep -q "no --data" err || die "plain rounding is not announced"
+ok bench seven8.qwk --prefill 16 --tokens 2
+: >empty.txt
+refused "hold no text" quantize seven --data empty.txt --out x.qwk
+refused "packed model already" quantize seven8.qwk --out x.qwk
+refused "expected int8 or int4" quantize seven --type q4 --out x.qwk
+refused "inference only" convert seven8.qwk --out x
+refused "not a packed file" inspect seven --verify
+head -c -100 seven.qwk >cut.qwk
+refused "needs" inspect cut.qwk
 refused "expected f32, f16, bf16, q8_0 or q4_0" export six --gguf --type q3 --out x.gguf
 
 echo "input that must be refused"

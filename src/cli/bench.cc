@@ -58,6 +58,7 @@ void register_bench(CLI::App& app, Run& run) {
   app.add_option("--steps", o->train.steps, "with --train: steps measured")
       ->capture_default_str()
       ->check(CLI::PositiveNumber);
+  app.add_flag("--copy", o->speed.copy, "copy the weights of a packed file into huge pages instead of mapping them");
   app.add_option("--json", o->speed.json, "also write the result as JSON");
   app.callback([o, &run] {
     run = [o] {

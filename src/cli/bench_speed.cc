@@ -8,6 +8,7 @@
 #include "base/parallel.h"
 #include "cli/command.h"
 #include "engine/engine.h"
+#include "engine/export_packed.h"
 #include "engine/random_model.h"
 #include "engine/throughput.h"
 #include "io/files.h"
@@ -24,16 +25,10 @@ struct Loaded {
   std::string name;
 };
 
-DType weight_type(const std::string& name) {
-  for (const DType type : {DType::f32, DType::bf16, DType::i8, DType::i4})
-    if (name == name_of(type)) return type;
-  fail("--type: expected f32, bf16, int8 or int4, found \"", name, "\"");
-}
-
 Loaded load(const SpeedBenchOptions& o) {
   Loaded loaded;
   if (!o.random.empty()) {
-    const DType type = weight_type(o.type);
+    const DType type = weight_type(o.type, "--type");
     loaded.backend = make_backend(
         o.backend, resolve_precision(o.precision, type == DType::f32 ? DType::f32 : DType::bf16, o.backend));
     loaded.model = random_model(published_config(o.random, o.to), *loaded.backend, PackFormats::of(type));
@@ -42,7 +37,7 @@ Loaded load(const SpeedBenchOptions& o) {
     if (o.model.empty()) fail("bench: expected a model directory or file, or --random SHAPE");
     const Checkpoint checkpoint = open_checkpoint(o.model);
     loaded.backend = backend_for(checkpoint, o.backend, o.precision);
-    loaded.model = load_model(checkpoint, {.need_tokenizer = false, .pack_for = loaded.backend.get()});
+    loaded.model = load_model(checkpoint, {.need_tokenizer = false, .pack_for = loaded.backend.get(), .copy = o.copy});
     loaded.name = o.model;
   }
   return loaded;

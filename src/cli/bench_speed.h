@@ -10,6 +10,7 @@ namespace qwerky {
 
 struct SpeedBenchOptions {
   std::string model, random, to = "rad-rwkv7", type = "bf16", backend = "auto", precision = "auto", json;
+  bool copy = false;  ///< the weights of a packed file into huge pages
   std::vector<int64_t> prefill = {512}, depths = {0}, batches = {1};
   int64_t tokens = 16, repeats = 3;
 };

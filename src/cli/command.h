@@ -21,6 +21,7 @@ void register_compare(CLI::App& app, Run& run);
 void register_eval(CLI::App& app, Run& run);
 void register_logits(CLI::App& app, Run& run);
 void register_inspect(CLI::App& app, Run& run);
+void register_quantize(CLI::App& app, Run& run);
 void register_bench(CLI::App& app, Run& run);
 void register_export(CLI::App& app, Run& run);
 

@@ -7,55 +7,24 @@
 
 #include "base/parallel.h"
 #include "cli/command.h"
+#include "cli/text_ids.h"
 #include "engine/engine.h"
 #include "engine/measure.h"
-#include "io/shards.h"
 
 namespace qwerky {
 namespace {
 
 struct Options {
-  std::string teacher, student, tokens_file, json, backend = "auto", precision = "auto", field = "text",
-                                                   tasks = "perplexity";
-  std::vector<std::string> data, split_before;
-  int64_t window = 256, limit = 0, softmax_window = 0, sinks = 4;
+  std::string teacher, student, json, backend = "auto", precision = "auto", tasks = "perplexity";
+  TextOptions text;
+  int64_t window = 256, softmax_window = 0, sinks = 4;
 };
-
-/// The sequences to score: one stream from text or from a shard made by `convert`, or the lines of a token file.
-std::vector<std::vector<int32_t>> read_ids(const Options& o, const Model& model) {
-  if (!o.tokens_file.empty()) return read_token_lines(o.tokens_file, model.config().vocab);
-  std::vector<int32_t> ids;
-  if (o.data.size() == 1 && o.data[0].ends_with(".tokens")) {
-    const TokenStream stream{Path(o.data[0])};
-    ids.assign(stream.tokens().begin(), stream.tokens().end());
-    for (int32_t id : ids)
-      if (id < 0 || id >= model.config().vocab)
-        fail(o.data[0], ": id ", id, " is outside the model's vocabulary of ", model.config().vocab);
-  } else {
-    if (o.data.empty()) fail("--data or --tokens-file: expected text or token ids to measure on");
-    CorpusOptions corpus{.field = o.field, .split_before = o.split_before};
-    for (const std::string& input : o.data) corpus.inputs.emplace_back(input);
-    const DocumentFrame frame = document_frame(*model.tokenizer);
-    read_corpus(corpus, [&](std::string&& document) {
-      if (frame.begin) ids.push_back(*frame.begin);
-      const auto more = model.tokenizer->encode(document);
-      ids.insert(ids.end(), more.begin(), more.end());
-      if (frame.end) ids.push_back(*frame.end);
-    });
-  }
-  if (o.limit > 0 && static_cast<int64_t>(ids.size()) > o.limit) ids.resize(static_cast<size_t>(o.limit));
-  return {std::move(ids)};
-}
 
 /// Windows of every sequence; the ids stay the caller's.
 Windows windows_of(const std::vector<std::vector<int32_t>>& sequences, int64_t length) {
   Windows windows({}, length);
   for (const auto& ids : sequences) windows.add(ids);
   return windows;
-}
-
-bool needs_tokenizer(const Options& o) {
-  return o.tokens_file.empty() && !(o.data.size() == 1 && o.data[0].ends_with(".tokens"));
 }
 
 void show_progress(int64_t done, int64_t total) {
@@ -81,7 +50,7 @@ std::string state_size(const Decoder& d, int64_t window) {
 }
 
 int compare_models(const Options& o) {
-  const bool need_tokenizer = needs_tokenizer(o);
+  const bool need_tokenizer = needs_tokenizer(o.text);
   const Checkpoint checkpoint = open_checkpoint(o.teacher);
   const auto backend = backend_for(checkpoint, o.backend, o.precision);
   const auto teacher = load_model(checkpoint, {.need_tokenizer = need_tokenizer, .pack_for = backend.get()});
@@ -92,7 +61,7 @@ int compare_models(const Options& o) {
       config.sinks = o.sinks;
     };
   const auto student = load_model(o.student, other);
-  const auto ids = read_ids(o, *teacher);
+  const auto ids = read_ids(o.text, teacher->tokenizer.get(), teacher->config().vocab);
   const Comparison c =
       compare(*backend, *teacher->decoder, *student->decoder, windows_of(ids, o.window), true, show_progress);
   say(concat("compared on ", threads(), " threads, backend ", backend->name()), true);
@@ -149,8 +118,8 @@ int evaluate(const Options& o) {
   if (o.tasks != "perplexity") fail("--tasks: \"", o.tasks, "\" is not known; known: perplexity");
   const Checkpoint checkpoint = open_checkpoint(o.teacher);
   const auto backend = backend_for(checkpoint, o.backend, o.precision);
-  const auto model = load_model(checkpoint, {.need_tokenizer = needs_tokenizer(o), .pack_for = backend.get()});
-  const auto ids = read_ids(o, *model);
+  const auto model = load_model(checkpoint, {.need_tokenizer = needs_tokenizer(o.text), .pack_for = backend.get()});
+  const auto ids = read_ids(o.text, model->tokenizer.get(), model->config().vocab);
   const Scores s = score(*backend, *model->decoder, windows_of(ids, o.window), show_progress);
   say(concat("scored on ", threads(), " threads, backend ", backend->name()), true);
   std::cout << std::setprecision(6) << "perplexity " << s.perplexity() << " (" << s.nll << " nats per token) on "
@@ -160,12 +129,13 @@ int evaluate(const Options& o) {
 }
 
 void add_common(CLI::App& app, const std::shared_ptr<Options>& o) {
-  app.add_option("--data", o->data, "text (.txt, .jsonl, .zst, directories), or a .tokens shard");
-  app.add_option("--tokens-file", o->tokens_file, "token ids, one sequence a line; no tokenizer needed");
-  app.add_option("--field", o->field, "field of .jsonl rows that holds the text")->capture_default_str();
-  app.add_option("--split-before", o->split_before, "cut .txt files without <|endoftext|> before lines that begin so");
+  app.add_option("--data", o->text.data, "text (.txt, .jsonl, .zst, directories), or a .tokens shard");
+  app.add_option("--tokens-file", o->text.tokens_file, "token ids, one sequence a line; no tokenizer needed");
+  app.add_option("--field", o->text.field, "field of .jsonl rows that holds the text")->capture_default_str();
+  app.add_option("--split-before", o->text.split_before,
+                 "cut .txt files without <|endoftext|> before lines that begin so");
   app.add_option("--window", o->window, "tokens of a window")->capture_default_str()->check(CLI::PositiveNumber);
-  app.add_option("--limit", o->limit, "at most so many tokens (0: all)")->capture_default_str();
+  app.add_option("--limit", o->text.limit, "at most so many tokens (0: all)")->capture_default_str();
   app.add_option("--json", o->json, "also write the result as JSON");
   add_backend_flags(app, o->backend, o->precision);
 }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include "engine/export_gguf.h"
+#include "engine/export_packed.h"
 
 #include <iomanip>
 #include <iostream>
@@ -12,13 +13,19 @@ namespace qwerky {
 namespace {
 
 struct Options {
-  std::string model, out, type = "bf16";
-  bool gguf = false;
+  std::string model, out, type;
+  bool gguf = false, packed = false;
 };
 
 int write(const Options& o) {
-  if (!o.gguf) fail("export: which format? Give --gguf");
-  const GgufExport done = export_gguf(o.model, o.out, o.type);
+  if (o.gguf == o.packed) fail("export: which format? Give one of --gguf and --packed");
+  if (o.packed) {
+    const int64_t bytes = export_packed(o.model, o.out, o.type.empty() ? "auto" : o.type);
+    std::cout << "packed, " << std::fixed << std::setprecision(2) << static_cast<double>(bytes) / (1 << 20)
+              << " MiB, written to " << o.out << "\n";
+    return 0;
+  }
+  const GgufExport done = export_gguf(o.model, o.out, o.type.empty() ? "bf16" : o.type);
   std::cout << done.architecture << ", " << done.type << ": " << done.tensors << " tensors, " << std::fixed
             << std::setprecision(2) << static_cast<double>(done.bytes) / (1 << 20) << " MiB, written to " << o.out
             << "\n";
@@ -33,7 +40,10 @@ void register_export(CLI::App& app, Run& run) {
   app.add_option("model", o->model, "model directory or file")->required();
   app.add_flag("--gguf", o->gguf, "one GGUF file, as llama.cpp reads it");
   app.add_option("--out", o->out, "file to write")->required();
-  app.add_option("--type", o->type, "of matrices: f32 | f16 | bf16 | q8_0 | q4_0")->capture_default_str();
+  app.add_flag("--packed", o->packed, "one file that starts at once, for this program");
+  app.add_option("--type", o->type,
+                 "of matrices: f32 | f16 | bf16 (default) | q8_0 | q4_0 with --gguf; f32 | bf16 (default: as stored) | "
+                 "int8 | int4 with --packed");
   app.callback([o, &run] { run = [o] { return write(*o); }; });
 }
 

@@ -82,6 +82,7 @@ void register_generate(CLI::App& app, Run& run) {
       ->check(CLI::Range(int64_t{1}, int64_t{1} << 40));
   app.add_flag("--ignore-end", o->ignore_end, "write on after an end-of-text token");
   add_backend_flags(app, o->engine.backend, o->engine.precision);
+  app.add_flag("--copy", o->engine.copy, "copy the weights of a packed file into huge pages instead of mapping them");
   app.callback([o, prompt, &run] {
     o->prompt_given = prompt->count() > 0;
     o->generate.stop_at_end = !o->ignore_end;

@@ -7,19 +7,27 @@
 
 #include "cli/command.h"
 #include "engine/engine.h"
+#include "tensor/panels.h"
 
 namespace qwerky {
 namespace {
 
 struct Options {
   std::string model, tokens, out, backend = "auto", precision = "auto";
-  bool tensors = false;
+  bool tensors = false, verify = false;
 };
 
 std::string mib(double bytes) { return concat(std::fixed, std::setprecision(2), bytes / (1 << 20), " MiB"); }
 
+std::string format_of(const Tensor& t) {
+  if (!t) return "absent";
+  return t.layout == Layout::rows ? name_of(t.type) : "panels of " + name_of(t.panels);
+}
+
 int inspect(const Options& o) {
-  const auto model = load_model(o.model, {.need_tokenizer = false});
+  const Checkpoint checkpoint = open_checkpoint(o.model);
+  if (o.verify && checkpoint.packed == nullptr) fail("--verify: ", o.model, " is not a packed file: it has no hashes");
+  const auto model = load_model(checkpoint, {.need_tokenizer = false});
   const Config& c = model->config();
   std::cout << "architecture   " << c.model_type << ", " << c.layers << " layers, hidden " << c.hidden << ", MLP "
             << c.intermediate << ", vocabulary " << c.vocab << (c.tied ? ", tied head" : "") << "\n"
@@ -56,7 +64,14 @@ int inspect(const Options& o) {
             << " with one sequence of " << std::min<int64_t>(c.max_positions, 4096) << " tokens\n";
   if (o.tensors)
     model->params.each(
-        [](const Param& p) { std::cout << p.name << " " << p.shape.str() << " " << name_of(p.weight.type) << "\n"; });
+        [](const Param& p) { std::cout << p.name << " " << p.shape.str() << " " << format_of(p.weight) << "\n"; });
+  if (checkpoint.packed != nullptr)
+    std::cout << "packed file    " << mib(static_cast<double>(checkpoint.packed->bytes())) << "\ncard           "
+              << checkpoint.packed->card().dump() << "\n";
+  if (o.verify) {
+    checkpoint.packed->verify();
+    std::cout << "verified       every hash is right\n";
+  }
   return 0;
 }
 
@@ -98,6 +113,7 @@ void register_inspect(CLI::App& app, Run& run) {
   const auto o = std::make_shared<Options>();
   app.add_option("model", o->model, "model directory or file")->required();
   app.add_flag("--tensors", o->tensors, "also list every tensor");
+  app.add_flag("--verify", o->verify, "read all of a packed file and compare it with its SHA-256 sums");
   app.callback([o, &run] { run = [o] { return inspect(*o); }; });
 }
 

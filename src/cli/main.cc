@@ -55,6 +55,7 @@ int run_program(int argc, char** argv) {
       {"logits", "write the logits of given token ids", register_logits},
       {"inspect", "show what a model is and what it needs", register_inspect},
       {"bench", "measure this machine and the program on it", register_bench},
+      {"quantize", "round a model to int8 or int4, calibrated on text", register_quantize},
       {"export", "write a model in another format", register_export},
   };
   CLI::App app("Qwerky: softmax-attention models become linear-attention models, run, and are measured.");

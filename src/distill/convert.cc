@@ -149,7 +149,7 @@ void write_card(const Job& job, const RunData& data, const Model& student, const
 }
 
 Outcome convert_model(Job& job, const ConvertOptions& options) {
-  const auto teacher = load_model(options.teacher);
+  const auto teacher = load_model(options.teacher, {.rows = true});
   const bool control = mixer_kind(options.to) == MixerKind::softmax;  // the teacher itself, trained alike
   if (control) std::erase_if(job.recipe.stages, [](const Stage& stage) { return stage.loss == "align"; });
   job.recipe.check();

@@ -39,8 +39,8 @@ std::unique_ptr<Backend> backend_for(const Checkpoint& checkpoint, const std::st
 Engine::Engine(const std::string& path, const EngineOptions& options) : internals_(std::make_unique<Internals>()) {
   const Checkpoint checkpoint = open_checkpoint(path);
   internals_->backend = backend_for(checkpoint, options.backend, options.precision);
-  internals_->model =
-      load_model(checkpoint, {.need_tokenizer = options.tokenizer, .pack_for = internals_->backend.get()});
+  internals_->model = load_model(
+      checkpoint, {.need_tokenizer = options.tokenizer, .pack_for = internals_->backend.get(), .copy = options.copy});
 }
 
 Engine::~Engine() = default;

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: MIT
 #include "engine/model.h"
 
+#include <cstring>
 #include <set>
 
+#include "base/parallel.h"
 #include "base/units.h"
 #include "engine/packing.h"
 
@@ -56,6 +58,22 @@ void allocate(Model& model, bool train, bool bf16) {
   }
 }
 
+/// A tensor of a packed file as the weight of p, in place or copied.
+void borrow(Model& model, Param& p, Tensor stored, bool copy) {
+  if (p.use == Use::elementwise && stored.type != DType::f32)
+    fail("tensor ", p.name, ": expected f32, the packed file has ", name_of(stored.type));
+  p.weight = stored;
+  if (!copy) return;
+  const bool panels = stored.layout == Layout::panels;
+  p.weight =
+      panels ? model.weights->panels(stored.panels, stored.shape) : model.weights->tensor(stored.type, stored.shape);
+  constexpr int64_t kGrain = 1 << 20;
+  parallel_for(stored.bytes(), kGrain, [&](int64_t begin, int64_t end) {
+    std::memcpy(static_cast<char*>(p.weight.data) + begin, static_cast<const char*>(stored.data) + begin,
+                static_cast<size_t>(end - begin));
+  });
+}
+
 }  // namespace
 
 std::function<bool(std::string_view)> ignored_names(const Config& config) {
@@ -72,7 +90,7 @@ DType stored_matrix_type(const TensorSource& source) {
   for (const std::string& name : source.names()) {
     const TensorSource::Info info = *source.info(name);
     if (!is_matrix(info.shape)) continue;
-    if (info.type != DType::bf16) return DType::f32;
+    if (info.type != DType::bf16 && info.type != DType::i8 && info.type != DType::i4) return DType::f32;
     any = true;
   }
   return any ? DType::bf16 : DType::f32;
@@ -112,14 +130,27 @@ std::unique_ptr<Model> load_model(const Checkpoint& checkpoint, const LoadOption
   const auto ignore = ignored_names(config);
   auto model = declare_model(config);
   model->params.check(*checkpoint.tensors, ignore);  // before memory is taken for what config.json claims
-  if (options.pack_for != nullptr && options.pack_for->prefers_panels()) {
+  if (checkpoint.packed != nullptr) {
+    if (options.train || options.rows)
+      fail(path.string(), ": a packed model is for inference only; use the model it was made from");
+    model->params.bind(
+        *checkpoint.tensors, [&](Param& p, Tensor t) { borrow(*model, p, t, options.copy); }, ignore);
+    model->source = checkpoint.tensors;
+  } else if (options.pack_for != nullptr && (options.formats != nullptr || options.pack_for->prefers_panels())) {
     check_memory(model->params, [&](const Param& p) {
       const auto info = checkpoint.tensors->info(p.name);
       return info->codes ? 1 : size_of(options.bf16 ? DType::bf16 : info->type);
     });
-    const Packer packer(*options.pack_for, options.bf16 ? std::optional(PackFormats::of(DType::bf16)) : std::nullopt,
-                        *model->weights);
-    const auto* blocks = dynamic_cast<const GgufSource*>(checkpoint.tensors.get());
+    std::optional<PackFormats> formats;
+    if (options.formats != nullptr) {
+      formats = *options.formats;
+    } else if (options.bf16) {
+      formats = PackFormats::of(DType::bf16);
+    }
+    const Packer packer(*options.pack_for, formats, *model->weights);
+    // Blocks go over as they are only where no other format was asked for.
+    const auto* blocks =
+        options.formats == nullptr ? dynamic_cast<const GgufSource*>(checkpoint.tensors.get()) : nullptr;
     model->params.bind(
         *checkpoint.tensors,
         [&](Param& p, Tensor t) {
@@ -150,7 +181,8 @@ std::unique_ptr<Model> load_model(const Checkpoint& checkpoint, const LoadOption
 void save_model(const Path& dir, const Config& config, const Params& params, DType type, const Path& tokenizer_from) {
   std::vector<NamedTensor> tensors;
   params.each([&](const Param& p) {
-    CHECK(p.weight.layout == Layout::rows, "save ", p.name, ": its weight is packed");
+    if (p.weight && p.weight.layout != Layout::rows)
+      fail(dir.string(), ": cannot save tensor ", p.name, ": it is packed for inference");
     if (p.weight) tensors.push_back({p.name, p.weight, is_matrix(p.shape) ? type : DType::f32});
   });
   Arena zeros("unused tensors");

@@ -11,6 +11,8 @@
 
 namespace qwerky {
 
+struct PackFormats;
+
 struct LoadOptions {
   /// All weights as f32 in one block (masters for training); otherwise matrices keep f32 or bf16 as stored.
   bool train = false;
@@ -20,6 +22,12 @@ struct LoadOptions {
   bool need_tokenizer = true;
   /// For inference on this backend: weights of products go into panels where it prefers them.
   const Backend* pack_for = nullptr;
+  /// With pack_for: panels of these formats, also where it does not prefer them; null: f32 or bf16 as stored.
+  const PackFormats* formats = nullptr;
+  /// The weights will be copied or changed: a packed file is an Error. Implied by `train`.
+  bool rows = false;
+  /// The weights of a packed file are copied into huge pages instead of used where they are mapped.
+  bool copy = false;
   /// Changes the configuration that was read, before anything is built from it.
   std::function<void(Config&)> edit = nullptr;
 };
@@ -27,12 +35,13 @@ struct LoadOptions {
 struct Model {
   Path path;
   Json config_json;           ///< as on disk
-  DType stored = DType::f32;  ///< of the matrices on disk: f32 or bf16
+  DType stored = DType::f32;  ///< of the matrices on disk: f32 or bf16 (also for codes)
   Params params;
   std::unique_ptr<Decoder> decoder;
   std::unique_ptr<Tokenizer> tokenizer;
   Path tokenizer_path;
   std::unique_ptr<Arena> weights;
+  std::shared_ptr<const TensorSource> source;  ///< a packed file whose mapping holds the weights
 
   const Config& config() const { return decoder->config(); }
   /// Weight bytes read per decoded token: everything but the embedding table of an untied head.
@@ -41,7 +50,7 @@ struct Model {
 
 std::unique_ptr<Model> load_model(const Path& path, const LoadOptions& options = {});
 std::unique_ptr<Model> load_model(const Checkpoint& checkpoint, const LoadOptions& options = {});
-/// bf16 when every matrix of the source is bf16, else f32 (f16 widens without loss).
+/// bf16 when every matrix of the source is bf16 or codes, else f32 (f16 widens without loss).
 DType stored_matrix_type(const TensorSource& source);
 /// A model whose parameters are declared but have no memory.
 std::unique_ptr<Model> declare_model(const Config& config);

@@ -45,6 +45,12 @@ PackFormats PackFormats::of(DType type) {
   return {{type, kGroup, false}, bytes, bytes};
 }
 
+PackFormats PackFormats::for_file(DType type) {
+  PackFormats formats = of(type);
+  if (type != DType::f32) formats.table = formats.head;
+  return formats;
+}
+
 const PanelFormat& PackFormats::operator()(const Param& p) const {
   if (p.use == Use::product_in_out) return small;
   return p.name == "lm_head.weight" || p.name == "model.embed_tokens.weight" ? head : weights;
@@ -52,9 +58,15 @@ const PanelFormat& PackFormats::operator()(const Param& p) const {
 
 void Packer::place(Param& p, Tensor stored) const {
   const DType type = stored.type == DType::bf16 ? DType::bf16 : DType::f32;
-  if (p.use == Use::product || p.use == Use::product_in_out) {
-    p.weight = panels(formats_ ? (*formats_)(p) : PanelFormat{.type = type}, p);
-    on_.pack(p.weight, stored, p.use == Use::product_in_out);
+  const bool in_out = p.use == Use::product_in_out;
+  if (p.use == Use::product || in_out) {
+    p.weight = arena_.panels(formats_ ? (*formats_)(p) : PanelFormat{.type = type}, p.panel_shape());
+    on_.pack(p.weight, stored, in_out);
+    return;
+  }
+  if (p.use == Use::table && formats_ && formats_->table) {
+    p.weight = arena_.panels(*formats_->table, p.shape);
+    on_.pack(p.weight, stored, false);
     return;
   }
   p.weight = arena_.tensor(p.use == Use::table ? type : DType::f32, p.shape);
@@ -65,7 +77,7 @@ bool Packer::place_blocks(Param& p, const GgufSource& source) const {
   if (p.use != Use::product || !source.info(p.name)->codes) return false;
   const std::optional<StoredRows> rows = source.stored_rows(p.name);
   if (!rows) return false;
-  p.weight = panels(panels_for(rows->type), p);
+  p.weight = arena_.panels(panels_for(rows->type), p.panel_shape());
   const PanelView to(p.weight);
   const PanelsOf& of = to.of();
   if (of.outputs % kPanelOutputs != 0) to.clear();
@@ -74,14 +86,6 @@ bool Packer::place_blocks(Param& p, const GgufSource& source) const {
       for (int64_t g = 0; g < of.groups(); ++g) repack_group(to, n, g, rows->type, rows->row(n));
   });
   return true;
-}
-
-/// Declared [in, out], or a stack of such, or [out, in]; in panels always the last.
-Tensor Packer::panels(const PanelFormat& format, const Param& p) const {
-  Shape packed = p.shape;
-  const auto last = static_cast<size_t>(packed.rank - 1);
-  if (p.use == Use::product_in_out) std::swap(packed.dim[last - 1], packed.dim[last]);
-  return arena_.panels(format, packed);
 }
 
 void pack(Model& model, const Backend& on, const PackFormats& formats) {

@@ -12,8 +12,12 @@ namespace qwerky {
 /// Formats of the three kinds of product weights.
 struct PackFormats {
   PanelFormat weights, head, small;  ///< small: the low-rank matrices [in, out] of RWKV mixers
+  /// An embedding that is not also the head: rows of bf16 or f32 as stored when absent.
+  std::optional<PanelFormat> table = std::nullopt;
   /// All f32 or bf16; or codes in groups of 64, where int4 keeps head and low-rank matrices in int8.
   static PackFormats of(DType type);
+  /// The same with the embedding in panels of no more bits, so that nothing in a file is larger than asked for.
+  static PackFormats for_file(DType type);
   const PanelFormat& operator()(const Param& p) const;
 };
 
@@ -29,8 +33,6 @@ class Packer {
   bool place_blocks(Param& p, const GgufSource& source) const;
 
  private:
-  Tensor panels(const PanelFormat& format, const Param& p) const;
-
   const Backend& on_;
   std::optional<PackFormats> formats_;
   Arena& arena_;

@@ -63,6 +63,17 @@ Checkpoint open_gguf(const Path& given, const Path& file) {
   return checkpoint;
 }
 
+Checkpoint open_packed(const Path& file) {
+  auto model = std::make_shared<PackedFile>(file);
+  Checkpoint checkpoint;
+  checkpoint.path = file;
+  checkpoint.config = model->config();
+  if (!model->files().empty()) checkpoint.tokenizer = file;
+  checkpoint.packed = model.get();
+  checkpoint.tensors = std::move(model);
+  return checkpoint;
+}
+
 /// A weight map may only name plain files: a hostile index must not reach outside its directory.
 bool is_plain_name(const std::string& name) {
   return !name.empty() && name != "." && name != ".." && name.find_first_of(std::string_view("/\\\0", 3)) == name.npos;
@@ -170,10 +181,12 @@ Checkpoint open_checkpoint(const Path& path) {
   if (!is_there(path)) fail(path.string(), ": no such file or directory");
   if (path.extension() == ".safetensors")
     fail(path.string(), ": give the directory that holds it together with ", kConfig);
+  if (is_packed(MappedFile(path).bytes())) return open_packed(path);
   if (path.extension() == ".gguf") return open_gguf(path, path);
   if (path.extension() != ".bin")
     fail(path.string(),
-         ": not a model this program reads: expected a Hugging Face directory, a .gguf or a llama2.c .bin file");
+         ": not a model this program reads: expected a Hugging Face directory, a packed file, a .gguf or a llama2.c "
+         ".bin file");
   return open_llama2c(path, path);
 }
 

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "io/files.h"
+#include "io/packed.h"
 #include "io/safetensors.h"
 #include "tensor/params.h"
 
@@ -16,8 +17,9 @@ namespace qwerky {
 struct Checkpoint {
   Path path;    ///< as given by the user
   Json config;  ///< config.json, or the same keys made from a llama2.c header or GGUF's metadata
-  std::unique_ptr<TensorSource> tensors;  ///< Hugging Face names, [out, in] matrices
+  std::shared_ptr<TensorSource> tensors;  ///< Hugging Face names, [out, in] matrices
   Path tokenizer;                         ///< directory or file for load_tokenizer; empty when there is none
+  const PackedFile* packed = nullptr;     ///< `tensors`, when it is a packed file: for inference only
 };
 
 /// The tensors of several safetensors files as model.safetensors.index.json maps them. A shard that is absent, a
@@ -37,10 +39,10 @@ class ShardedTensors : public TensorSource {
 };
 
 /// Opens a Hugging Face directory (config.json; model.safetensors, or the shards that
-/// model.safetensors.index.json lists), a .gguf file (or any of its shards; `tensors` is then a GgufSource), a llama2.c
-/// .bin file, or a directory with one .gguf model or one .bin model beside tok*.bin / tok*.model. A llama2.c model
-/// appears as `llama`.
-/// Throws Error naming what was looked for and what was found; a shard that is listed but absent is named.
+/// model.safetensors.index.json lists), a .gguf file (or any of its shards; `tensors` is then a GgufSource), a
+/// packed file (by its first bytes), a llama2.c .bin file, or a directory with one .gguf model or one .bin model beside
+/// tok*.bin / tok*.model. A llama2.c model appears as `llama`. Throws Error naming what was looked for and what was
+/// found; a shard that is listed but absent is named.
 Checkpoint open_checkpoint(const Path& path);
 
 /// Writes config.json and model.safetensors (in shards of at most `shard_bytes` with an index when larger) into

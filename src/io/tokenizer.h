@@ -9,6 +9,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 namespace qwerky {
@@ -63,16 +64,20 @@ class Tokenizer {
 
 /// Finds and loads the tokenizer of a model: a directory (tokenizer.json; vocab.json + merges.txt;
 /// tokenizer.model as tiktoken ranks or SentencePiece, told by content; llama2.c tok*.bin / tok*.model), or
-/// one such file, or a GGUF file. tokenizer_config.json, special_tokens_map.json and config.json beside it add special
-/// tokens, bos/eos and adds_bos. Throws Error naming what was looked for and found.
+/// one such file, a GGUF file or a packed model. tokenizer_config.json, special_tokens_map.json and config.json beside
+/// it add special tokens, bos/eos and adds_bos. Throws Error naming what was looked for and found.
 std::unique_ptr<Tokenizer> load_tokenizer(const std::filesystem::path& path);
 
 /// Files that make up the tokenizer which load_tokenizer finds at `path`, to be copied beside a converted model.
 std::vector<std::filesystem::path> tokenizer_files(const std::filesystem::path& path);
 
-/// Puts the tokenizer at `from` (as load_tokenizer takes it) beside the model in `dir`: copies of its files, or the
-/// vocabulary of a GGUF file as tokenizer.json or tokenizer.model with tokenizer_config.json and
-/// generation_config.json.
+/// Names and contents.
+using TokenizerFiles = std::vector<std::pair<std::string, std::string>>;
+/// The tokenizer at `from` (as load_tokenizer takes it): its files, or the vocabulary of a GGUF file as tokenizer.json
+/// or tokenizer.model with tokenizer_config.json and generation_config.json.
+TokenizerFiles tokenizer_contents(const std::filesystem::path& from);
+
+/// Writes these into `dir`, which is made if absent.
 void copy_tokenizer(const std::filesystem::path& from, const std::filesystem::path& dir);
 
 /// Trains a byte-level BPE (GPT-2 byte alphabet, Qwen2 pre-tokenizer) of `vocab_size` tokens including

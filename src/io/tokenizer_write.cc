@@ -2,6 +2,7 @@
 // Tokenizers written as files.
 #include "base/error.h"
 #include "io/gguf.h"
+#include "io/packed.h"
 #include "io/sentencepiece_model.h"
 #include "io/tokenizer.h"
 
@@ -54,35 +55,50 @@ Json tokenizer_json(const Vocabulary& v) {
             {"merges", v.merges}}}};
 }
 
-void write_tokenizer(const Tokenizer& t, const Path& dir) {
+/// Files that say what `t` is.
+TokenizerFiles files_of(const Tokenizer& t) {
+  TokenizerFiles files;
   const Vocabulary v = t.vocabulary();
   Json config{{"add_bos_token", t.adds_bos}};
   if (t.bos) config["bos_token"] = t.piece(*t.bos);
   if (!t.eos.empty()) config["eos_token"] = t.piece(t.eos[0]);
   if (!t.chat_template.empty()) config["chat_template"] = t.chat_template;
   if (v.byte_level) {
-    write_file(dir / "tokenizer.json", tokenizer_json(v).dump(1) + "\n");
+    files.emplace_back("tokenizer.json", tokenizer_json(v).dump(1) + "\n");
   } else {
-    write_file(dir / "tokenizer.model", write_sentencepiece(sentencepiece_of(v)));
+    files.emplace_back("tokenizer.model", write_sentencepiece(sentencepiece_of(v)));
     for (size_t id = 0; id < v.tokens.size(); ++id)
       if (is_added(v.types[id])) config["added_tokens_decoder"][std::to_string(id)] = added_token(v, id);
   }
-  write_file(dir / "tokenizer_config.json", config.dump(1) + "\n");
-  if (!t.eos.empty()) write_file(dir / "generation_config.json", Json{{"eos_token_id", t.eos}}.dump(1) + "\n");
+  files.emplace_back("tokenizer_config.json", config.dump(1) + "\n");
+  if (!t.eos.empty()) files.emplace_back("generation_config.json", Json{{"eos_token_id", t.eos}}.dump(1) + "\n");
+  return files;
 }
 
 }  // namespace
+
+TokenizerFiles tokenizer_contents(const Path& from) {
+  std::error_code error;
+  TokenizerFiles files;
+  if (std::filesystem::is_directory(from, error)) {
+    for (const Path& file : tokenizer_files(from)) files.emplace_back(file.filename().string(), read_file(file));
+    return files;
+  }
+  {
+    const MappedFile file(from);
+    if (is_gguf(file.bytes())) return files_of(*load_tokenizer(from));
+    if (!is_packed(file.bytes())) return {{from.filename().string(), std::string(file.bytes())}};
+  }
+  const PackedFile packed(from);
+  for (const auto& [name, text] : packed.files()) files.emplace_back(name, text);
+  return files;
+}
 
 void copy_tokenizer(const Path& from, const Path& dir) {
   std::error_code error;
   std::filesystem::create_directories(dir, error);
   if (error) fail("cannot make directory ", dir.string(), ": ", error.message());
-  if (!std::filesystem::is_directory(from, error)) {
-    if (is_gguf(MappedFile(from).bytes())) return write_tokenizer(*load_tokenizer(from), dir);
-    write_file(dir / from.filename(), read_file(from));
-    return;
-  }
-  for (const Path& file : tokenizer_files(from)) write_file(dir / file.filename(), read_file(file));
+  for (const auto& [name, text] : tokenizer_contents(from)) write_file(dir / name, text);
 }
 
 }  // namespace qwerky

@@ -110,10 +110,10 @@ Rope read_rope(const Json& json, int64_t max_positions) {
   return rope;
 }
 
-/// Columns of a stored matrix, or 0 when the tensor is not there.
+/// Columns of a stored matrix [in, out] (outputs, in panels), or 0 when the tensor is not there.
 int64_t stored_columns(const TensorSource* tensors, const std::string& name) {
   const Tensor t = tensors ? tensors->find(name) : Tensor();
-  return t ? t.cols() : 0;
+  return !t ? 0 : t.layout == Layout::rows ? t.cols() : t.dim(t.shape.rank - 2);
 }
 
 /// A rank: the shape of the first RWKV layer's matrix, else the config key (absent, null or 0: the published rule).

@@ -88,7 +88,7 @@ void Decoder::forward(const Exec& ex, std::span<const int32_t> tokens, Batch bat
 }
 
 void Decoder::logits(const Exec& ex, Tensor hidden, Tensor logits) const {
-  ex.on.linear(std::vector{Product{hidden, head_->weight, {}, logits}});
+  ex.linear(std::vector{Product{hidden, head_->weight, {}, logits}});
 }
 
 void Decoder::logits_vjp(const Exec& ex, Tensor hidden, Tensor dhidden, Tensor dlogits) const {

@@ -18,7 +18,13 @@ struct Exec {
   const Backend& on;
   Arena& scratch;
   Tensor gradients = {};
+  /// Sees every group of products before it runs: how calibration reads their inputs.
+  const std::function<void(std::span<const Product>)>* watch = nullptr;
 
+  void linear(std::span<const Product> products) const {
+    if (watch != nullptr) (*watch)(products);
+    on.linear(products);
+  }
   Tensor make(int64_t rows, int64_t cols) const { return scratch.tensor(on.scalar(), {rows, cols}); }
   Tensor zeros(int64_t rows, int64_t cols) const { return scratch.zeros(on.scalar(), {rows, cols}); }
   /// The gradient of `p`; null when it does not train.

@@ -11,21 +11,21 @@ Mlp::Mlp(const Config& c, const std::string& prefix, Params& params)
 Mlp::Locals Mlp::run(const Exec& ex, Tensor x) const {
   const int64_t rows = x.dim(0), F = gate_.shape.dim[0];
   Locals l{ex.make(rows, F), ex.make(rows, F), ex.make(rows, F)};
-  ex.on.linear(std::vector{Product{x, gate_.weight, {}, l.gate}, Product{x, up_.weight, {}, l.up}});
+  ex.linear(std::vector{Product{x, gate_.weight, {}, l.gate}, Product{x, up_.weight, {}, l.up}});
   ex.on.swiglu(l.hidden, l.gate, l.up);
   return l;
 }
 
 void Mlp::forward(const Exec& ex, Tensor x, Tensor y) const {
   Scope scope(ex.scratch);
-  ex.on.linear(std::vector{Product{run(ex, x).hidden, down_.weight, {}, y}});
+  ex.linear(std::vector{Product{run(ex, x).hidden, down_.weight, {}, y}});
 }
 
 void Mlp::backward(const Exec& ex, Tensor x, Tensor y, Tensor dx, Tensor dy, const Between& between) const {
   Scope scope(ex.scratch);
   const Locals l = run(ex, x);
   if (between) {
-    ex.on.linear(std::vector{Product{l.hidden, down_.weight, {}, y}});
+    ex.linear(std::vector{Product{l.hidden, down_.weight, {}, y}});
     between();
   }
   const int64_t rows = x.dim(0), F = gate_.shape.dim[0];

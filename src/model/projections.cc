@@ -75,7 +75,7 @@ void MixerOutput::finish(const Exec& ex, Values& v, const Io& io) const {
   v.gated = v.normed;
   if (v.gate) ex.on.gate(v.gated = ex.make(rows, A), v.normed, v.gate, sigmoid_);
   if (io.mixed) ex.on.copy(io.mixed, v.gated);
-  ex.on.linear(std::vector{project_.o(v.gated, io.y)});
+  ex.linear(std::vector{project_.o(v.gated, io.y)});
 }
 
 MixerOutput::Values MixerOutput::finish_vjp(const Exec& ex, const Values& v, Tensor dy) const {

@@ -118,14 +118,14 @@ class Rwkv6 final : public Mixer {
     ex.on.token_shift(l.delta, io.x, batch, io.state_offset + config_.width() * config_.head_dim);
     ex.on.shift_mix(l.u, io.x, l.delta, maa_x_->weight, {});
     const Tensor hidden = ex.make(rows, int64_t{kStreams} * rank);
-    ex.on.linear(std::vector{Product{l.u, maa_down_->weight, {}, hidden, true}});
+    ex.linear(std::vector{Product{l.u, maa_down_->weight, {}, hidden, true}});
     std::vector<Product> ups;
     for (size_t s = 0; s < kStreams; ++s) {
       l.part[s] = ex.make(rows, rank), l.m[s] = ex.make(rows, D), l.xs[s] = ex.make(rows, D);
       ex.on.activate(l.part[s], hidden, Activation::tanh, static_cast<int64_t>(s) * rank);
       ups.push_back({l.part[s], up(maa_up_->weight, s), {}, l.m[s], true});
     }
-    ex.on.linear(ups);
+    ex.linear(ups);
     for (size_t s = 0; s < kStreams; ++s) ex.on.shift_mix(l.xs[s], io.x, l.delta, maa_[s]->weight, l.m[s]);
   }
 
@@ -140,7 +140,7 @@ class Rwkv6 final : public Mixer {
     if (gate_) products.push_back({l.xs[4], gate_->weight, {}, l.out.gate = ex.make(rows, A)});
     if (gate_down_)
       products.push_back({l.xs[4], gate_down_->weight, {}, l.gate_hidden = ex.make(rows, config_.rank_gate), true});
-    ex.on.linear(products);
+    ex.linear(products);
     project_.finish(ex, l.p, rope(io));
     const Tensor decay = ex.make(rows, A);
     ex.on.activate(l.decay_hidden, l.decay_hidden, Activation::tanh, 0);
@@ -149,7 +149,7 @@ class Rwkv6 final : public Mixer {
       ex.on.activate(l.gate_hidden, l.gate_hidden, Activation::sigmoid, 0);
       ups.push_back({l.gate_hidden, gate_up_->weight, {}, l.out.gate = ex.make(rows, A), true});
     }
-    ex.on.linear(ups);
+    ex.linear(ups);
 
     const int kv_heads = static_cast<int>(config_.kv_heads), head = static_cast<int>(config_.head_dim);
     l.s = {.heads = heads(),

@@ -111,7 +111,7 @@ class Rwkv7 final : public Mixer {
     if (!first_) l.mix_hidden = down(mix_);
     if (gate_.down) l.gate_hidden = down(gate_);
     if (full_gate_) products.push_back({io.x, full_gate_->weight, {}, l.out.gate = ex.make(rows, A)});
-    ex.on.linear(products);
+    ex.linear(products);
     project_.finish(ex, l.p, rope(io));
 
     products.clear();
@@ -127,7 +127,7 @@ class Rwkv7 final : public Mixer {
       ex.on.activate(l.gate_hidden, l.gate_hidden, Activation::sigmoid, 0);
       l.out.gate = up(gate_, l.gate_hidden);
     }
-    ex.on.linear(products);
+    ex.linear(products);
 
     l.s = {.heads = heads(),
            .kv_heads = static_cast<int>(config_.kv_heads),

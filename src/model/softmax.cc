@@ -45,7 +45,7 @@ class Softmax final : public Mixer {
 
   void query_and_key(const Exec& ex, const Io& io, Tensor& q, Tensor& k) const override {
     const Projections::Values p = project_.make(ex, io.x.dim(0));
-    ex.on.linear(std::vector{project_.q(io.x, p), project_.k(io.x, p)});
+    ex.linear(std::vector{project_.q(io.x, p), project_.k(io.x, p)});
     project_.finish(ex, p, io.rope);
     q = p.q, k = p.k;
   }
@@ -60,11 +60,11 @@ class Softmax final : public Mixer {
   Locals run(const Exec& ex, const Io& io, Batch batch) const {
     const int64_t rows = io.x.dim(0);
     Locals l{project_.make(ex, rows), ex.make(rows, int64_t{shape_.heads} * shape_.head)};
-    ex.on.linear(std::vector{project_.q(io.x, l.p), project_.k(io.x, l.p), project_.v(io.x, l.p)});
+    ex.linear(std::vector{project_.q(io.x, l.p), project_.k(io.x, l.p), project_.v(io.x, l.p)});
     project_.finish(ex, l.p, io.rope);
     ex.on.attention(l.o, l.p.q, l.p.k, l.p.v, shape_, batch, io.state_offset);
     if (io.mixed) ex.on.copy(io.mixed, l.o);
-    ex.on.linear(std::vector{project_.o(l.o, io.y)});
+    ex.linear(std::vector{project_.o(l.o, io.y)});
     return l;
   }
 

@@ -119,6 +119,13 @@ bool glob_one(std::string_view glob, std::string_view name) {
 
 }  // namespace
 
+Shape Param::panel_shape() const {
+  Shape s = shape;
+  if (use == Use::product_in_out)
+    std::swap(s.dim[static_cast<size_t>(s.rank - 2)], s.dim[static_cast<size_t>(s.rank - 1)]);
+  return s;
+}
+
 void convert(Tensor dst, Tensor src) {
   CHECK(dst.count() == src.count(), "convert ", src.shape.str(), " to ", dst.shape.str());
   switch (dst.type) {
@@ -174,6 +181,13 @@ void Params::check(const TensorSource& source, const std::function<bool(std::str
     used.insert(p.name);
     if (!stored) {
       if (!p.optional) problems.add("tensor ", p.name, ": missing, expected ", p.shape.str());
+    } else if (stored->layout == Layout::panels) {
+      if (p.use == Use::elementwise) {
+        problems.add("tensor ", p.name, ": expected rows, file has panels");
+      } else if (stored->shape != p.panel_shape()) {
+        problems.add("tensor ", p.name, ": expected ", p.panel_shape().str(), " in panels, file has ",
+                     stored->shape.str());
+      }
     } else if (!is_real_float(stored->type)) {
       problems.add("tensor ", p.name, ": expected f32, bf16 or f16, file has ", name_of(stored->type));
     } else if (!same_shape(stored->shape, p.shape)) {
@@ -188,6 +202,9 @@ void Params::check(const TensorSource& source, const std::function<bool(std::str
 
 void Params::bind(const TensorSource& source, bool borrow, const std::function<bool(std::string_view)>& ignore) {
   const auto place = [&](Param& p, Tensor stored) {
+    if (stored.layout != Layout::rows)
+      fail(source.describe(), ": tensor ", p.name,
+           " is packed for inference; use the model that the file was made from");
     if (p.offset >= 0) return convert(p.weight, stored);
     CHECK(borrow, "bind without memory for ", p.name);
     p.weight = stored;
@@ -202,7 +219,9 @@ void Params::bind(const TensorSource& source, const Place& place, const std::fun
     const Tensor stored = source.find(p.name);
     if (!stored) {
       p.weight = {};
-    } else if (!all_finite(stored)) {
+    } else if (stored.layout == Layout::panels) {
+      place(p, stored);
+    } else if ((p.use == Use::elementwise || !source.checked()) && !all_finite(stored)) {
       problems.add("tensor ", p.name, ": contains NaN or infinity");
     } else {
       place(p, stored.shaped(p.shape));

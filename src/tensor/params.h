@@ -33,15 +33,18 @@ class TensorSource {
     DType type = DType::f32;
     Shape shape;
     bool codes = false;
+    Layout layout = Layout::rows;
   };
   /// Nothing if there is no tensor of this name.
   virtual std::optional<Info> info(std::string_view name) const {
     const Tensor t = find(name);
     if (!t) return std::nullopt;
-    return Info{t.type, t.shape};
+    return Info{t.type, t.shape, false, t.layout};
   }
   /// The caller is done with this tensor: a source that made its memory on demand may free it.
   virtual void forget(std::string_view) const {}
+  /// All values were seen to be finite when the source was made: reading them to see it again is a waste.
+  virtual bool checked() const { return false; }
 };
 
 /// What the forward does with a parameter, and so how it may be stored.
@@ -61,6 +64,8 @@ struct Param {
   Tensor weight;
   int64_t offset = -1;  ///< elements before this one in the block made by allocate(); -1 when bound elsewhere
   int64_t count() const { return shape.count(); }
+  /// In panels: always [out, in], or a stack of such.
+  Shape panel_shape() const;
 };
 
 class Params {
