@@ -3,7 +3,6 @@
 # end_to_end.sh QWERKY: the whole program on a tiny model. Train a teacher, convert it, kill and resume, measure,
 # generate; then input that must be refused. Needs no data and no network.
 set -u
-export OMP_WAIT_POLICY=passive  # waiting threads must not take the cores of others
 qwerky=$(readlink -f "$1")
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT

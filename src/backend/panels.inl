@@ -86,7 +86,7 @@ struct CodeTile {
 };
 
 constexpr int kCodeCols = QWERKY_ISA == 512 ? 4 : 2;  ///< vectors of a tile of codes
-constexpr int kCodeRows = QWERKY_ISA == 512 ? 6 : 3;  ///< integer accumulators and a row of codes fill the registers
+constexpr int kCodeRows = 3;  ///< sums of a group and of all groups and a row of codes fill the registers
 
 /// Asks for what a tile of a panel that is read once, from memory, will read soon.
 QWERKY_INLINE void ask_ahead(const char* codes) {
@@ -129,12 +129,13 @@ struct Nibbles {
 
 template <class Dot, class Codes, int kRows, bool kStream>
 void code_tile(const CodeTile& t) noexcept {
-  alignas(64) float y[kRows][kCodeCols * kLanes];
+  V y[kRows][kCodeCols];
   int lanes[kCodeCols];
+#pragma GCC unroll 4
   for (int v = 0; v < kCodeCols; ++v) {
     lanes[v] = static_cast<int>(smaller(t.width > v * kLanes ? t.width - v * kLanes : 0, kLanes));
-    for (int r = 0; r < kRows; ++r)
-      store(y[r] + v * kLanes, t.accumulate ? load(t.c + r * t.c_row + v * kLanes, lanes[v]) : zero());
+#pragma GCC unroll 6
+    for (int r = 0; r < kRows; ++r) y[r][v] = t.accumulate ? load(t.c + r * t.c_row + v * kLanes, lanes[v]) : zero();
   }
   const int32_t* q = t.q;
   const int64_t q_row = t.q_row;
@@ -159,20 +160,23 @@ void code_tile(const CodeTile& t) noexcept {
     for (int r = 0; r < kRows; ++r) {
       const V d = set(t.d[r * t.d_row + g]);
 #pragma GCC unroll 4
-      for (int v = 0; v < kCodeCols; ++v)
-        store(y[r] + v * kLanes, fma(scale[v] * d, to_float(acc[r][v]), load(y[r] + v * kLanes)));
+      for (int v = 0; v < kCodeCols; ++v) y[r][v] = fma(scale[v] * d, to_float(acc[r][v]), y[r][v]);
     }
     if (!t.minimum) continue;
+#pragma GCC unroll 4
+    for (int v = 0; v < kCodeCols; ++v) scale[v] = load_f16(scales + (kPanelOutputs + v * kLanes) * 2);
+#pragma GCC unroll 6
     for (int r = 0; r < kRows; ++r) {
       const V d = set(t.d[r * t.d_row + g]), sum = set(static_cast<float>(t.sum[r * t.d_row + g]));
-      for (int v = 0; v < kCodeCols; ++v)
-        store(y[r] + v * kLanes,
-              fma(load_f16(scales + (kPanelOutputs + v * kLanes) * 2) * d, sum, load(y[r] + v * kLanes)));
+#pragma GCC unroll 4
+      for (int v = 0; v < kCodeCols; ++v) y[r][v] = fma(scale[v] * d, sum, y[r][v]);
     }
   }
+#pragma GCC unroll 4
   for (int v = 0; v < kCodeCols; ++v)
+#pragma GCC unroll 6
     for (int r = 0; r < kRows; ++r) {
-      V sum = load(y[r] + v * kLanes);
+      V sum = y[r][v];
       if (t.bias != nullptr) sum += load(t.bias + v * kLanes, lanes[v]);
       store(t.c + r * t.c_row + v * kLanes, sum, lanes[v]);
     }
@@ -183,16 +187,11 @@ void (*code_tile_of(int64_t rows))(const CodeTile&) noexcept {
   switch (rows) {
     case 1: return &code_tile<Dot, Codes, 1, kStream>;
     case 2: return &code_tile<Dot, Codes, 2, kStream>;
-#if QWERKY_ISA == 512
-    case 3: return &code_tile<Dot, Codes, 3, kStream>;
-    case 4: return &code_tile<Dot, Codes, 4, kStream>;
-    case 5: return &code_tile<Dot, Codes, 5, kStream>;
-#endif
     default: return &code_tile<Dot, Codes, kCodeRows, kStream>;
   }
 }
 
-constexpr int64_t kFewCodeRows = 2 * kCodeRows;  ///< up to here panels stream one by one
+constexpr int64_t kFewCodeRows = 12;  ///< up to here panels stream one by one
 
 /// The first rows bring a block of the panel from memory, the others find it in a cache and ask for the next one: the
 /// `ahead` bytes behind it, a share before each tile.

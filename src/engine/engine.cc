@@ -7,6 +7,7 @@
 #include <numeric>
 
 #include "base/random.h"
+#include "engine/prefill.h"
 
 namespace qwerky {
 namespace {
@@ -14,9 +15,6 @@ namespace {
 double seconds_since(std::chrono::steady_clock::time_point start) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
-
-/// Rows of one prefill call: enough for the products to run at full speed, few enough to bound scratch memory.
-constexpr int64_t kPrefillRows = 512;
 
 }  // namespace
 
@@ -106,18 +104,8 @@ void Session::append(std::span<const int32_t> ids) {
     fail("context: ", state.position() + static_cast<int64_t>(ids.size()), " tokens do not fit in the ",
          state.capacity(), " this session was made for");
   const Exec ex{*in.backend, timeline_->scratch};
-  while (!ids.empty()) {
-    Scope scope(timeline_->scratch);
-    const auto part = ids.first(std::min<size_t>(ids.size(), kPrefillRows));
-    ids = ids.subspan(part.size());
-    const int64_t rows = static_cast<int64_t>(part.size());
-    const Segment segment{&state, 0, rows};
-    const Tensor hidden = ex.make(rows, decoder.config().hidden);
-    decoder.forward(ex, part, {&segment, 1}, hidden);
-    if (ids.empty())
-      decoder.logits(ex, hidden.rows(rows - 1, 1),
-                     Tensor(timeline_->logits.data(), DType::f32, {1, decoder.config().vocab}));
-  }
+  if (!ids.empty())
+    prefill(ex, decoder, state, ids, Tensor(timeline_->logits.data(), DType::f32, {1, decoder.config().vocab}));
 }
 
 std::span<const float> Session::logits() const { return timeline_->logits; }

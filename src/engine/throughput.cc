@@ -5,6 +5,7 @@
 #include <chrono>
 
 #include "base/random.h"
+#include "engine/prefill.h"
 #include "io/files.h"
 
 namespace qwerky {
@@ -62,11 +63,9 @@ double measure_prefill(const Model& model, const Backend& on, int64_t rows, int6
   for (int64_t i = 0; i <= repeats; ++i) {
     Scope scope(scratch);
     state->reset();
-    const Segment segment{state.get(), 0, rows};
-    const Tensor hidden = ex.make(rows, decoder.config().hidden), logits = ex.make(1, decoder.config().vocab);
+    const Tensor logits = ex.make(1, decoder.config().vocab);
     const auto start = Clock::now();
-    decoder.forward(ex, ids, {&segment, 1}, hidden);
-    decoder.logits(ex, hidden.rows(rows - 1, 1), logits);
+    prefill(ex, decoder, *state, ids, logits);
     if (i > 0) seconds.push_back(seconds_since(start));
   }
   return median(std::move(seconds));
