@@ -97,11 +97,11 @@ QWERKY_INLINE void ask_ahead(const char* codes) {
 
 /// acc += products of one word of codes of every column, unpacked by `bytes`, with one word of q of every row.
 template <class Dot, int kRows, class Unpack>
-QWERKY_INLINE void multiply_word(I (&acc)[kRows][kCodeCols], const int32_t* q, int64_t q_row, const char* codes,
+QWERKY_INLINE void multiply_word(I (&acc)[kRows][kCodeCols], const int32_t* q, int64_t q_row, const char* codes, I zero,
                                  const Unpack& bytes) {
-  I w[kCodeCols];
+  typename Dot::Weights w[kCodeCols];
 #pragma GCC unroll 4
-  for (int v = 0; v < kCodeCols; ++v) w[v] = pinned(bytes(load_i(codes + v * kLanes * 4)));
+  for (int v = 0; v < kCodeCols; ++v) w[v] = Dot::weights(bytes(load_i(codes + v * kLanes * 4)), zero);
 #pragma GCC unroll 6
   for (int r = 0; r < kRows; ++r) {
     const I a = set_i(q[r * q_row]);
@@ -112,17 +112,19 @@ QWERKY_INLINE void multiply_word(I (&acc)[kRows][kCodeCols], const int32_t* q, i
 
 struct Bytes {
   template <class Dot, int kRows>
-  static QWERKY_INLINE void step(I (&acc)[kRows][kCodeCols], const int32_t* q, int64_t q_row, const char* codes) {
-    multiply_word<Dot>(acc, q, q_row, codes, [](I w) { return w; });
+  static QWERKY_INLINE void step(I (&acc)[kRows][kCodeCols], const int32_t* q, int64_t q_row, const char* codes,
+                                 I zero) {
+    multiply_word<Dot>(acc, q, q_row, codes, zero, [](I w) { return w; });
   }
   static constexpr int kWords = 1;  ///< words of q that a word of codes meets
 };
 struct Nibbles {
   template <class Dot, int kRows>
-  static QWERKY_INLINE void step(I (&acc)[kRows][kCodeCols], const int32_t* q, int64_t q_row, const char* codes) {
+  static QWERKY_INLINE void step(I (&acc)[kRows][kCodeCols], const int32_t* q, int64_t q_row, const char* codes,
+                                 I zero) {
     const I mask = set_i(0x0f0f0f0f);
-    multiply_word<Dot>(acc, q, q_row, codes, [=](I w) { return w & mask; });
-    multiply_word<Dot>(acc, q + 1, q_row, codes, [=](I w) { return shift_right_4(w) & mask; });
+    multiply_word<Dot>(acc, q, q_row, codes, zero, [=](I w) { return w & mask; });
+    multiply_word<Dot>(acc, q + 1, q_row, codes, zero, [=](I w) { return shift_right_4(w) & mask; });
   }
   static constexpr int kWords = 2;
 };
@@ -139,19 +141,20 @@ void code_tile(const CodeTile& t) noexcept {
   }
   const int32_t* q = t.q;
   const int64_t q_row = t.q_row;
+  const I zero = set_i(t.zero * 0x01010101);
   const char *codes = t.codes, *scales = t.scales;
   for (int64_t g = 0; g < t.groups; ++g, codes += t.codes_step, scales += t.scales_step) {
     I acc[kRows][kCodeCols];
 #pragma GCC unroll 6
     for (int r = 0; r < kRows; ++r) {
-      const I start = set_i(-t.zero * t.sum[r * t.d_row + g]);
+      const I start = Dot::start(t.zero, t.sum[r * t.d_row + g]);
 #pragma GCC unroll 4
       for (int v = 0; v < kCodeCols; ++v) acc[r][v] = start;
     }
     const char* word = codes;
     for (int64_t w = t.words; w > 0; --w, word += kPanelOutputs * 4, q += Codes::kWords) {
       if (kStream) ask_ahead(word);
-      Codes::template step<Dot, kRows>(acc, q, q_row, word);
+      Codes::template step<Dot, kRows>(acc, q, q_row, word, zero);
     }
     V scale[kCodeCols];
 #pragma GCC unroll 4

@@ -142,21 +142,34 @@ QWERKY_INLINE I pinned(I a) {
   return a;
 }
 
-/// c + Σ of four products of unsigned bytes of u and signed bytes of s, in each lane.
+/// Products of codes: dot(c, weights(u, zero), s) is c + Σ of four products of (u - zero), u in unsigned bytes, and signed
+/// bytes s in [-127, 127], in each lane; all of it together with what start() begins with.
 struct DotVnni {
+  using Weights = I;
+  static QWERKY_INLINE Weights weights(I u, I) { return pinned(u); }
+  static QWERKY_INLINE I start(int32_t zero, int32_t sum_of_s) { return set_i(-zero * sum_of_s); }
   static QWERKY_INLINE I dot(I c, I u, I s) {
     // By name: around the intrinsic g++ 12 moves every accumulator to and fro.
     asm("vpdpbusd %2, %1, %0" : "+v"(c.r) : "v"(u.r), "v"(s.r));
     return c;
   }
 };
-/// The same where the instruction is missing: even and odd bytes as 16-bit numbers.
+/// The same where the instruction is missing: |w| times s with w's sign, as pairs in 16 bits, of which none overflows
+/// (2 · 128 · 127).
 struct DotMadd {
-  static QWERKY_INLINE I dot(I c, I u, I s) {
-    const __m512i even = _mm512_madd_epi16(_mm512_and_si512(u.r, _mm512_set1_epi16(0x00ff)),
-                                           _mm512_srai_epi16(_mm512_slli_epi16(s.r, 8), 8));
-    const __m512i odd = _mm512_madd_epi16(_mm512_srli_epi16(u.r, 8), _mm512_srai_epi16(s.r, 8));
-    return {_mm512_add_epi32(c.r, _mm512_add_epi32(even, odd))};
+  struct Weights {
+    I size;
+    __mmask64 negative;
+  };
+  static QWERKY_INLINE Weights weights(I u, I zero) {
+    const __m512i w = _mm512_sub_epi8(u.r, zero.r);
+    return {pinned({_mm512_abs_epi8(w)}), _mm512_movepi8_mask(w)};
+  }
+  static QWERKY_INLINE I start(int32_t, int32_t) { return set_i(0); }
+  static QWERKY_INLINE I dot(I c, const Weights& w, I s) {
+    const __m512i turned = _mm512_mask_sub_epi8(s.r, w.negative, _mm512_setzero_si512(), s.r);
+    const __m512i pairs = _mm512_maddubs_epi16(w.size.r, turned);
+    return {_mm512_add_epi32(c.r, _mm512_madd_epi16(pairs, _mm512_set1_epi16(1)))};
   }
 };
 QWERKY_INLINE void store_bf16(bf16* p, V a) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), narrow_bf16(a)); }
@@ -311,14 +324,21 @@ QWERKY_INLINE I pinned(I a) {
   return a;
 }
 
-/// c + Σ of four products of unsigned bytes of u and signed bytes of s, in each lane: even and odd bytes as 16-bit
-/// numbers, since sums of two products of bytes overflow them.
+/// Products of codes: dot(c, weights(u, zero), s) is c + Σ of four products of (u - zero), u in unsigned bytes, and signed
+/// bytes s in [-127, 127], in each lane: |w| times s with w's sign, as pairs in 16 bits, of which none overflows
+/// (2 · 128 · 127).
 struct DotMadd {
-  static QWERKY_INLINE I dot(I c, I u, I s) {
-    const __m256i even = _mm256_madd_epi16(_mm256_and_si256(u.r, _mm256_set1_epi16(0x00ff)),
-                                           _mm256_srai_epi16(_mm256_slli_epi16(s.r, 8), 8));
-    const __m256i odd = _mm256_madd_epi16(_mm256_srli_epi16(u.r, 8), _mm256_srai_epi16(s.r, 8));
-    return {_mm256_add_epi32(c.r, _mm256_add_epi32(even, odd))};
+  struct Weights {
+    I size, w;
+  };
+  static QWERKY_INLINE Weights weights(I u, I zero) {
+    const __m256i w = _mm256_sub_epi8(u.r, zero.r);
+    return {pinned({_mm256_abs_epi8(w)}), pinned({w})};
+  }
+  static QWERKY_INLINE I start(int32_t, int32_t) { return set_i(0); }
+  static QWERKY_INLINE I dot(I c, const Weights& w, I s) {
+    const __m256i pairs = _mm256_maddubs_epi16(w.size.r, _mm256_sign_epi8(s.r, w.w.r));
+    return {_mm256_add_epi32(c.r, _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)))};
   }
 };
 QWERKY_INLINE void store_bf16(bf16* p, V a) { _mm_storeu_si128(reinterpret_cast<__m128i*>(p), narrow_bf16(a)); }
