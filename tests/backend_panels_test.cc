@@ -239,6 +239,23 @@ TEST(PanelProducts, RowsDoNotDependOnBatchOrThreads) {
   set_threads(before);
 }
 
+TEST(PanelProducts, GatedOnesEqualTheirParts) {
+  for (const Fast& fast : fast_backends())
+    for (const PanelFormat& format : kFormats)
+      for (const auto& [R, K, F] : {Size{1, 65, 130}, Size{13, 200, 63}, Size{270, 33, 70}}) {
+        const Owned x(DType::f32, {R, K}, 1), g(DType::f32, {F, K}, 2), u(DType::f32, {F, K}, 3);
+        const Packed gate(format, g.t, false), up(format, u.t, false), other(kFormats.front(), u.t, false);
+        Owned y(DType::f32, {R, F}, 4), want(DType::f32, {R, F}, 5), a(DType::f32, {R, F}, 6), b(DType::f32, {R, F}, 7);
+        for (const Tensor& second : {up.t, other.t}) {
+          const Product products[] = {{x.t, gate.t, {}, a.t}, {x.t, second, {}, b.t}};
+          fast.backend->linear(products);
+          fast.backend->swiglu(want.t, a.t, b.t);
+          fast.backend->linear_swiglu(y.t, products[0], products[1]);
+          expect_same_bits(y.t, want.t, concat(fast.label, " ", name_of(format), " R=", R));
+        }
+      }
+}
+
 /// More products than one fork-join holds, of several inputs and formats, in rows and in panels.
 TEST(PanelProducts, ManyEqualSingleOnes) {
   const int64_t R = 5;

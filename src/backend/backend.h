@@ -11,6 +11,7 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <cstdint>
 #include <memory>
 #include <span>
@@ -147,6 +148,11 @@ class Backend {
   virtual void activate_vjp(Tensor dx, Tensor dy, Tensor y, Activation f, int64_t first) const = 0;
   /// y = silu(gate) ⊙ up.
   virtual void swiglu(Tensor y, Tensor gate, Tensor up) const = 0;
+  /// y = silu(gate) ⊙ up of two products of the same x; what their own y hold afterwards is unspecified.
+  virtual void linear_swiglu(Tensor y, const Product& gate, const Product& up) const {
+    linear(std::array{gate, up});
+    swiglu(y, gate.y, up.y);
+  }
   virtual void swiglu_vjp(Tensor dgate, Tensor dup, Tensor dy, Tensor gate, Tensor up) const = 0;
   /// y = o ⊙ g, or o ⊙ σ(g) when `sigmoid`.
   virtual void gate(Tensor y, Tensor o, Tensor g, bool sigmoid) const = 0;

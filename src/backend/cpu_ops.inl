@@ -11,6 +11,7 @@
 #include "backend/panels.inl"
 #include "backend/panels_pack.inl"
 #include "backend/rows.inl"
+#include "backend/gated.inl"
 #include "backend/attention.inl"
 #include "backend/losses.inl"
 #include "backend/prepare.inl"
@@ -35,6 +36,12 @@ class Cpu final : public Reference {
     if (rows) return kernels::linear_rows(precision_, products);
     if (products.size() == 1) return Reference::linear(products);
     for (const Product& p : products) linear({&p, 1});
+  }
+  void linear_swiglu(Tensor y, const Product& gate, const Product& up) const override {
+    const auto fits = [](const Product& p) { return p.weight.layout == Layout::panels && !p.bias; };
+    if (fits(gate) && fits(up) && gate.weight.panels == up.weight.panels && y.count() > 0)
+      return kernels::linear_swiglu_panels(precision_, vnni_, y, gate, up);
+    Backend::linear_swiglu(y, gate, up);
   }
   bool prefers_panels() const override { return true; }
   void pack(Tensor panels, Tensor rows, bool in_out) const override { kernels::pack(panels, rows, in_out); }

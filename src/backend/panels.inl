@@ -248,9 +248,11 @@ struct PanelProduct {
   PanelsOf of;
   const Operand* x;
   const char* panels;
-  float* y;
+  float* y;  ///< of row m0 and panel p0
+  int64_t y_row, m0, p0;
   const float* bias;
   const char* panel(int64_t p) const { return panels + p * of.panel_bytes(); }
+  float* out(int64_t m, int64_t column) const { return y + (m - m0) * y_row + column - p0 * kPanelOutputs; }
   int64_t width(int64_t p) const { return smaller(kPanelOutputs, of.outputs - p * kPanelOutputs); }
 };
 
@@ -294,8 +296,8 @@ void multiply_codes(const PanelProduct& a, int64_t m, int64_t rows, int64_t p0, 
                of.group_bytes(),
                from,
                of.group_bytes(),
-               a.y + m * of.outputs + column,
-               of.outputs,
+               a.out(m, column),
+               a.y_row,
                count,
                words,
                of.zero(),
@@ -329,8 +331,8 @@ void multiply_words(const PanelProduct& a, int64_t m, int64_t rows, int64_t p0, 
              a_col,
              panel + n,
              kPanelOutputs,
-             a.y + m * of.outputs + column,
-             of.outputs,
+             a.out(m, column),
+             a.y_row,
              count,
              a.bias != nullptr && w + count == total ? a.bias + column : nullptr,
              w > 0,
@@ -368,11 +370,15 @@ namespace kernels {
 
 constexpr size_t kMostProducts = 16;  ///< of one fork-join
 
-/// At most kMostProducts products.
-inline void linear_panels_once(Precision precision, bool vnni, std::span<const Product> products) noexcept {
+/// What a group of products reads.
+struct Operands {
+  Operand list[kMostProducts];
+  std::array<const Operand*, kMostProducts> of;  ///< each product
+};
+
+/// Converts the rows of x, each only once for all products that read it in the same form. At most kMostProducts.
+inline void convert_operands(Operands& to, Precision precision, std::span<const Product> products) noexcept {
   const int64_t R = products.front().x.row_count();
-  Operand operands[kMostProducts];
-  std::array<const Operand*, kMostProducts> reads;
   size_t used = 0;
   int64_t bytes = 0;
   const auto reserve = [&](int64_t n) {
@@ -391,63 +397,86 @@ inline void linear_panels_once(Precision precision, bool vnni, std::span<const P
                                                              : Form::f32;
     const float* x = products[i].x.as<float>();
     size_t o = 0;
-    while (o < used && !(operands[o].x == x && operands[o].form == form && operands[o].group == format.group)) ++o;
-    reads[i] = &operands[o];
+    while (o < used && !(to.list[o].x == x && to.list[o].form == form && to.list[o].group == format.group)) ++o;
+    to.of[i] = &to.list[o];
     if (o < used) continue;
-    Operand& to = operands[used] = {x, K, form, format.group};
-    to.row = K;
+    Operand& operand = to.list[used] = {x, K, form, format.group};
+    operand.row = K;
     if (form == Form::codes) {
-      to.groups = (K + format.group - 1) / format.group;
-      to.row = to.groups * format.group / 4 + kLanes;  // rows a multiple of 4 KiB apart would share cache sets
+      operand.groups = (K + format.group - 1) / format.group;
+      operand.row = operand.groups * format.group / 4 + kLanes;  // rows 4 KiB apart would share cache sets
     } else if (form == Form::pairs) {
-      to.row = vectors_of((K + 1) / 2) * kLanes + kLanes;
+      operand.row = vectors_of((K + 1) / 2) * kLanes + kLanes;
     } else if (form == Form::padded) {
-      to.row = K + 1;
+      operand.row = K + 1;
     }
-    places[used] = {form == Form::f32 ? 0 : reserve(R * to.row * 4), reserve(R * to.groups * 4),
-                    reserve(R * to.groups * 4)};
+    places[used] = {form == Form::f32 ? 0 : reserve(R * operand.row * 4), reserve(R * operand.groups * 4),
+                    reserve(R * operand.groups * 4)};
     ++used;
   }
   char* memory = static_cast<char*>(scratch(Scratch::operands, bytes));
   int64_t work = 0;
   for (size_t o = 0; o < used; ++o) {
-    Operand& to = operands[o];
-    to.words = to.form == Form::f32 ? const_cast<float*>(to.x) : reinterpret_cast<float*>(memory + places[o][0]);
-    to.d = reinterpret_cast<float*>(memory + places[o][1]);
-    to.sum = reinterpret_cast<int32_t*>(memory + places[o][2]);
-    if (to.form != Form::f32) work += 2 * to.K;
+    Operand& operand = to.list[o];
+    operand.words =
+        operand.form == Form::f32 ? const_cast<float*>(operand.x) : reinterpret_cast<float*>(memory + places[o][0]);
+    operand.d = reinterpret_cast<float*>(memory + places[o][1]);
+    operand.sum = reinterpret_cast<int32_t*>(memory + places[o][2]);
+    if (operand.form != Form::f32) work += 2 * operand.K;
   }
-  const std::span<const Operand> convert(operands, used);
+  const std::span<const Operand> convert(to.list, used);
   if (work > 0)
     parallel_for(R, grain_of(work), [&](int64_t begin, int64_t end) {
-      for (const Operand& to : convert)
-        for (int64_t r = begin; r < end; ++r) convert_row(to, r);
+      for (const Operand& operand : convert)
+        for (int64_t r = begin; r < end; ++r) convert_row(operand, r);
     });
+}
 
-  // Item: one panel for one block of rows; products, then blocks of rows, then panels.
-  const int64_t blocks = (R + kLeftRows - 1) / kLeftRows;
+/// Items are one panel for one block of rows: blocks of rows, then panels. run(m, rows, p0, p1).
+template <class Run>
+void each_item(int64_t rows, int64_t panels, int64_t begin, int64_t end, const Run& run) {
+  while (begin < end) {
+    const int64_t p0 = begin % panels, p1 = smaller(panels, p0 + (end - begin)), m = begin / panels * kLeftRows;
+    run(m, smaller(kLeftRows, rows - m), p0, p1);
+    begin += p1 - p0;
+  }
+}
+inline int64_t left_blocks(int64_t rows) { return (rows + kLeftRows - 1) / kLeftRows; }
+/// Of an item, for the grain of a loop over them.
+inline int64_t item_cost(const PanelsOf& of, int64_t rows) {
+  return (of.panel_bytes() / 2 + rows * of.inputs * kPanelOutputs / 2) / left_blocks(rows);
+}
+
+/// At most kMostProducts products.
+inline void linear_panels_once(Precision precision, bool vnni, std::span<const Product> products) noexcept {
+  const int64_t R = products.front().x.row_count();
+  Operands operands;
+  convert_operands(operands, precision, products);
   std::array<int64_t, kMostProducts + 1> first{};
   int64_t cost = 0;
   for (size_t i = 0; i < products.size(); ++i) {
     const PanelsOf of(products[i].weight.panels, products[i].weight.dim(0), products[i].weight.dim(1));
-    first[i + 1] = first[i] + of.panels() * blocks;
-    cost += of.panels() * (of.panel_bytes() / 2 + R * of.inputs * kPanelOutputs / 2);
+    const int64_t items = of.panels() * left_blocks(R);
+    first[i + 1] = first[i] + items;
+    cost += items * item_cost(of, R);
   }
   const int64_t items = first[products.size()];
   parallel_for(items, grain_of(cost / items), [&](int64_t begin, int64_t end) {
-    size_t i = 0;
-    while (begin < end) {
-      while (first[i + 1] <= begin) ++i;
+    for (size_t i = 0; begin < end; ++i) {
+      if (first[i + 1] <= begin) continue;
       const Product& p = products[i];
       const PanelProduct a{{p.weight.panels, p.weight.dim(0), p.weight.dim(1)},
-                           reads[i],
+                           operands.of[i],
                            static_cast<const char*>(p.weight.data),
                            p.y.as<float>(),
+                           p.weight.dim(0),
+                           0,
+                           0,
                            p.bias ? p.bias.as<float>() : nullptr};
-      const int64_t panels = a.of.panels(), at = begin - first[i], block = at / panels, p0 = at % panels;
-      const int64_t p1 = smaller(panels, p0 + (end - begin)), m = block * kLeftRows;
-      multiply_panels(vnni, a, m, smaller(kLeftRows, R - m), p0, p1);
-      begin += p1 - p0;
+      const int64_t last = smaller(end, first[i + 1]);
+      each_item(R, a.of.panels(), begin - first[i], last - first[i],
+                [&](int64_t m, int64_t rows, int64_t p0, int64_t p1) { multiply_panels(vnni, a, m, rows, p0, p1); });
+      begin = last;
     }
   });
 }

@@ -339,14 +339,17 @@ inline void activate_vjp(Tensor dx, Tensor dy, Tensor y, Activation f, int64_t f
       });
 }
 
-inline void swiglu(Tensor y, Tensor gate, Tensor up) {
-  float* const py = y.as<float>();
-  const float *const pg = gate.as<float>(), *const pu = up.as<float>();
-  each_element(
-      y.count(), [=](int64_t i, auto lanes) __attribute__((always_inline)) {
-        const V g = load(pg + i, lanes);
-        store(py + i, g * sigmoid(g) * load(pu + i, lanes), lanes);
+inline void swiglu_row(float* y, const float* gate, const float* up, int64_t n) {
+  sweep(
+      n, [=](int64_t i, auto lanes) __attribute__((always_inline)) {
+        const V g = load(gate + i, lanes);
+        store(y + i, g * sigmoid(g) * load(up + i, lanes), lanes);
       });
+}
+inline void swiglu(Tensor y, Tensor gate, Tensor up) {
+  parallel_for(y.count(), kRowWork, [=](int64_t begin, int64_t end) {
+    swiglu_row(y.as<float>() + begin, gate.as<float>() + begin, up.as<float>() + begin, end - begin);
+  });
 }
 
 inline void swiglu_vjp(Tensor dgate, Tensor dup, Tensor dy, Tensor gate, Tensor up) {

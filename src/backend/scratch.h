@@ -7,7 +7,7 @@
 namespace qwerky {
 
 /// One buffer each; a kernel that calls another kernel must not share its purpose.
-enum class Scratch { operands, codes, gemm_a, gemm_b, wkv, attention, attention_blocks, rows, losses, count };
+enum class Scratch { operands, codes, gemm_a, gemm_b, gated, wkv, attention, attention_blocks, rows, losses, count };
 
 /// At least `bytes` of 64-byte aligned memory of the calling thread, valid until its next call with the same purpose.
 /// The content is unspecified.

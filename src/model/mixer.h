@@ -25,6 +25,10 @@ struct Exec {
     if (watch != nullptr) (*watch)(products);
     on.linear(products);
   }
+  void linear_swiglu(Tensor y, const Product& gate, const Product& up) const {
+    if (watch != nullptr) (*watch)(std::array{gate, up});
+    on.linear_swiglu(y, gate, up);
+  }
   Tensor make(int64_t rows, int64_t cols) const { return scratch.tensor(on.scalar(), {rows, cols}); }
   Tensor zeros(int64_t rows, int64_t cols) const { return scratch.zeros(on.scalar(), {rows, cols}); }
   /// The gradient of `p`; null when it does not train.

@@ -18,7 +18,10 @@ Mlp::Locals Mlp::run(const Exec& ex, Tensor x) const {
 
 void Mlp::forward(const Exec& ex, Tensor x, Tensor y) const {
   Scope scope(ex.scratch);
-  ex.linear(std::vector{Product{run(ex, x).hidden, down_.weight, {}, y}});
+  const int64_t rows = x.dim(0), F = gate_.shape.dim[0];
+  const Tensor hidden = ex.make(rows, F), gate = ex.make(rows, F), up = ex.make(rows, F);
+  ex.linear_swiglu(hidden, {x, gate_.weight, {}, gate}, {x, up_.weight, {}, up});
+  ex.linear(std::vector{Product{hidden, down_.weight, {}, y}});
 }
 
 void Mlp::backward(const Exec& ex, Tensor x, Tensor y, Tensor dx, Tensor dy, const Between& between) const {
