@@ -125,8 +125,20 @@ std::vector<Row> parse_rows(std::string_view bytes, const std::string& name) {
     if (!list.is_array()) fail(name, ": expected a list of rows, found ", list.type_name());
     for (const Json& row : list) rows.push_back({row, concat(name, ": row ", rows.size() + 1)});
   } else if (name.ends_with(".csv")) {
-    for (CsvRecord& record : parse_csv(bytes, name))
-      rows.push_back({std::move(record.fields), concat(name, ":", record.line)});
+    std::vector<CsvRecord> records = parse_csv(bytes, name);
+    // With a header the columns have names; data.tar's files have none.
+    const bool named = !records.empty() && records[0].fields[0] == "question";
+    const std::vector<std::string> names = named ? records[0].fields : std::vector<std::string>();
+    for (size_t i = named ? 1 : 0; i < records.size(); ++i) {
+      Row row{records[i].fields, concat(name, ":", records[i].line)};
+      if (named) {
+        if (row.json.size() != names.size())
+          row.wrong("expected ", names.size(), " columns as in the header, found ", row.json.size());
+        row.json = Json::object();
+        for (size_t c = 0; c < names.size(); ++c) row.json[names[c]] = records[i].fields[c];
+      }
+      rows.push_back(std::move(row));
+    }
   } else if (name.ends_with(".raw")) {
     if (!is_utf8(bytes)) fail(name, ": is not UTF-8");
     return parse_pages(bytes, name);

@@ -102,6 +102,13 @@ Document read(const Row& row, const std::string& subject) {
     if (fields[5].size() != 1 || fields[5][0] < 'A' || fields[5][0] > 'D')
       row.wrong("answer: expected A, B, C or D, found \"", fields[5], "\"");
     d.gold = fields[5][0] - 'A';
+  } else if (row.json.contains("choice0")) {  // CSV with a header: the answer is an index
+    question = row.text("question");
+    for (const char* key : {"choice0", "choice1", "choice2", "choice3"}) choices.push_back(row.text(key));
+    const std::string& answer = row.text("answer");
+    if (answer.size() != 1 || answer[0] < '0' || answer[0] > '3')
+      row.wrong("answer: expected 0 to 3, found \"", answer, "\"");
+    d.gold = answer[0] - '0';
   } else {
     question = row.text("question");
     choices = row.texts("choices");
