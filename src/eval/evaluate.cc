@@ -207,7 +207,7 @@ Evaluation evaluate(const EvalOptions& options, const Scorer& scorer, const Eval
     run.outcomes = journal.finished();
     if (static_cast<int64_t>(run.outcomes.size()) > run.wanted) run.outcomes.resize(static_cast<size_t>(run.wanted));
     while (static_cast<int64_t>(run.outcomes.size()) < run.wanted) {
-      if (stop && stop()) {
+      if (result.partial || (stop && stop())) {  // of later tasks only what the journal has
         result.partial = true;
         break;
       }
