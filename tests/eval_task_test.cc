@@ -13,6 +13,7 @@
 #include "eval/random_python.h"
 #include "eval/text_rules.h"
 #include "expect_error.h"
+#include "io/tokenizer_utf8.h"
 
 namespace qwerky {
 namespace {
@@ -213,6 +214,16 @@ TEST(EvalTask, PythonsText) {
   const Json cases = read_json(golden("eval") / "capitalize.json");
   for (size_t i = 0; i < cases["words"].size(); ++i)
     EXPECT_EQ(python_capitalize(cases["words"][i].get<std::string>()), cases["capitalized"][i].get<std::string>());
+  std::string all;
+  for (int32_t c = 0x20; c < 0x2fff; ++c) {
+    if (is_python_space(c)) continue;
+    std::string word;
+    append_utf8(word, c);
+    all += python_capitalize(word + word + "A") + "\n";
+  }
+  for (const Json& word : cases["capitalized"]) all += word.get<std::string>() + "\n";
+  all.pop_back();
+  EXPECT_EQ(sha256(all), cases["sha256"].get<std::string>());
   EXPECT_EQ(python_strip(" \u3000\t\u001Ca b\u0085\u2028"), "a b");
   EXPECT_EQ(python_strip("\u200B"), "\u200B");
   EXPECT_EQ(code_points("aé😀"), 3);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // MMLU (Hendrycks et al. 2021): 57 subjects, four choices, the letter is scored.
 #include <algorithm>
+#include <sstream>
 
 #include "eval/task.h"
 #include "eval/text_rules.h"
@@ -8,86 +9,44 @@
 namespace qwerky {
 namespace {
 
-struct Subject {
-  const char* name;
-  int64_t rows;  // of its test split
-};
-
-// Groups and members as lm-eval tags them; anatomy is among stem.
+// Groups as lm-eval tags them (anatomy is among stem): subjects and the rows of their test splits.
 struct Category {
-  const char *name, *alias;
-  std::vector<Subject> subjects;
+  const char *name, *alias, *subjects;
 };
 
-const std::vector<Category>& categories() {
-  static const std::vector<Category> list = {
-      {"mmlu_humanities",
-       "humanities",
-       {{"formal_logic", 126},
-        {"high_school_european_history", 165},
-        {"high_school_us_history", 204},
-        {"high_school_world_history", 237},
-        {"international_law", 121},
-        {"jurisprudence", 108},
-        {"logical_fallacies", 163},
-        {"moral_disputes", 346},
-        {"moral_scenarios", 895},
-        {"philosophy", 311},
-        {"prehistory", 324},
-        {"professional_law", 1534},
-        {"world_religions", 171}}},
-      {"mmlu_other",
-       "other",
-       {{"business_ethics", 100},
-        {"clinical_knowledge", 265},
-        {"college_medicine", 173},
-        {"global_facts", 100},
-        {"human_aging", 223},
-        {"management", 103},
-        {"marketing", 234},
-        {"medical_genetics", 100},
-        {"miscellaneous", 783},
-        {"nutrition", 306},
-        {"professional_accounting", 282},
-        {"professional_medicine", 272},
-        {"virology", 166}}},
-      {"mmlu_social_sciences",
-       "social sciences",
-       {{"econometrics", 114},
-        {"high_school_geography", 198},
-        {"high_school_government_and_politics", 193},
-        {"high_school_macroeconomics", 390},
-        {"high_school_microeconomics", 238},
-        {"high_school_psychology", 545},
-        {"human_sexuality", 131},
-        {"professional_psychology", 612},
-        {"public_relations", 110},
-        {"security_studies", 245},
-        {"sociology", 201},
-        {"us_foreign_policy", 100}}},
-      {"mmlu_stem",
-       "stem",
-       {{"abstract_algebra", 100},
-        {"anatomy", 135},
-        {"astronomy", 152},
-        {"college_biology", 144},
-        {"college_chemistry", 100},
-        {"college_computer_science", 100},
-        {"college_mathematics", 100},
-        {"college_physics", 102},
-        {"computer_security", 100},
-        {"conceptual_physics", 235},
-        {"electrical_engineering", 145},
-        {"elementary_mathematics", 378},
-        {"high_school_biology", 310},
-        {"high_school_chemistry", 203},
-        {"high_school_computer_science", 100},
-        {"high_school_mathematics", 270},
-        {"high_school_physics", 151},
-        {"high_school_statistics", 216},
-        {"machine_learning", 112}}},
-  };
-  return list;
+constexpr Category kCategories[] = {
+    {"mmlu_humanities", "humanities",
+     "formal_logic 126 high_school_european_history 165 high_school_us_history 204 "
+     "high_school_world_history 237 international_law 121 jurisprudence 108 logical_fallacies 163 "
+     "moral_disputes 346 moral_scenarios 895 philosophy 311 prehistory 324 professional_law 1534 "
+     "world_religions 171"},
+    {"mmlu_other", "other",
+     "business_ethics 100 clinical_knowledge 265 college_medicine 173 global_facts 100 human_aging 223 "
+     "management 103 marketing 234 medical_genetics 100 miscellaneous 783 nutrition 306 "
+     "professional_accounting 282 professional_medicine 272 virology 166"},
+    {"mmlu_social_sciences", "social sciences",
+     "econometrics 114 high_school_geography 198 high_school_government_and_politics 193 "
+     "high_school_macroeconomics 390 high_school_microeconomics 238 high_school_psychology 545 "
+     "human_sexuality 131 professional_psychology 612 public_relations 110 security_studies 245 sociology "
+     "201 us_foreign_policy 100"},
+    {"mmlu_stem", "stem",
+     "abstract_algebra 100 anatomy 135 astronomy 152 college_biology 144 college_chemistry 100 "
+     "college_computer_science 100 college_mathematics 100 college_physics 102 computer_security 100 "
+     "conceptual_physics 235 electrical_engineering 145 elementary_mathematics 378 high_school_biology 310 "
+     "high_school_chemistry 203 high_school_computer_science 100 high_school_mathematics 270 "
+     "high_school_physics 151 high_school_statistics 216 machine_learning 112"},
+};
+
+struct Subject {
+  std::string name;
+  int64_t rows;
+};
+
+std::vector<Subject> subjects_of(const Category& category) {
+  std::istringstream text(category.subjects);
+  std::vector<Subject> subjects;
+  for (Subject subject; text >> subject.name >> subject.rows;) subjects.push_back(subject);
+  return subjects;
 }
 
 Document read(const Row& row, const std::string& subject) {
@@ -139,7 +98,7 @@ SplitFiles files(const std::string& subject, const std::string& split, int64_t r
 }
 
 Task task(const Subject& subject) {
-  const std::string name = subject.name;
+  const std::string& name = subject.name;
   std::string words = name;
   std::replace(words.begin(), words.end(), '_', ' ');
   return {.name = "mmlu_" + name,
@@ -158,17 +117,17 @@ Task task(const Subject& subject) {
 
 std::vector<Task> mmlu_tasks() {
   std::vector<Task> tasks;
-  for (const Category& category : categories())
-    for (const Subject& subject : category.subjects) tasks.push_back(task(subject));
+  for (const Category& category : kCategories)
+    for (const Subject& subject : subjects_of(category)) tasks.push_back(task(subject));
   return tasks;
 }
 
 std::vector<Group> mmlu_groups() {
   std::vector<Group> groups = {{"mmlu", "mmlu", 2, {}}};
-  for (const Category& category : categories()) {
+  for (const Category& category : kCategories) {
     groups[0].children.push_back(category.name);
     Group& group = groups.emplace_back(Group{category.name, category.alias, 2, {}});
-    for (const Subject& subject : category.subjects) group.children.push_back(std::string("mmlu_") + subject.name);
+    for (const Subject& subject : subjects_of(category)) group.children.push_back("mmlu_" + subject.name);
   }
   return groups;
 }
