@@ -1,0 +1,74 @@
+// SPDX-License-Identifier: MIT
+#include "eval/journal.h"
+
+#include "base/error.h"
+#include "io/tokenizer_utf8.h"
+
+namespace qwerky {
+namespace {
+
+std::string line_of(int64_t i, const Outcome& outcome) {
+  Json json{{"document", i}};
+  for (const Answer& answer : outcome.answers) {
+    json["loglikelihood"].push_back(answer.loglikelihood);
+    json["greedy"].push_back(answer.greedy);
+  }
+  std::string storage;
+  if (outcome.answers.empty()) json["text"] = std::string(valid_utf8(outcome.text, storage));
+  return json.dump() + "\n";
+}
+
+Outcome read_line(std::string_view line, int64_t i, size_t requests, const std::string& where) {
+  const Json json = parse_json(line, where);
+  Outcome outcome;
+  const auto wrong = [&] { fail(where, ": is not document ", i); };
+  if (!json.is_object() || json.value("document", Json()) != Json(i)) wrong();
+  if (requests == 0) {
+    const Json text = json.value("text", Json());
+    if (!text.is_string()) wrong();
+    outcome.text = text.get<std::string>();
+    return outcome;
+  }
+  const Json sums = json.value("loglikelihood", Json()), greedy = json.value("greedy", Json());
+  if (!sums.is_array() || !greedy.is_array() || sums.size() != requests || greedy.size() != requests) wrong();
+  for (size_t r = 0; r < requests; ++r) {
+    if (!sums[r].is_number() || !greedy[r].is_boolean()) wrong();
+    outcome.answers.push_back({sums[r].get<double>(), greedy[r].get<bool>()});
+  }
+  return outcome;
+}
+
+}  // namespace
+
+Journal::Journal(const Path& folder, const TaskRun& run, const EvalOptions& options) {
+  const Json header{{"model", options.model_sha256}, {"task", run.task->name}, {"version", run.task->version},
+                    {"num_fewshot", run.shots},      {"seed", options.seed},   {"data", run.data.sha256}};
+  make_directory(folder);
+  file_ = folder / (run.task->name + "-" + sha256(header.dump()).substr(0, 16) + ".jsonl");
+  std::string kept = header.dump() + "\n";
+  const std::string text = is_file(file_) ? read_file(file_) : "";
+  size_t at = text.starts_with(kept) ? kept.size() : text.size();
+  for (size_t end; (end = text.find('\n', at)) != text.npos; at = end + 1) {
+    const auto i = static_cast<int64_t>(finished_.size());
+    if (i == static_cast<int64_t>(run.data.documents.size())) break;
+    const std::string_view line = std::string_view(text).substr(at, end - at);
+    try {
+      const size_t requests = requests_of(*run.task, run.data.documents[static_cast<size_t>(i)], "").size();
+      finished_.push_back(read_line(line, i, requests, file_.string()));
+    } catch (const Error&) {
+      break;
+    }
+    kept += text.substr(at, end + 1 - at);
+  }
+  if (kept != text) write_file(file_, kept);
+}
+
+void Journal::add(int64_t begin, const std::vector<Outcome>& outcomes) {
+  if (file_.empty() || outcomes.empty()) return;
+  std::string lines;
+  for (size_t i = 0; i < outcomes.size(); ++i) lines += line_of(begin + static_cast<int64_t>(i), outcomes[i]);
+  lines.pop_back();
+  append_line(file_, lines);
+}
+
+}  // namespace qwerky

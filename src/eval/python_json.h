@@ -1,0 +1,28 @@
+// SPDX-License-Identifier: MIT
+// JSON exactly as Python's json.dumps writes it: hashes of texts and files that other tools compare depend on it.
+#pragma once
+
+#include <nlohmann/json.hpp>
+#include <string>
+
+namespace qwerky {
+
+/// Keeps its keys in the order in which they were set.
+using OrderedJson = nlohmann::ordered_json;
+
+/// repr(float): the shortest digits that read back as `x`; "1.0", "1e-05", "inf", "nan".
+std::string python_repr(double x);
+
+struct DumpStyle {
+  int indent = 0;      ///< spaces a level; 0: one line with ", " and ": "
+  bool ascii = false;  ///< escape everything else as \uXXXX
+};
+
+/// json.dumps(value, indent=…, ensure_ascii=…)
+std::string python_dumps(const OrderedJson& value, DumpStyle style = {});
+/// json.dumps(text)
+std::string python_quoted(std::string_view text, bool ascii);
+
+}  // namespace qwerky
+
+extern template class nlohmann::basic_json<nlohmann::ordered_map>;

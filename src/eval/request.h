@@ -1,0 +1,18 @@
+// SPDX-License-Identifier: MIT
+// What an evaluation asks of a model: how likely is this continuation after this context?
+#pragma once
+
+#include <string>
+
+namespace qwerky {
+
+struct Request {
+  std::string context, continuation;
+};
+
+struct Answer {
+  double loglikelihood;  ///< Σ log p of the continuation's tokens, natural log
+  bool greedy;           ///< each of its tokens is the first most likely one
+};
+
+}  // namespace qwerky

@@ -1,0 +1,191 @@
+// SPDX-License-Identifier: MIT
+// The driver: batches, limits, a journal that is gone on with, results marked as partial, files on disk.
+#include "eval/evaluate.h"
+
+#include <gtest/gtest.h>
+
+#include "base/parallel.h"
+#include "data.h"
+#include "eval/results_json.h"
+#include "eval/table.h"
+#include "expect_error.h"
+
+namespace qwerky {
+namespace {
+
+using testing::error_of;
+using testing::golden;
+using testing::has;
+using testing::scratch_dir;
+
+/// Prefers the longer continuation; counts what it is asked.
+Scorer counting(int64_t* asked) {
+  Scorer scorer;
+  scorer.loglikelihood = [asked](std::span<const Request> requests) {
+    std::vector<Answer> answers;
+    for (const Request& r : requests) answers.push_back({-1.0 / static_cast<double>(r.continuation.size()), true});
+    *asked += static_cast<int64_t>(requests.size());
+    return answers;
+  };
+  scorer.generate = [asked](std::span<const GenerateRequest> requests) {
+    *asked += static_cast<int64_t>(requests.size());
+    return std::vector<std::string>(requests.size(), "#### 18\nQuestion: 19");
+  };
+  return scorer;
+}
+
+EvalOptions options(const std::string& journal, std::vector<std::string> tasks = {"lambada_openai", "arc_easy"}) {
+  return {.tasks = std::move(tasks),
+          .data = golden("eval") / "data",
+          .num_fewshot = std::nullopt,
+          .bootstrap_iters = 10,
+          .allow_partial = true,
+          .batch = 2,
+          .journal = journal.empty() ? Path() : Path(scratch_dir(journal)),
+          .model_sha256 = "m1"};
+}
+
+std::string results(const Evaluation& evaluation, const EvalOptions& o) {
+  return python_dumps(results_json({}, o, evaluation)["results"]);
+}
+
+TEST(EvalEvaluate, InterruptedRunGoesOn) {
+  int64_t asked = 0;
+  const EvalOptions whole_options = options("");
+  const std::string whole = results(evaluate(whole_options, counting(&asked)), whole_options);
+  ASSERT_EQ(asked, 5 + 12);
+
+  const EvalOptions o = options("eval-resume");
+  asked = 0;
+  int batches = 0;
+  const Evaluation first = evaluate(o, counting(&asked), nullptr, [&] { return batches++ == 2; });
+  EXPECT_TRUE(first.partial);
+  EXPECT_EQ(asked, 4);
+  EXPECT_EQ(first.entries.size(), 1u);  // nothing of arc_easy yet
+  EXPECT_PRED2(has, comparability_notes(first.entries), "lambada_openai: 4 of 5153 rows");
+  EXPECT_EQ(results_json({}, o, first)["qwerky_partial"], true);
+
+  // What a kill leaves: half a line.
+  const Path journal = o.journal / list_names(o.journal)[0];
+  write_file(journal, read_file(journal) + "{\"document\":4,\"logl");
+  asked = 0;
+  std::vector<int64_t> seen;
+  const Evaluation rest =
+      evaluate(o, counting(&asked), [&](const Task&, int64_t done, int64_t) { seen.push_back(done); });
+  EXPECT_FALSE(rest.partial);
+  EXPECT_EQ(asked, 1 + 12);
+  EXPECT_EQ(seen, (std::vector<int64_t>{5, 2, 3}));
+  EXPECT_EQ(results(rest, o), whole);
+
+  asked = 0;
+  EXPECT_EQ(results(evaluate(o, counting(&asked)), o), whole);
+  EXPECT_EQ(asked, 0);
+}
+
+TEST(EvalEvaluate, JournalIsOfOneModelAndOneSetting) {
+  int64_t asked = 0;
+  EvalOptions o = options("eval-bound", {"arc_easy"});
+  evaluate(o, counting(&asked));
+  const auto asks = [&](const EvalOptions& other) {
+    asked = 0;
+    evaluate(other, counting(&asked));
+    return asked;
+  };
+  EXPECT_EQ(asks(o), 0);
+  EvalOptions other = o;
+  other.model_sha256 = "m2";
+  EXPECT_EQ(asks(other), 12);
+  other = o;
+  other.num_fewshot = 1;
+  EXPECT_EQ(asks(other), 12);
+  other.seed = 7;
+  EXPECT_EQ(asks(other), 12);
+  other = o;
+  other.limit = 1;
+  EXPECT_EQ(asks(other), 0);  // the first document is there
+  EXPECT_EQ(asks(o), 0);
+
+  // Lines that are not those of the documents are asked for again.
+  for (const char* line : {"[1]", "{\"document\":1}", R"({"document":1,"greedy":[true],"loglikelihood":[-1]})",
+                           R"({"document":7,"greedy":[true],"loglikelihood":[-1]})"}) {
+    for (const std::string& name : list_names(o.journal)) remove_tree(o.journal / name);
+    evaluate(o, counting(&asked));
+    const Path journal = o.journal / list_names(o.journal)[0];
+    std::string text = read_file(journal);
+    text.insert(text.find("\n", text.find("\"document\":0")) + 1, std::string(line) + "\n");
+    write_file(journal, text);
+    EXPECT_EQ(asks(o), 3 + 5 + 4 - 3) << line;  // documents of 3, 5 and 4 choices
+  }
+}
+
+TEST(EvalEvaluate, GenerationStopsAndIsJournaled) {
+  int64_t asked = 0;
+  EvalOptions o = options("eval-generate", {"gsm8k"});
+  const Evaluation evaluation = evaluate(o, counting(&asked));
+  EXPECT_EQ(asked, 5);
+  EXPECT_EQ(evaluation.runs[0].shots, 5);
+  EXPECT_EQ(evaluation.runs[0].outcomes[0].text, "#### 18\n");
+  EXPECT_DOUBLE_EQ(evaluation.entries[0].scores[0].value, 0.4);
+  EXPECT_EQ(results(evaluate(o, counting(&asked)), o), results(evaluation, o));
+  EXPECT_EQ(asked, 5);
+}
+
+TEST(EvalEvaluate, LimitAndFiles) {
+  int64_t asked = 0;
+  EvalOptions o = options("", {"lambada_openai"});
+  o.limit = 1;
+  const Evaluation evaluation = evaluate(o, counting(&asked));
+  EXPECT_FALSE(evaluation.entries[0].scores[0].error);  // of one value there is none
+  EXPECT_PRED2(has, results_table(evaluation.entries), "|   N/A|");
+  RunInfo info{.model_args = "pretrained=a/b",
+               .model_name = "a//b:c",
+               .model_sha256 = {},
+               .device = {},
+               .start = 1741175696.25,
+               .end = 1741175697.5,
+               .bos_token = {},
+               .eos_token = {},
+               .chat_template = {}};
+  EXPECT_EQ(header_line(info, o),
+            "qwerky (pretrained=a/b), gen_kwargs: (None), limit: 1, num_fewshot: None, batch_size: 2");
+  const auto dir = scratch_dir("eval-files");
+  const Path path = write_results(dir, info, o, evaluation, true);
+  EXPECT_EQ(path.parent_path().filename(), "a__b__c");
+  EXPECT_PRED2(has, path.filename().string(), "-57.500000.json");
+  const Json json = read_json(path);
+  EXPECT_EQ(json["config"]["limit"], 1);
+  EXPECT_EQ(json["n-samples"]["lambada_openai"], (Json{{"original", 5}, {"effective", 1}}));
+  EXPECT_EQ(json["results"]["lambada_openai"]["qwerky_rows"], "1 of 5153");
+  EXPECT_EQ(json["task_hashes"]["lambada_openai"].get<std::string>().size(), 64u);
+  EXPECT_EQ(json["total_evaluation_time_seconds"], "1.25");
+  for (const char* key :
+       {"git_hash", "pretty_env_info", "transformers_version", "max_length", "chat_template", "start_time"})
+    EXPECT_TRUE(json.contains(key)) << key;
+  EXPECT_EQ(list_names(path.parent_path()).size(), 2u);
+}
+
+TEST(EvalEvaluate, WrongModelsAreRefused) {
+  Scorer none;
+  EXPECT_PRED2(has, error_of([&] { evaluate(options("", {"wikitext"}), none); }), "wikitext: the model cannot");
+  Scorer broken;
+  broken.loglikelihood = [](std::span<const Request> requests) {
+    return std::vector<Answer>(requests.size(), {std::nan(""), false});
+  };
+  EXPECT_PRED2(has, error_of([&] { evaluate(options("", {"piqa"}), broken); }), "log-likelihood of document 0 is nan");
+  EvalOptions o = options("", {"mmlu_anatomy"});
+  o.num_fewshot = 6;
+  int64_t asked = 0;
+  EXPECT_PRED2(has, error_of([&] { evaluate(o, counting(&asked)); }), "its pool has 5");
+}
+
+TEST(EvalEvaluate, BootstrapIsTheSameOnAnyNumberOfThreads) {
+  std::vector<double> values;
+  for (int i = 0; i < 100; ++i) values.push_back(-1.0 / (i + 1));
+  set_threads(1);
+  const double one = bootstrap_error(values, 5000);
+  set_threads(3);
+  EXPECT_EQ(bootstrap_error(values, 5000), one);
+}
+
+}  // namespace
+}  // namespace qwerky

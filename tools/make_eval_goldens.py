@@ -1,0 +1,240 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""Records what lm-evaluation-harness itself asks, scores and writes, as fixtures for tests/eval_*_test.cc.
+
+    python3 -m venv v && v/bin/pip install --no-deps lm_eval==0.4.8
+    v/bin/pip install 'datasets<4' 'transformers<4.50' evaluate jinja2 pytablewriter sacrebleu scikit-learn rouge-score \
+        sqlitedict dill word2number more_itertools jsonlines tqdm-multiprocess zstandard numexpr
+    v/bin/python tools/make_eval_goldens.py tests/golden/eval [../shared/data/eval]
+
+No torch and no network: the models of lm_eval are replaced by one whose answers are a hash of the question, and data
+sets come from local files: the small rows in tests/golden/eval/data and, for hashes of whole request lists, the given
+folder. Writes samples_*.jsonl and results.json (runs over the small rows), requests.json (hashes), table.json (tables
+of random numbers as pytablewriter lays them out), capitalize.json.
+"""
+import csv
+import hashlib
+import importlib.machinery
+import json
+import os
+import random
+import sys
+import tempfile
+import types
+import warnings
+from pathlib import Path
+
+os.environ.update(USE_TORCH="0", HF_DATASETS_OFFLINE="1", HF_HUB_OFFLINE="1", HF_DATASETS_CACHE=tempfile.mkdtemp())
+warnings.simplefilter("ignore")
+import datasets  # noqa: E402  before the stubs: it looks for torch
+import transformers  # noqa: E402, F401
+
+datasets.disable_progress_bars()
+
+
+class Anything:
+    def __init__(self, *a, **k): pass
+    def __getattr__(self, name): return Anything()
+    def __call__(self, *a, **k): return a[0] if len(a) == 1 and callable(a[0]) else Anything()
+    def __or__(self, other): return Anything()
+    __ror__ = __or__
+
+
+class Stub(types.ModuleType):
+    __path__ = []
+
+    def __getattr__(self, name):
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return type(name, (), {}) if name == "Tensor" else Anything()
+
+
+class Stubs:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in ("torch", "accelerate", "peft") or name.startswith("lm_eval.models"):
+            return importlib.machinery.ModuleSpec(name, self, is_package=True)
+
+    def create_module(self, spec): return Stub(spec.name)
+    def exec_module(self, module): pass
+
+
+sys.meta_path.insert(0, Stubs())
+import lm_eval.evaluator  # noqa: E402
+from lm_eval.api.model import LM  # noqa: E402
+from lm_eval.tasks import TaskManager  # noqa: E402
+from lm_eval.utils import handle_non_serializable, make_table  # noqa: E402
+
+lm_eval.models.huggingface = types.SimpleNamespace(HFLM=Stub)
+sys.modules.pop("torch")  # datasets would ask it for types
+
+
+def number(*texts):
+    return int(hashlib.sha256("\0".join(texts).encode()).hexdigest()[:8], 16)
+
+
+class Fake(LM):
+    """Answers are a hash of the question; tests/eval_golden_test.cc has the same model."""
+
+    def __init__(self):
+        super().__init__()
+        self.asked = []
+
+    def loglikelihood(self, requests):
+        self.asked += [list(r.args) for r in requests]
+        return [(-(number(*r.args) % 5000) / 1000, number(*r.args) % 2 == 0) for r in requests]
+
+    def loglikelihood_rolling(self, requests):
+        self.asked += [["", r.args[0]] for r in requests]
+        return [-(number("", r.args[0]) % 5000) / 1000 for r in requests]
+
+    def generate_until(self, requests):
+        self.asked += [[r.args[0], r.args[1]["until"]] for r in requests]
+        texts = []
+        for r in requests:
+            n = number(r.args[0]) % 4
+            texts.append([" so $18.\n#### 18", " it is 1,004 or -7 \n#### 1,004.\n", " none", " 18"][n])
+        return texts
+
+
+FILES = {  # task: its splits in the small rows
+    "arc_easy": ("test", "train"), "arc_challenge": ("test", "train"), "hellaswag": ("validation", "train"),
+    "lambada_openai": ("test",), "piqa": ("validation", "train"), "sciq": ("test", "train"),
+    "winogrande": ("validation", "train"), "wikitext": ("test",), "gsm8k": ("test", "train"),
+    "mmlu_anatomy": ("test", "dev"), "mmlu_formal_logic": ("test", "dev"),
+}
+
+
+def config_of(task, folder):
+    name = lambda split: (f"mmlu/{task[5:]}.{split}.jsonl" if task.startswith("mmlu_") else f"{task}.{split}.jsonl")
+    found = {s: str(folder / name(s)) for s in FILES.get(task, ("test", "dev")) if (folder / name(s)).exists()}
+    config = {"task": task, "dataset_path": "json", "dataset_name": None, "dataset_kwargs": {"data_files": found}}
+    if not task.startswith("mmlu_"):  # splits that are not at hand and not used
+        config.update({f"{n}_split": None for n, s in (("training", "train"), ("validation", "validation")) if s not in found})
+    return config
+
+
+def evaluate(tasks, shots, **options):
+    model = Fake()
+    result = lm_eval.evaluator.simple_evaluate(
+        model=model, tasks=tasks, num_fewshot=shots, task_manager=TaskManager(), bootstrap_iters=10,
+        random_seed=0, numpy_random_seed=1234, torch_random_seed=1234, fewshot_random_seed=1234, **options)
+    return model, result
+
+
+def dump(value, **options):
+    return json.dumps(value, default=handle_non_serializable, ensure_ascii=False, **options)
+
+
+def small_runs(out):
+    recorded = {}
+    for shots in (0, 2):
+        tasks = [config_of(t, out / "data") for t in FILES if not t.startswith("mmlu_")]
+        for group, alias, child in (("mmlu_humanities", "humanities", "mmlu_formal_logic"),
+                                    ("mmlu_stem", "stem", "mmlu_anatomy")):
+            tasks.append({"group": group, "group_alias": alias, "task": [config_of(child, out / "data")],
+                          "aggregate_metric_list": [{"metric": "acc", "weight_by_size": True}],
+                          "metadata": {"version": 2}})
+        mmlu = {"group": "mmlu", "task": tasks[-2:], "metadata": {"version": 2},
+                "aggregate_metric_list": [{"metric": "acc", "weight_by_size": True}]}
+        _, result = evaluate(tasks[:-2] + [mmlu], shots)
+        samples = result.pop("samples")
+        for task, rows in samples.items():
+            lines = []
+            for row in rows:  # as lm_eval.loggers.EvaluationTracker.save_results_samples writes them
+                row["arguments"] = {f"gen_args_{i}": {f"arg_{j}": a for j, a in enumerate(args)}
+                                    for i, args in enumerate(row["arguments"])}
+                text = lambda v: [text(x) for x in v] if isinstance(v, (list, tuple)) else str(v)
+                row["resps"], row["filtered_resps"] = text(row["resps"]), text(row["filtered_resps"])
+                row["target"] = str(row["target"])
+                lines.append(dump(row) + "\n")
+            (out / f"samples_{task}_{shots}shot.jsonl").write_text("".join(lines))
+        result["n-shot"].update({g: shots for g in result["groups"]})  # as v0.4.12 has it
+        recorded[f"{shots}shot"] = {
+            **{k: result[k] for k in ("results", "groups", "group_subtasks", "versions", "n-shot", "higher_is_better",
+                                      "n-samples")},
+            "table": make_table(json.loads(dump(result))), "groups_table": make_table(json.loads(dump(result)), "groups"),
+            "configs": {t: {k: c[k] for k in ("task", "description", "target_delimiter", "fewshot_delimiter",
+                                              "num_fewshot", "metric_list", "output_type", "repeats",
+                                              "should_decontaminate", "metadata")}
+                        for t, c in result["configs"].items()}}
+    (out / "results.json").write_text(dump(recorded, indent=1) + "\n")
+
+
+def canonical(shared, folder):
+    """The given data as Hub rows, converted apart from the program."""
+    write = lambda name, rows: (folder / name).write_text("".join(json.dumps(r) + "\n" for r in rows))
+    lines = lambda path: [json.loads(x) for x in path.read_text().split("\n") if x]
+    for task, name in (("arc_easy", "Easy"), ("arc_challenge", "Challenge")):
+        for split, part in (("test", "Test"), ("train", "Train")):
+            write(f"{task}.{split}.jsonl", [
+                {"id": r["id"], "question": r["question"]["stem"],
+                 "choices": {k: [c[k] for c in r["question"]["choices"]] for k in ("text", "label")},
+                 "answerKey": r["answerKey"]} for r in lines(shared / f"arc/ARC-{name}-{part}.jsonl")])
+    write("lambada_openai.test.jsonl", lines(shared / "lambada_openai/lambada_test.jsonl"))
+    labels = (shared / "piqa/valid-labels.lst").read_text().split()
+    write("piqa.validation.jsonl", [{**r, "label": int(y)} for r, y in zip(lines(shared / "piqa/valid.jsonl"), labels)])
+    (folder / "mmlu").mkdir()
+    subjects = [p.name[:-9] for p in sorted((shared / "mmlu/test").glob("*.csv"))]
+    for subject in subjects:
+        for split in ("test", "dev"):
+            with open(shared / f"mmlu/{split}/{subject}_{split}.csv", newline="") as f:
+                write(f"mmlu/{subject}.{split}.jsonl", [
+                    {"question": q, "subject": subject, "choices": c, "answer": int(a)}
+                    for q, *c, a in list(csv.reader(f))[1:]])
+    return ["arc_easy", "arc_challenge", "lambada_openai", "piqa"] + ["mmlu_" + s for s in subjects]
+
+
+def request_hashes(out, shared):
+    hashes = {}
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for task in canonical(shared, folder):
+            for shots in (0, 5):
+                config = config_of(task, folder)
+                if shots and task == "piqa":
+                    continue  # its train split is not among the given data
+                model, result = evaluate([config], shots, log_samples=False)
+                text = json.dumps(model.asked)
+                hashes[f"{task} {shots}"] = {
+                    "requests": len(model.asked), "sha256": hashlib.sha256(text.encode()).hexdigest(),
+                    "results": {k: v for k, v in result["results"][task].items() if k != "alias"}}
+    (out / "requests.json").write_text(dump(hashes, indent=1) + "\n")
+
+
+def tables(out):
+    rng, kept = random.Random(5), []
+    for _ in range(60):
+        value = lambda: round(rng.random() * rng.choice([1, 1, 1, 20, 3000, 1e6]), rng.choice([0, 1, 2, 3, 4, 4, 4]))
+        results, versions, shots, better = {}, {}, {}, {}
+        for i in range(rng.randint(1, 5)):
+            task = f"task_{i}" + "x" * rng.randint(0, 6)
+            names = rng.sample(["acc", "acc_norm", "perplexity"], rng.randint(1, 3))
+            results[task] = {"alias": task}
+            for m in names:
+                results[task][m + ",none"] = float(value())
+                results[task][m + "_stderr,none"] = rng.choice(["N/A", float(value()), float(value())])
+            versions[task], shots[task] = rng.randint(1, 3), rng.randint(0, 12)
+            better[task] = {m: m != "perplexity" for m in names}
+        d = {"results": results, "versions": versions, "n-shot": shots, "higher_is_better": better}
+        kept.append({**json.loads(json.dumps(d)), "table": make_table(d)})
+    (out / "table.json").write_text(json.dumps(kept, ensure_ascii=False) + "\n")
+
+
+def capitals(out):
+    words = [chr(c) + chr(c) + "A" for c in range(0x20, 0x2fff) if not chr(c).isspace()]
+    words += ["ὈΔΥΣΣΕΎΣ ΣΑΣ. Σ", "the man talks about CPR", "", "ﬁNE", "İSTANBUL İ", "ΑΣ’ΑΣ’ ΣΣ", "ŉ", "éÉ"]
+    text = lambda f: hashlib.sha256("\n".join(map(f, words)).encode()).hexdigest()
+    (out / "capitalize.json").write_text(json.dumps({"words": words[-8:], "capitalized": [w.capitalize() for w in words[-8:]],
+                                                     "sha256": text(str.capitalize)}, indent=1) + "\n")
+
+
+def main():
+    out = Path(sys.argv[1])
+    small_runs(out)
+    tables(out)
+    capitals(out)
+    if len(sys.argv) > 2:
+        request_hashes(out, Path(sys.argv[2]))
+
+
+main()
