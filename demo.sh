@@ -43,4 +43,4 @@ done
 section "5  What a token costs as the text grows"
 "$qwerky" bench "$teacher" "$student" --contexts 128,512,2048,8192 --svg "$out/context.svg" --json "$out/context.json"
 caption "The softmax model keeps its whole past and reads it for every token; the child keeps a state of fixed size." \
-  "The same plot as a picture: $out/context.svg"
+  "Drawn: $out/context.svg"

@@ -1,16 +1,12 @@
 // SPDX-License-Identifier: MIT
 #include "cli/bench_context.h"
 
-#include <sys/ioctl.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <iomanip>
 #include <iostream>
 
 #include "base/parallel.h"
 #include "base/svg.h"
-#include "base/text_plot.h"
 #include "cli/command.h"
 #include "engine/context_cost.h"
 #include "io/files.h"
@@ -121,12 +117,6 @@ std::vector<Chart> charts(const std::vector<Measured>& all) {
   return {speed, state};
 }
 
-int terminal_width() {
-  winsize size{};
-  if (ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0) return std::clamp<int>(size.ws_col, 50, 100);
-  return 80;
-}
-
 Json as_json(const std::vector<Measured>& all) {
   Json models = Json::array();
   for (const Measured& m : all) {
@@ -163,11 +153,7 @@ int bench_context(const ContextBenchOptions& given) {
   say(concat("measured on ", threads(), threads() == 1 ? " thread" : " threads", ", backend ", all[0].backend), true);
 
   print_table(all);
-  const std::vector<Chart> both = charts(all);
-  const bool colour = isatty(STDOUT_FILENO) != 0;
-  if (o.contexts.size() > 1)
-    for (const Chart& chart : both) std::cout << "\n" << text_plot(chart, terminal_width(), 10, colour);
-  if (!o.svg.empty()) write_file(o.svg, svg(both));
+  if (!o.svg.empty()) write_file(o.svg, svg(charts(all)));
   if (!o.json.empty()) write_file(o.json, as_json(all).dump(1) + "\n");
   return 0;
 }
