@@ -34,7 +34,7 @@ struct Bench {
       recipe.stages.push_back({.name = loss, .loss = loss, .tokens = 12 * 8 * 96, .context = 96, .batch = 12});
     recipe.stages[1].lanes = 3;
   }
-  Config child() const { return child_config(teacher->config(), MixerKind::rwkv7, {}); }
+  Config child() const { return student_config(teacher->config(), MixerKind::rwkv7, {}); }
   Plan plan(double seconds = 5, const std::atomic<bool>& stop = kGoOn, int64_t shard_bytes = 1000) {
     lines.clear();
     const Config student = child();

@@ -28,7 +28,7 @@ int bench_train(const TrainBenchOptions& o) {
     if (o.model.empty()) fail("bench --train: expected a model directory or --random SHAPE");
     teacher = load_model(o.model, {.need_tokenizer = false});
   }
-  const auto student = make_model(child_config(teacher->config(), mixer_kind(o.to), {}), true);
+  const auto student = make_model(student_config(teacher->config(), mixer_kind(o.to), {}), true);
   copy_from_teacher(*student, *teacher);
   init_published(*student, 1);
   std::vector<int32_t> ids(static_cast<size_t>(std::max<int64_t>(o.batch * (o.context + 1) * 4, 65536)));
