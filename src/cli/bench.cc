@@ -3,10 +3,12 @@
 // grows; with --train, the training steps.
 #include <memory>
 
+#include "base/error.h"
 #include "cli/bench_context.h"
 #include "cli/bench_speed.h"
 #include "cli/bench_train.h"
 #include "cli/command.h"
+#include "model/config.h"
 
 namespace qwerky {
 namespace {

@@ -8,11 +8,19 @@
 #include "base/parallel.h"
 #include "base/svg.h"
 #include "cli/command.h"
-#include "engine/context_cost.h"
+#include "engine/engine.h"
+#include "engine/throughput.h"
 #include "io/files.h"
 
 namespace qwerky {
 namespace {
+
+struct ContextCost {
+  int64_t context = 0;           ///< tokens the state has seen before the measured ones
+  double seconds_per_token = 0;  ///< median
+  int64_t state_bytes = 0;       ///< of a sequence of `context` tokens
+  bool beyond_training = false;  ///< more positions than the model was trained for
+};
 
 struct Measured {
   std::string path, name, backend;
@@ -27,9 +35,14 @@ Measured measure(const std::string& path, const ContextBenchOptions& o) {
   if (c.linear_kind() != MixerKind::softmax && std::count(c.mixers.begin(), c.mixers.end(), MixerKind::softmax) > 0)
     name += " + softmax";
   Measured m{path, name, engine.internals().backend->name(), engine.max_tokens(), {}};
-  m.costs = measure_context_cost(engine, {.contexts = o.contexts}, [&](int64_t done, int64_t total) {
-    say(concat(path, ": ", done, "/", total, " tokens"), false);
-  });
+  const Engine::Internals& in = engine.internals();
+  for (int64_t context : o.contexts) {
+    if (interrupted()) throw Interrupted();
+    say(concat(path, ": after ", context, " tokens"), false);
+    m.costs.push_back({context, measure_decode(*in.model, *in.backend, {.depth = context, .tokens = 64}),
+                       in.model->decoder->state_scalars(context) * size_of(in.backend->scalar()),
+                       m.trained > 0 && context > m.trained});
+  }
   return m;
 }
 

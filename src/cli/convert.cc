@@ -4,6 +4,7 @@
 #include <memory>
 
 #include "cli/command.h"
+#include "model/config.h"
 
 namespace qwerky {
 namespace {

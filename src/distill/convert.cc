@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include "distill/convert.h"
 
-#include <chrono>
 #include <cmath>
 #include <iomanip>
 
@@ -207,9 +206,9 @@ Outcome convert_model(Job& job, const ConvertOptions& options) {
     if (job.recipe.stages[static_cast<size_t>(stage)].refit_output)
       fit_output(*student, *teacher, *job.backend, calibration, job.recipe.ridge);
   };
-  const auto start = std::chrono::steady_clock::now();
+  const auto start = Clock::now();
   if (run_stages(job, *trainer, initialise, before_stage) == Outcome::interrupted) return Outcome::interrupted;
-  const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  const double seconds = seconds_since(start);
   trainer.reset();  // its memory is not needed any more
 
   save_model(job.out(), config, student->params, stored_as, teacher->tokenizer_path);

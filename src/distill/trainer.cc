@@ -2,23 +2,17 @@
 #include "distill/trainer.h"
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <exception>
 #include <sstream>
 
 #include "base/parallel.h"
+#include "base/units.h"
 
 namespace qwerky {
 namespace {
 
-using Clock = std::chrono::steady_clock;
-
 constexpr const char* kCheckpoint = "checkpoint.safetensors";
-
-double seconds_between(Clock::time_point a, Clock::time_point b) {
-  return std::chrono::duration<double>(b - a).count();
-}
 
 Json number(double x) { return std::isfinite(x) ? Json(x) : Json(); }
 
@@ -241,8 +235,8 @@ double Trainer::measure_step_seconds(const Stage& measured, int64_t steps) {
     step(stage, 0, i);
     for (const Run& run : runs_) on_.sum_of_squares(slice(gradients_[0], run));
   }
-  const double seconds = seconds_between(start, Clock::now()) / static_cast<double>(steps) *
-                         static_cast<double>(measured.batch) / static_cast<double>(stage.batch);
+  const double seconds = seconds_since(start) / static_cast<double>(steps) * static_cast<double>(measured.batch) /
+                         static_cast<double>(stage.batch);
   for (const Tensor& g : gradients_) on_.zero(g);
   return seconds;
 }
@@ -350,8 +344,7 @@ Outcome Trainer::run(const std::function<void(int64_t)>& before_stage) {
       const auto begin = Clock::now();
       const double loss = step(stage, stage_, step_);
       update(stage, step_);
-      const auto end = Clock::now();
-      busy += seconds_between(begin, end);
+      busy += seconds_since(begin);
       loss_sum_ += loss, ++loss_steps_, ++timed, ++step_, ++done;
       if (step_ % options_.report_steps == 0 || step_ == steps) {
         status.step = step_, status.loss = loss_sum_ / static_cast<double>(loss_steps_);
@@ -384,7 +377,7 @@ Outcome Trainer::run(const std::function<void(int64_t)>& before_stage) {
       }
       const bool asked = (options_.stop && options_.stop->load()) ||
                          (options_.stop_after_steps > 0 && done >= options_.stop_after_steps);
-      if (asked || seconds_between(saved, Clock::now()) >= options_.checkpoint_seconds) {
+      if (asked || seconds_since(saved) >= options_.checkpoint_seconds) {
         save(stage_, step_);
         saved = Clock::now();
       }
