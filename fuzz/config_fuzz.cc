@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // The meaning of config.json. What is accepted must say the same after being written and read again, and so must its
-// child's. First byte: whether the tensors of a file tell biases and ranks.
+// student's. First byte: whether the tensors of a file tell biases and ranks.
 #include <cmath>
 
 #include "base/error.h"

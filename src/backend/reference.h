@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 // The mathematics of every operation, in plain loops over any scalar. Fast backends override what they do better and
 // are tested against this; run on std::complex<double> it yields exact derivatives (complex step), against which the
-// VJPs below are tested.
+// VJPs (reference_vjp.h) are tested.
 #pragma once
 
 #include <algorithm>
