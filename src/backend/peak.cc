@@ -182,6 +182,13 @@ double ReadMeter::gb_s(double seconds) const {
   return 1e-9 * rates[rates.size() / 2];
 }
 
+Json to_json(const Peaks& p) {
+  return {{"read_gb_s", p.read_gb_s},
+          {"f32_gflops", p.f32_gflops},
+          {"bf16_gflops", p.bf16_gflops},
+          {"int8_gops", p.int8_gops}};
+}
+
 Peaks measure_peaks(int threads, double seconds) {
   const std::vector<std::string> names = available_backends();
   const auto has = [&](const char* name) { return std::find(names.begin(), names.end(), name) != names.end(); };
