@@ -28,10 +28,10 @@ else
   "$qwerky" convert "$teacher" --to rad-rwkv7 --recipe demo --sample-tokens "$sampled" --out "$student"
 fi
 
-section "3  How close is the child to its parent?"
+section "3  How close is the student to its teacher?"
 "$qwerky" compare "$teacher" "$student" --data "$student/data/validation.tokens"
-caption "Text: what the parent wrote and the child has not seen. It is the parent's own language, so the" \
-  "parent's perplexity is flattering; the ratio is what counts. How the child does on real text: README.md."
+caption "Text: what the teacher wrote and the student has not seen. It is the teacher's own language, so the" \
+  "teacher's perplexity is flattering; the ratio is what counts. How the student does on real text: README.md."
 
 section "4  Both continue the same prompt, always with the likeliest token"
 for model in "$teacher" "$student"; do
@@ -42,5 +42,5 @@ done
 
 section "5  What a token costs as the text grows"
 "$qwerky" bench "$teacher" "$student" --contexts 128,512,2048,8192 --svg "$out/context.svg" --json "$out/context.json"
-caption "The softmax model keeps its whole past and reads it for every token; the child keeps a state of fixed size." \
-  "The same plot as a picture: $out/context.svg"
+caption "The softmax model keeps its whole past and reads it for every token; the student keeps a state of fixed size." \
+  "Drawn: $out/context.svg"

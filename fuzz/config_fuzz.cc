@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // The meaning of config.json. What is accepted must say the same after being written and read again, and so must its
-// child's. First byte: whether the tensors of a file tell biases and ranks.
+// student's. First byte: whether the tensors of a file tell biases and ranks.
 #include <cmath>
 
 #include "base/error.h"
@@ -46,7 +46,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
                                       data[0] >= 8 ? &tensors : nullptr);
     if (config.layers > 64) return 0;  // longer, not different
     survives(config);
-    for (MixerKind kind : {MixerKind::rwkv6, MixerKind::rwkv7}) survives(child_config(config, kind, {data[0] % 2}));
+    for (MixerKind kind : {MixerKind::rwkv6, MixerKind::rwkv7}) survives(student_config(config, kind, {data[0] % 2}));
   } catch (const Error&) {
   }
   return 0;

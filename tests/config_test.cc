@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// config.json: what is read, refused, written, and what a child's looks like.
+// config.json: what is read, refused, written, and what a student's looks like.
 #include <cmath>
 #include <fstream>
 #include <set>
@@ -159,9 +159,9 @@ TEST(Config, WindowsThatNoLayerHasStayAbsent) {
   const Json written = write_config(config);
   EXPECT_EQ(written["use_sliding_window"], false) << "without layer_types it would mean the last two layers";
   EXPECT_EQ(read(written).windows, config.windows);
-  const Config child =
-      child_config(read(with(with(qwen2(), "qwerky_windows", {8, 0, 0, 0}), "qwerky_sinks", 4)), MixerKind::rwkv7, {1});
-  EXPECT_EQ(child.sinks, 0);
+  const Config student = student_config(read(with(with(qwen2(), "qwerky_windows", {8, 0, 0, 0}), "qwerky_sinks", 4)),
+                                        MixerKind::rwkv7, {1});
+  EXPECT_EQ(student.sinks, 0);
 }
 
 TEST(Config, WindowsThatHuggingFaceCannotSayGetTheirOwnKeys) {
@@ -192,21 +192,21 @@ TEST(Config, ScalingsSurviveBeingWritten) {
   EXPECT_EQ(read(newer).rope.type, "llama3");
 }
 
-TEST(ChildConfig, ModelTypesByParentAndMixer) {
-  const auto type = [](const char* parent, MixerKind kind) {
-    return child_config(read(typed(parent)), kind, {}).model_type;
+TEST(StudentConfig, ModelTypesByTeacherAndMixer) {
+  const auto type = [](const char* teacher, MixerKind kind) {
+    return student_config(read(typed(teacher)), kind, {}).model_type;
   };
-  for (const char* parent : {"llama", "qwen2"}) {
-    EXPECT_EQ(type(parent, MixerKind::rwkv6), "rwkv6qwen2");
-    EXPECT_EQ(type(parent, MixerKind::rwkv7), "rwkv7qwen2");
+  for (const char* teacher : {"llama", "qwen2"}) {
+    EXPECT_EQ(type(teacher, MixerKind::rwkv6), "rwkv6qwen2");
+    EXPECT_EQ(type(teacher, MixerKind::rwkv7), "rwkv7qwen2");
   }
   EXPECT_EQ(type("qwen3", MixerKind::rwkv7), "qwen3rwkv7");
   EXPECT_PRED2(has, error_of([&] { type("qwen3", MixerKind::rwkv6); }), "rad-rwkv7");
   EXPECT_PRED2(has, error_of([&] { type("rwkv7qwen2", MixerKind::rwkv7); }), "expected a softmax model");
-  EXPECT_PRED2(has, error_of([&] { type("qwen2", MixerKind::softmax); }), "rad-rwkv6 or rad-rwkv7");
+  EXPECT_PRED2(has, error_of([&] { type("qwen2", MixerKind::softmax); }), "rad-rwkv6 or rad-rwkv7, found softmax");
 }
 
-TEST(ChildConfig, RanksByTheTrainersRule) {
+TEST(StudentConfig, RanksByTheTrainersRule) {
   struct Rule {
     int64_t hidden, decay, mix, gate;
   };
@@ -218,28 +218,28 @@ TEST(ChildConfig, RanksByTheTrainersRule) {
                         {5120, 128, 96, 544},
                         {8192, 160, 128, 800}}) {
     Json json = with(with(qwen2(), "hidden_size", r.hidden), "head_dim", 64);
-    const Config seven = child_config(read(json), MixerKind::rwkv7, {});
+    const Config seven = student_config(read(json), MixerKind::rwkv7, {});
     EXPECT_EQ(seven.rank_decay, r.decay) << r.hidden;
     EXPECT_EQ(seven.rank_iclr, r.decay) << r.hidden;
     EXPECT_EQ(seven.rank_mix, r.mix) << r.hidden;
     EXPECT_EQ(seven.rank_gate, r.gate) << r.hidden;
-    const Config six = child_config(read(json), MixerKind::rwkv6, {});
+    const Config six = student_config(read(json), MixerKind::rwkv6, {});
     EXPECT_EQ(six.rank_decay, r.decay) << r.hidden;
     EXPECT_EQ(six.rank_shift, r.decay) << r.hidden;
   }
 }
 
-TEST(ChildConfig, PublishedKeys) {
-  Json parent = qwen2();
-  parent.update({{"attention_dropout", 0.0},
-                 {"bos_token_id", 151643},
-                 {"eos_token_id", 151643},
-                 {"max_window_layers", 4},
-                 {"sliding_window", 131072},
-                 {"use_sliding_window", false},
-                 {"torch_dtype", "bfloat16"},
-                 {"use_cache", true}});
-  const Json six = write_config(child_config(read(parent), MixerKind::rwkv6, {}));
+TEST(StudentConfig, PublishedKeys) {
+  Json teacher = qwen2();
+  teacher.update({{"attention_dropout", 0.0},
+                  {"bos_token_id", 151643},
+                  {"eos_token_id", 151643},
+                  {"max_window_layers", 4},
+                  {"sliding_window", 131072},
+                  {"use_sliding_window", false},
+                  {"torch_dtype", "bfloat16"},
+                  {"use_cache", true}});
+  const Json six = write_config(student_config(read(teacher), MixerKind::rwkv6, {}));
   for (const char* key : {"architectures",
                           "auto_map",
                           "attention_bias",
@@ -281,7 +281,7 @@ TEST(ChildConfig, PublishedKeys) {
   EXPECT_EQ(six["balance_state"], true);
   EXPECT_EQ(six["groupnorm_att"], false);
 
-  const Json seven = write_config(child_config(read(parent), MixerKind::rwkv7, {}));
+  const Json seven = write_config(student_config(read(teacher), MixerKind::rwkv7, {}));
   EXPECT_EQ(seven["architectures"], Json::array({"RWKV7Qwen2ForCausalLM"}));
   EXPECT_EQ(seven["gate_rank_type"], 2);
   EXPECT_EQ(seven["use_rope"], true);
@@ -289,24 +289,24 @@ TEST(ChildConfig, PublishedKeys) {
   for (const char* key :
        {"lora_rank_decay", "lora_rank_iclr", "lora_rank_value_residual_mix", "lora_rank_gate", "num_attention_layers"})
     EXPECT_TRUE(seven.contains(key)) << key;
-  // Only what the classes know: nothing of our own in a plain child.
-  for (const Json& child : {six, seven})
-    for (const auto& item : child.items()) EXPECT_FALSE(item.key().starts_with("qwerky_")) << item.key();
+  // Only what the classes know: nothing of our own in a plain student.
+  for (const Json& student : {six, seven})
+    for (const auto& item : student.items()) EXPECT_FALSE(item.key().starts_with("qwerky_")) << item.key();
 }
 
-TEST(ChildConfig, LlamaAndQwen3Parents) {
-  Json parent = with(typed("llama"), "rope_scaling",
-                     {{"rope_type", "llama3"},
-                      {"factor", 8.0},
-                      {"low_freq_factor", 1.0},
-                      {"high_freq_factor", 4.0},
-                      {"original_max_position_embeddings", 8192}});
-  const Json child = write_config(child_config(read(parent), MixerKind::rwkv7, {}));
-  EXPECT_EQ(child["attention_bias"], false);
-  EXPECT_EQ(child["rope_scaling"]["rope_type"], "llama3");
-  EXPECT_EQ(read(child).rope.frequencies(64), read(parent).rope.frequencies(64));
+TEST(StudentConfig, LlamaAndQwen3Teachers) {
+  Json teacher = with(typed("llama"), "rope_scaling",
+                      {{"rope_type", "llama3"},
+                       {"factor", 8.0},
+                       {"low_freq_factor", 1.0},
+                       {"high_freq_factor", 4.0},
+                       {"original_max_position_embeddings", 8192}});
+  const Json student = write_config(student_config(read(teacher), MixerKind::rwkv7, {}));
+  EXPECT_EQ(student["attention_bias"], false);
+  EXPECT_EQ(student["rope_scaling"]["rope_type"], "llama3");
+  EXPECT_EQ(read(student).rope.frequencies(64), read(teacher).rope.frequencies(64));
 
-  const Json three = write_config(child_config(read(with(typed("qwen3"), "head_dim", 128)), MixerKind::rwkv7, {}));
+  const Json three = write_config(student_config(read(with(typed("qwen3"), "head_dim", 128)), MixerKind::rwkv7, {}));
   EXPECT_EQ(three["head_dim"], 128);
   EXPECT_EQ(three["attention_bias"], false);
   EXPECT_EQ(three["use_rope"], true);
@@ -318,10 +318,10 @@ TEST(ChildConfig, LlamaAndQwen3Parents) {
   EXPECT_EQ(write_config(alias), three);
 }
 
-TEST(ChildConfig, KeptSoftmaxLayers) {
-  const Config parent = read(qwen2());
+TEST(StudentConfig, KeptSoftmaxLayers) {
+  const Config teacher = read(qwen2());
   const auto written = [&](const std::vector<int64_t>& keep) {
-    return write_config(child_config(parent, MixerKind::rwkv7, keep));
+    return write_config(student_config(teacher, MixerKind::rwkv7, keep));
   };
   EXPECT_EQ(written({})["num_attention_layers"], 0);
   EXPECT_EQ(written({3})["num_attention_layers"], 1);
@@ -330,7 +330,7 @@ TEST(ChildConfig, KeptSoftmaxLayers) {
   EXPECT_EQ(written({1})["num_attention_layers"], 0);
   EXPECT_EQ(written({1})["qwerky_mixers"], (Json{"rwkv7", "softmax", "rwkv7", "rwkv7"}));
   for (const std::vector<int64_t>& keep : std::vector<std::vector<int64_t>>{{}, {3}, {2, 3}, {1}, {0, 3}}) {
-    const Config c = child_config(parent, MixerKind::rwkv7, keep);
+    const Config c = student_config(teacher, MixerKind::rwkv7, keep);
     EXPECT_EQ(read(write_config(c)).mixers, c.mixers);
   }
   EXPECT_PRED2(has, error_of([&] { written({4}); }), "layer 4 does not exist");
@@ -338,9 +338,9 @@ TEST(ChildConfig, KeptSoftmaxLayers) {
   EXPECT_PRED2(has, error_of([&] { written({0, 1, 2, 3}); }), "nothing is converted");
 }
 
-TEST(ChildConfig, WindowsStayWithTheLayersThatKeepSoftmax) {
-  const Config parent = read(with(qwen2(), "qwerky_windows", {8, 8, 8, 8}));
-  EXPECT_EQ(child_config(parent, MixerKind::rwkv7, {3}).windows, (std::vector<int64_t>{0, 0, 0, 8}));
+TEST(StudentConfig, WindowsStayWithTheLayersThatKeepSoftmax) {
+  const Config teacher = read(with(qwen2(), "qwerky_windows", {8, 8, 8, 8}));
+  EXPECT_EQ(student_config(teacher, MixerKind::rwkv7, {3}).windows, (std::vector<int64_t>{0, 0, 0, 8}));
 }
 
 /// The published lists of tensors, for one layer.
@@ -354,10 +354,10 @@ std::set<std::string> published(MixerKind kind) {
   return names;
 }
 
-TEST(ChildConfig, DeclaresThePublishedTensors) {
+TEST(StudentConfig, DeclaresThePublishedTensors) {
   for (MixerKind kind : {MixerKind::rwkv6, MixerKind::rwkv7}) {
     Params params;
-    const Decoder decoder(child_config(read(qwen2()), kind, {3}), params);
+    const Decoder decoder(student_config(read(qwen2()), kind, {3}), params);
     for (int64_t layer : {1, 2, 3}) {
       std::set<std::string> names;
       params.each([&](const Param& p) {

@@ -48,7 +48,7 @@ struct Calibrated {
   }
   Windows windows() const { return {ids, kWindow}; }
   std::unique_ptr<Model> student(MixerKind kind, bool calibrate = true, const std::vector<int64_t>& keep = {}) const {
-    auto model = make_model(child_config(teacher->config(), kind, keep), true);
+    auto model = make_model(student_config(teacher->config(), kind, keep), true);
     copy_from_teacher(*model, *teacher);
     if (calibrate) init_calibrated(*model, *teacher, *on, windows(), recipe);
     return model;
@@ -279,8 +279,8 @@ TEST(Initialise, IsAFunctionOfTheSeed) {
 /// RWKV-7 without removal (a = 0) is RWKV-6 with rotary positions, no token shift and the same decays.
 TEST(Initialise, Rwkv7WithoutRemovalIsRwkv6) {
   const Calibrated c;
-  Config six = child_config(c.teacher->config(), MixerKind::rwkv6, {}),
-         seven = child_config(c.teacher->config(), MixerKind::rwkv7, {});
+  Config six = student_config(c.teacher->config(), MixerKind::rwkv6, {}),
+         seven = student_config(c.teacher->config(), MixerKind::rwkv7, {});
   six.token_shift = false, six.rope_in_rwkv = true;
   six.gate = seven.gate = GateKind::none;
   const auto a = make_model(six, true), b = make_model(seven, true);

@@ -14,6 +14,7 @@
 #include "engine/export_packed.h"
 #include "expect_error.h"
 #include "tensor/panels.h"
+#include "tiny_model.h"
 
 namespace qwerky {
 namespace {
@@ -146,31 +147,8 @@ TEST(Packed, VerifyFindsAChangedByte) {
   EXPECT_PRED2(has, testing::error_of([&] { file.verify(); }), "tensors w: damaged");
 }
 
-Json tiny(const std::string& type, bool tied) {
-  return {{"model_type", type},
-          {"hidden_size", 48},
-          {"intermediate_size", 72},
-          {"vocab_size", 131},
-          {"num_hidden_layers", 2},
-          {"num_attention_heads", 3},
-          {"num_key_value_heads", 1},
-          {"head_dim", 16},
-          {"max_position_embeddings", 64},
-          {"rms_norm_eps", 1e-5},
-          {"tie_word_embeddings", tied}};
-}
-
 Path make_directory(const std::string& type, bool tied) {
-  const auto model = make_model(read_config(tiny(type, tied), nullptr), true);
-  model->params.each([&](Param& p) {
-    const Random random(3, hash_name(p.name));
-    for (int64_t i = 0; i < p.count(); ++i)
-      p.weight.as<float>()[i] =
-          static_cast<float>((p.name.ends_with("norm.weight") ? 1 : 0) + 0.2 * random.normal(static_cast<uint64_t>(i)));
-  });
-  const Path dir = scratch_dir("packed-" + type + (tied ? "-tied" : ""));
-  save_model(dir, model->config(), model->params, DType::f32, {});
-  return dir;
+  return testing::tiny_model("packed-" + type + (tied ? "-tied" : ""), type, tied, 131);
 }
 
 std::vector<float> logits_of(const std::string& path, const std::string& backend, bool copy = false) {

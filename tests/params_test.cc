@@ -60,18 +60,17 @@ TEST(Params, BindTellsTheSourceWhatWasCopiedAndKeepsWhatIsBorrowed) {
 TEST(Params, DeclaredInOrderAndFoundByName) {
   Params params;
   Param& a = params.declare("a", {2, 3});
-  Param& b = params.declare("b", {4}, Use::elementwise, true);
+  Param& b = params.declare("b", {4});
   for (int i = 0; i < 1000; ++i) params.declare("more." + std::to_string(i), {1});
   EXPECT_EQ(params.find("a"), &a);
   EXPECT_EQ(params.find("b"), &b);
   EXPECT_EQ(params.find("c"), nullptr);
   EXPECT_EQ(a.count(), 6);
-  EXPECT_TRUE(b.optional);
   std::vector<std::string> names;
   params.each([&](const Param& p) { names.push_back(p.name); });
   EXPECT_EQ(names.size(), 1002u);
   EXPECT_EQ(names[1], "b");
-  EXPECT_EQ(params.count(), 1006) << "an optional parameter without a weight is not counted";
+  EXPECT_EQ(params.count(), 1010);
 }
 
 TEST(ParamsDeathTest, DeclaringTwiceAborts) {
@@ -112,11 +111,9 @@ TEST(Params, BindCopiesWithConversion) {
     Param& a = params.declare("a", {3});
     Param& b = params.declare("b", {1, 2});
     Param& c = params.declare("c", {2});
-    Param& d = params.declare("d", {5}, Use::elementwise, true);
     Arena arena;
     params.allocate(arena, type);
     params.bind(source, false, ignore);
-    EXPECT_FALSE(d.weight);
     EXPECT_EQ(params.count(), 7);
     float got[3][2];
     const Param* bound[] = {&a, &b, &c};
@@ -162,12 +159,13 @@ TEST(Params, AllProblemsInOneError) {
   source.add<float>("shape", {2, 3}, 1.0f);
   source.add<int64_t>("integer", {2}, 1);
   source.add<float>("unused", {2}, 1.0f);
+  source.add<float>("never read", {7}, 1.0f);
   source.add<float>("not finite", {1}, std::numeric_limits<float>::quiet_NaN());
   Params params;
   params.declare("good", {2});
   params.declare("absent", {7, 8});
   params.declare("absurd", {int64_t{1} << 24, int64_t{1} << 20});
-  params.declare("optional", {7}, Use::elementwise, true);
+  params.declare_unused("never read", {7});
   params.declare("shape", {3, 2});
   params.declare("integer", {2});
   params.declare("not finite", {1});
@@ -178,7 +176,7 @@ TEST(Params, AllProblemsInOneError) {
   EXPECT_PRED2(has, error, "tensor shape: expected [3, 2], file has [2, 3]");
   EXPECT_PRED2(has, error, "tensor integer: expected f32, bf16 or f16, file has i64");
   EXPECT_PRED2(has, error, "tensor unused: in the file but not part of this architecture");
-  for (const char* fine : {"good", "optional", "finite"}) EXPECT_FALSE(has(error, fine));
+  for (const char* fine : {"good", "never read", "finite"}) EXPECT_FALSE(has(error, fine));
   EXPECT_EQ(error_of([&] { params.bind(source, true); }), error);
 }
 
@@ -219,7 +217,6 @@ TEST(Params, FreezeTakesAGlob) {
     params.declare(name, {2});
     source.add<float>(name, {2}, 1.0f);
   }
-  params.declare("layers.1.self_attn.gate", {2}, Use::elementwise, true);
   params.bind(source, true);
   const auto training = [&] {
     std::string names;
@@ -227,7 +224,7 @@ TEST(Params, FreezeTakesAGlob) {
     return names;
   };
   params.freeze_all_but("layers.*.self_attn.*");
-  EXPECT_EQ(training(), "layers.0.self_attn.q layers.1.self_attn.q ") << "an absent optional parameter does not train";
+  EXPECT_EQ(training(), "layers.0.self_attn.q layers.1.self_attn.q ");
   params.freeze_all_but("embed|*.up");
   EXPECT_EQ(training(), "layers.0.mlp.up embed ");
   params.freeze_all_but("");

@@ -34,10 +34,10 @@ struct Bench {
       recipe.stages.push_back({.name = loss, .loss = loss, .tokens = 12 * 8 * 96, .context = 96, .batch = 12});
     recipe.stages[1].lanes = 3;
   }
-  Config child() const { return child_config(teacher->config(), MixerKind::rwkv7, {}); }
+  Config student_shape() const { return student_config(teacher->config(), MixerKind::rwkv7, {}); }
   Plan plan(double seconds = 5, const std::atomic<bool>& stop = kGoOn, int64_t shard_bytes = 1000) {
     lines.clear();
-    const Config student = child();
+    const Config student = student_shape();
     return make_plan(
         {.on = *on,
          .recipe = recipe,
@@ -53,7 +53,7 @@ struct Bench {
   }
   /// Bytes that a run of the recipe holds beside the teacher.
   int64_t taken() const {
-    const auto student = make_model(child(), true);
+    const auto student = make_model(student_shape(), true);
     copy_from_teacher(*student, *teacher);
     init_published(*student, 1);
     std::vector<int32_t> ids(3000);

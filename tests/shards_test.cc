@@ -239,10 +239,7 @@ TEST_F(ShardsTest, DocumentsAreJoined) {
   EXPECT_EQ(text_of(*prepare().train), "^one$^two$");
   tokenizer_.eos = {257, 256};
   EXPECT_EQ(text_of(*prepare().train), "^one^two") << "a BOS that ends texts stands alone between them";
-  tokenizer_.eos = {257};
-  options_.append_eos = false;
   const Shards shards = prepare();
-  EXPECT_EQ(text_of(*shards.train), "^one^two");
   EXPECT_EQ(shards.documents, 2);
   EXPECT_EQ(shards.validation, nullptr);
   EXPECT_FALSE(std::filesystem::exists(dir_ / "cache" / "all.tokens"));
@@ -263,32 +260,30 @@ TEST_F(ShardsTest, TheLastTokensAreHeldOut) {
 }
 
 TEST_F(ShardsTest, OverlappingDocumentsAreDropped) {
-  corpus({"common words here", "all by itself", "and common words", "then common word"});
-  options_.overlap_chars = 10;
-  options_.holdout_tokens = 17;  // exactly the last document
+  const std::string common(100, 'c'), itself(100, 'i');  // as long as a run must be
+  const std::string alone = "all by " + itself, last = "then " + common;
+  corpus({common + " here", alone, "and " + common, last});
+  const auto last_tokens = static_cast<int64_t>(last.size()) + 1;
+  options_.holdout_tokens = last_tokens;
   Shards shards = prepare();
-  EXPECT_EQ(text_of(*shards.train), "all by itself$");
-  EXPECT_EQ(text_of(*shards.validation), "then common word$");
+  EXPECT_EQ(text_of(*shards.train), alone + "$");
+  EXPECT_EQ(text_of(*shards.validation), last + "$");
   EXPECT_EQ(shards.dropped, 2);
   EXPECT_EQ(shards.documents, 4);
 
-  options_.holdout_tokens = 7;  // "n word$": too short to share ten characters with anything
+  options_.holdout_tokens = 100;  // one character too short to share a run
   shards = prepare();
   EXPECT_EQ(shards.dropped, 0);
-  EXPECT_EQ(text_of(*shards.validation), "n word$");
+  EXPECT_EQ(text_of(*shards.validation), last.substr(last.size() - 99) + "$");
 
-  options_.holdout_tokens = 17;
-  options_.drop_holdout_overlap = false;
-  EXPECT_EQ(prepare().dropped, 0);
-
-  write_file(dir_ / "test.txt", "quite by itself, I said all by itself!");
+  write_file(dir_ / "test.txt", "quite, I said all by " + itself + "!");
   options_.exclude_overlap = {dir_ / "test.txt"};
   shards = prepare();
   EXPECT_EQ(shards.dropped, 1);
-  EXPECT_EQ(text_of(*shards.train), "common words here$and common words$");
+  EXPECT_EQ(text_of(*shards.train), common + " here$and " + common + "$then c");
 
-  options_.drop_holdout_overlap = true;
-  expect_error([&] { prepare(); }, {"nothing is left to train on", "3 of 4", "10 characters"});
+  options_.holdout_tokens = last_tokens;
+  expect_error([&] { prepare(); }, {"nothing is left to train on", "3 of 4", "100 characters"});
 }
 
 TEST_F(ShardsTest, TokenisedOnce) {

@@ -1,13 +1,10 @@
 // SPDX-License-Identifier: MIT
-// Charts: axes, the SVG as well-formed XML with the points where they belong, and the terminal plot.
+// Charts: axes, and the SVG as well-formed XML with the points where they belong.
 #include "base/svg.h"
 
 #include <gtest/gtest.h>
 
 #include <cmath>
-#include <sstream>
-
-#include "base/text_plot.h"
 
 namespace qwerky {
 namespace {
@@ -82,7 +79,6 @@ TEST(Axis, OddDataIsNoDivisionByZero) {
       const std::string image = svg({&c, 1});
       EXPECT_TRUE(well_formed(image));
       EXPECT_EQ(image.find("nan,"), std::string::npos) << s.name;
-      EXPECT_FALSE(text_plot(c, 60, 8, false).empty());
     }
   }
 }
@@ -104,33 +100,6 @@ TEST(Svg, TextIsEscaped) {
   const std::string image = svg({&c, 1});
   EXPECT_TRUE(well_formed(image));
   EXPECT_NE(image.find("a &lt; b &amp; &quot;c&quot;<"), std::string::npos);
-}
-
-TEST(TextPlot, KeepsItsWidthAndHeight) {
-  const std::string plot = text_plot(chart(), 80, 10, false);
-  std::istringstream lines(plot);
-  int count = 0;
-  for (std::string line; std::getline(lines, line); ++count) {
-    int columns = 0;
-    for (char c : line) columns += (c & 0xC0) != 0x80;
-    EXPECT_LE(columns, 80) << line;
-  }
-  EXPECT_EQ(count, 13);
-  EXPECT_NE(plot.find(" softmax\n"), std::string::npos);
-  EXPECT_NE(plot.find(" rwkv7\n"), std::string::npos);
-  EXPECT_EQ(plot.find('\033'), std::string::npos) << "colour only when asked for";
-  EXPECT_NE(text_plot(chart(), 80, 10, true).find('\033'), std::string::npos);
-}
-
-TEST(TextPlot, AFlatLineStaysInOneLine) {
-  const Chart c{
-      .title = "t", .x_label = "", .y_label = "", .series = {{"flat", {1, 10, 100}, {2, 2, 2}}}, .log_x = true};
-  std::istringstream lines(text_plot(c, 60, 8, false));
-  int drawn = 0;
-  for (std::string line; std::getline(lines, line);)
-    drawn += line.find("\xE2\xA0") != std::string::npos || line.find("\xE2\xA1") != std::string::npos ||
-             line.find("\xE2\xA2") != std::string::npos || line.find("\xE2\xA3") != std::string::npos;
-  EXPECT_EQ(drawn, 1);
 }
 
 }  // namespace

@@ -2,6 +2,7 @@
 #include "io/tokenizer.h"
 
 #include <gtest/gtest.h>
+#include <sentencepiece_processor.h>
 
 #include <algorithm>
 #include <chrono>
@@ -275,6 +276,22 @@ INSTANTIATE_TEST_SUITE_P(LlamaCpp, SharedVocabulary,
                                            std::pair{"llama-bpe", "llama3/tokenizer.model"},
                                            std::pair{"llama-spm", "llama2/tokenizer.model"},
                                            std::pair{"llama-spm", "llama2/tokenizer.bin"}));
+
+TEST(SharedTokenizer, OwnMergesGiveTheIdsOfTheSentencePieceLibrary) {
+  for (const char* file : {"tokenizers/llama2/tokenizer.model", "models/stories260K/tok512.model"}) {
+    const auto path = shared_data(file);
+    NEEDS_DATA(path);
+    const auto t = load_tokenizer(path);
+    sentencepiece::SentencePieceProcessor library;
+    ASSERT_TRUE(library.Load(path.string()).ok());
+    for (uint64_t i = 0; i < 3000; ++i) {
+      const std::string text = random_text(i, i % 100 == 0 ? 2000 : 24);
+      Ids want;
+      ASSERT_TRUE(library.Encode(text, &want).ok());
+      ASSERT_EQ(t->encode(text, false), want) << file << ", case " << i;
+    }
+  }
+}
 
 class HfGolden : public ::testing::TestWithParam<std::pair<const char*, const char*>> {};
 

@@ -50,7 +50,7 @@ std::unique_ptr<Model> teacher_model() {
 }
 
 std::unique_ptr<Model> student_model(const Model& teacher, MixerKind kind, const std::vector<int64_t>& keep = {}) {
-  auto model = make_model(child_config(teacher.config(), kind, keep), true);
+  auto model = make_model(student_config(teacher.config(), kind, keep), true);
   copy_from_teacher(*model, teacher);
   init_published(*model, 7);
   return model;

@@ -8,7 +8,7 @@ set -eu
 packages="g++ cmake ninja-build pkg-config nlohmann-json3-dev libcli11-dev libpcre2-dev libutf8proc-dev
   libsentencepiece-dev libzstd-dev"
 if [ "${1:-}" = tests ]; then
-  packages="$packages libgtest-dev librapidcheck-dev libbenchmark-dev clang-14 libclang-rt-14-dev"
+  packages="$packages libgtest-dev libbenchmark-dev clang-14 libclang-rt-14-dev"
 fi
 
 missing=""

@@ -6,13 +6,13 @@
 #include <algorithm>
 #include <atomic>
 #include <barrier>
-#include <chrono>
 #include <cstring>
 #include <numeric>
 #include <thread>
 #include <vector>
 
 #include "backend/backend.h"
+#include "base/units.h"
 #include "tensor/arena.h"
 
 namespace qwerky {
@@ -123,10 +123,6 @@ double scalar_loop(int64_t rounds) noexcept {
 /// amount.
 template <class F>
 std::vector<double> pass_rates(int threads, double seconds, const F& work) {
-  using Clock = std::chrono::steady_clock;
-  const auto elapsed = [](Clock::time_point since) {
-    return std::chrono::duration<double>(Clock::now() - since).count();
-  };
   std::vector<double> rates;
   std::vector<double> amounts(static_cast<size_t>(threads));
   std::atomic<bool> stop{false};
@@ -147,8 +143,8 @@ std::vector<double> pass_rates(int threads, double seconds, const F& work) {
     const auto begin = Clock::now();
     amounts[0] = work(0);
     together.arrive_and_wait();
-    rates.push_back(std::accumulate(amounts.begin(), amounts.end(), 0.0) / elapsed(begin));
-  } while (elapsed(start) < seconds);
+    rates.push_back(std::accumulate(amounts.begin(), amounts.end(), 0.0) / seconds_since(begin));
+  } while (seconds_since(start) < seconds);
   stop = true;
   together.arrive_and_wait();
   for (std::thread& t : others) t.join();
@@ -184,6 +180,13 @@ double ReadMeter::gb_s(double seconds) const {
     return static_cast<double>(kReadBytes);
   });
   return 1e-9 * rates[rates.size() / 2];
+}
+
+Json to_json(const Peaks& p) {
+  return {{"read_gb_s", p.read_gb_s},
+          {"f32_gflops", p.f32_gflops},
+          {"bf16_gflops", p.bf16_gflops},
+          {"int8_gops", p.int8_gops}};
 }
 
 Peaks measure_peaks(int threads, double seconds) {

@@ -4,6 +4,8 @@
 
 #include <memory>
 
+#include "base/json.h"
+
 namespace qwerky {
 
 /// Rates of all measuring threads together. 0 where the CPU lacks the instruction.
@@ -13,6 +15,8 @@ struct Peaks {
   double bf16_gflops = 0;  ///< vdpbf16ps in registers
   double int8_gops = 0;    ///< vpdpbusd in registers, 8 operations each lane
 };
+
+Json to_json(const Peaks& peaks);
 
 /// Best of several short runs of each loop on `threads` threads, about `seconds` in all.
 Peaks measure_peaks(int threads, double seconds);

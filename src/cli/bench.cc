@@ -3,10 +3,12 @@
 // grows; with --train, the training steps.
 #include <memory>
 
+#include "base/error.h"
 #include "cli/bench_context.h"
 #include "cli/bench_speed.h"
 #include "cli/bench_train.h"
 #include "cli/command.h"
+#include "model/config.h"
 
 namespace qwerky {
 namespace {
@@ -29,7 +31,7 @@ void register_bench(CLI::App& app, Run& run) {
   app.add_option("--random", o->speed.random,
                  "instead: a published shape with random weights: qwen2.5-0.5b, qwen2.5-1.5b, qwen2.5-7b");
   app.add_option("--to", o->speed.to,
-                 "mixer of the random model: softmax | rad-rwkv6 | rad-rwkv7; student with --train")
+                 concat("mixer of the random model, student with --train: softmax | ", linear_mixers(" | ")))
       ->capture_default_str();
   app.add_option("--type", o->speed.type, "weights of the random model: f32 | bf16 | int8 | int4")
       ->capture_default_str();

@@ -1,22 +1,26 @@
 // SPDX-License-Identifier: MIT
 #include "cli/bench_context.h"
 
-#include <sys/ioctl.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <iomanip>
 #include <iostream>
 
 #include "base/parallel.h"
 #include "base/svg.h"
-#include "base/text_plot.h"
 #include "cli/command.h"
-#include "engine/context_cost.h"
+#include "engine/engine.h"
+#include "engine/throughput.h"
 #include "io/files.h"
 
 namespace qwerky {
 namespace {
+
+struct ContextCost {
+  int64_t context = 0;           ///< tokens the state has seen before the measured ones
+  double seconds_per_token = 0;  ///< median
+  int64_t state_bytes = 0;       ///< of a sequence of `context` tokens
+  bool beyond_training = false;  ///< more positions than the model was trained for
+};
 
 struct Measured {
   std::string path, name, backend;
@@ -31,9 +35,14 @@ Measured measure(const std::string& path, const ContextBenchOptions& o) {
   if (c.linear_kind() != MixerKind::softmax && std::count(c.mixers.begin(), c.mixers.end(), MixerKind::softmax) > 0)
     name += " + softmax";
   Measured m{path, name, engine.internals().backend->name(), engine.max_tokens(), {}};
-  m.costs = measure_context_cost(engine, {.contexts = o.contexts}, [&](int64_t done, int64_t total) {
-    say(concat(path, ": ", done, "/", total, " tokens"), false);
-  });
+  const Engine::Internals& in = engine.internals();
+  for (int64_t context : o.contexts) {
+    if (interrupted()) throw Interrupted();
+    say(concat(path, ": after ", context, " tokens"), false);
+    m.costs.push_back({context, measure_decode(*in.model, *in.backend, {.depth = context, .tokens = 64}),
+                       in.model->decoder->state_scalars(context) * size_of(in.backend->scalar()),
+                       m.trained > 0 && context > m.trained});
+  }
   return m;
 }
 
@@ -121,12 +130,6 @@ std::vector<Chart> charts(const std::vector<Measured>& all) {
   return {speed, state};
 }
 
-int terminal_width() {
-  winsize size{};
-  if (ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0) return std::clamp<int>(size.ws_col, 50, 100);
-  return 80;
-}
-
 Json as_json(const std::vector<Measured>& all) {
   Json models = Json::array();
   for (const Measured& m : all) {
@@ -163,11 +166,7 @@ int bench_context(const ContextBenchOptions& given) {
   say(concat("measured on ", threads(), threads() == 1 ? " thread" : " threads", ", backend ", all[0].backend), true);
 
   print_table(all);
-  const std::vector<Chart> both = charts(all);
-  const bool colour = isatty(STDOUT_FILENO) != 0;
-  if (o.contexts.size() > 1)
-    for (const Chart& chart : both) std::cout << "\n" << text_plot(chart, terminal_width(), 10, colour);
-  if (!o.svg.empty()) write_file(o.svg, svg(both));
+  if (!o.svg.empty()) write_file(o.svg, svg(charts(all)));
   if (!o.json.empty()) write_file(o.json, as_json(all).dump(1) + "\n");
   return 0;
 }

@@ -119,11 +119,7 @@ int bench_speed(const SpeedBenchOptions& o) {
     }
   if (!o.json.empty())
     write_file(o.json, Json{{"threads", threads()},
-                            {"peaks",
-                             {{"read_gb_s", peaks.read_gb_s},
-                              {"f32_gflops", peaks.f32_gflops},
-                              {"bf16_gflops", peaks.bf16_gflops},
-                              {"int8_gops", peaks.int8_gops}}},
+                            {"peaks", to_json(peaks)},
                             {"model", m.name},
                             {"backend", m.backend->name()},
                             {"weight_bytes_per_token", cost.head_bytes + cost.layer_bytes},

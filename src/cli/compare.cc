@@ -33,7 +33,9 @@ void show_progress(int64_t done, int64_t total) {
 }
 
 Json scores_json(const Scores& s) {
-  return {{"tokens", s.tokens}, {"nll", s.nll}, {"perplexity", s.perplexity()}, {"nll_by_position", s.nll_by_position}};
+  Json json = to_json(s);
+  json["nll_by_position"] = s.nll_by_position;
+  return json;
 }
 
 /// Mean of values[begin, end).

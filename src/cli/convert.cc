@@ -4,6 +4,7 @@
 #include <memory>
 
 #include "cli/command.h"
+#include "model/config.h"
 
 namespace qwerky {
 namespace {
@@ -15,7 +16,7 @@ int status(Outcome outcome) { return outcome == Outcome::interrupted ? kInterrup
 void register_convert(CLI::App& app, Run& run) {
   const auto o = std::make_shared<ConvertOptions>();
   app.add_option("teacher", o->teacher, "model directory or file")->required();
-  app.add_option("--to", o->to, "rad-rwkv6 | rad-rwkv7 | softmax (a control: a copy of the teacher trained alike)")
+  app.add_option("--to", o->to, linear_mixers(" | ") + " | softmax (a control: a copy of the teacher trained alike)")
       ->capture_default_str();
   app.add_option("--keep-softmax", o->keep_softmax, "layers that stay softmax, e.g. 3,7")->delimiter(',');
   app.add_option("--store", o->store, "matrices of the result: auto (as the teacher's) | f32 | bf16")

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include "distill/convert.h"
 
-#include <chrono>
 #include <cmath>
 #include <iomanip>
 
@@ -128,8 +127,6 @@ std::span<const int32_t> held_out(const RunData& data) {
   return ids.first(std::min(ids.size(), static_cast<size_t>(kMostHeldOut)));
 }
 
-Json scores_json(const Scores& s) { return {{"tokens", s.tokens}, {"nll", s.nll}, {"perplexity", s.perplexity()}}; }
-
 void write_card(const Job& job, const RunData& data, const Model& student, const Model& teacher, const Comparison& c,
                 int64_t window) {
   std::ostringstream card;
@@ -154,7 +151,7 @@ Outcome convert_model(Job& job, const ConvertOptions& options) {
   if (control) std::erase_if(job.recipe.stages, [](const Stage& stage) { return stage.loss == "align"; });
   job.recipe.check();
   Config config =
-      control ? teacher->config() : child_config(teacher->config(), mixer_kind(options.to), options.keep_softmax);
+      control ? teacher->config() : student_config(teacher->config(), mixer_kind(options.to), options.keep_softmax);
   if (job.recipe.untie) config.tied = false;
   for (int64_t* rank : {&config.rank_decay, &config.rank_shift, &config.rank_iclr, &config.rank_mix, &config.rank_gate})
     *rank = std::max<int64_t>(1, std::llround(static_cast<double>(*rank) * job.recipe.rank_scale));
@@ -209,9 +206,9 @@ Outcome convert_model(Job& job, const ConvertOptions& options) {
     if (job.recipe.stages[static_cast<size_t>(stage)].refit_output)
       fit_output(*student, *teacher, *job.backend, calibration, job.recipe.ridge);
   };
-  const auto start = std::chrono::steady_clock::now();
+  const auto start = Clock::now();
   if (run_stages(job, *trainer, initialise, before_stage) == Outcome::interrupted) return Outcome::interrupted;
-  const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  const double seconds = seconds_since(start);
   trainer.reset();  // its memory is not needed any more
 
   save_model(job.out(), config, student->params, stored_as, teacher->tokenizer_path);
@@ -231,8 +228,8 @@ Outcome convert_model(Job& job, const ConvertOptions& options) {
                     {"training_seconds_of_last_run", seconds},
                     {"stored_as", bf16 ? "bf16" : "f32"},
                     {"window", window},
-                    {"teacher", scores_json(c.teacher)},
-                    {"student", scores_json(c.student)},
+                    {"teacher", to_json(c.teacher)},
+                    {"student", to_json(c.student)},
                     {"ratio", c.ratio()},
                     {"kl", c.kl},
                     {"top1", c.top1},
@@ -304,7 +301,7 @@ Outcome train_model(Job& job, const TrainOptions& options) {
                     {"settings", settings},
                     {"data", data.name},
                     {"data_sha256", data.shards.corpus_hash},
-                    {"validation", scores_json(s)}};
+                    {"validation", to_json(s)}};
   write_file(job.out() / "training.json", record.dump(1) + "\n");
   job.say(concat(std::setprecision(5), "done: perplexity ", s.perplexity(), " on ", s.tokens,
                  " held-out tokens; written to ", job.out().string()),

@@ -114,8 +114,6 @@ void solve(const std::vector<double>& l, int64_t n, double* x) {
   }
 }
 
-bool is_linear(const Config& c, int64_t layer) { return c.mixers[static_cast<size_t>(layer)] != MixerKind::softmax; }
-
 }  // namespace
 
 void init_random(Model& model, uint64_t seed) {
@@ -205,7 +203,7 @@ void init_calibrated(Model& student, const Model& teacher, const Backend& on, co
   const LookBack look = measure_look_back(teacher, on, windows);
   init_published(student, recipe.seed);
   for (int64_t layer = 0; layer < c.layers; ++layer) {
-    if (!is_linear(c, layer)) continue;
+    if (!c.is_linear(layer)) continue;
     const std::string p = mixer_prefix(layer);
     const int64_t N = c.head_dim, half = N / 2;
     // Both channels of a rotary pair decay alike; fast rotations get short half-lives.
@@ -240,7 +238,7 @@ void fit_output(Model& student, const Model& teacher, const Backend& on, const W
   Arena sums("output fit"), scratch("calibration");
   std::vector<Tensor> gram(static_cast<size_t>(c.layers)), cross(static_cast<size_t>(c.layers));
   for (int64_t layer = 0; layer < c.layers; ++layer)
-    if (is_linear(c, layer)) {
+    if (c.is_linear(layer)) {
       gram[static_cast<size_t>(layer)] = sums.zeros(on.scalar(), {A, A});
       cross[static_cast<size_t>(layer)] = sums.zeros(on.scalar(), {D, A});
       fill(student, mixer_prefix(layer) + "o_proj.bias", [](int64_t) { return 0; });  // the fit explains y whole
@@ -255,7 +253,7 @@ void fit_output(Model& student, const Model& teacher, const Backend& on, const W
     const Decoder::Shared shared = student.decoder->share(ex, batch, rows, false);
     const Tensor mixed = ex.make(rows, A), y = ex.make(rows, D);
     teacher.decoder->forward(ex, inputs, batch, ex.make(rows, D), [&](int64_t layer, const Io& io) {
-      if (!is_linear(c, layer)) return;
+      if (!c.is_linear(layer)) return;
       student.decoder->mixer(layer).forward(ex, {io.x, y, shared.rope, shared.v_first, 0, mixed}, batch);
       // linear_vjp's weight gradients are the products OᵀO and Y_Tᵀ O.
       on.linear_vjp(mixed, {},
@@ -265,7 +263,7 @@ void fit_output(Model& student, const Model& teacher, const Backend& on, const W
     });
   }
   for (int64_t layer = 0; layer < c.layers; ++layer) {
-    if (!is_linear(c, layer)) continue;
+    if (!c.is_linear(layer)) continue;
     const float* g = gram[static_cast<size_t>(layer)].as<float>();
     std::vector<double> l(g, g + A * A);
     double mean = 0;

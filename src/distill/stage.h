@@ -81,8 +81,8 @@ struct Recipe {
   double half_life_scale = 1;          ///< multiplies measured look-back half-lives
   double rate_bias = -2;               ///< a0 of RAD-RWKV7
   double ridge = 1e-3;                 ///< of the output projection's least squares
-  bool untie = false;                  ///< give a tied teacher's child a head of its own, as the published trainer does
-  double rank_scale = 1;               ///< multiplies the published ranks of the low-rank matrices
+  bool untie = false;     ///< give the student of a tied teacher a head of its own, as the published trainer does
+  double rank_scale = 1;  ///< multiplies the published ranks of the low-rank matrices
   uint64_t seed = 1;
   std::vector<Stage> stages;
 
@@ -94,7 +94,7 @@ struct Recipe {
     v("half_life_scale", half_life_scale, "multiplies measured half-lives");
     v("rate_bias", rate_bias, "initial a0 of RAD-RWKV7");
     v("ridge", ridge, "regularisation of the output fit");
-    v("untie", untie, "give a tied teacher's child a head of its own");
+    v("untie", untie, "give the student of a tied teacher a head of its own");
     v("rank_scale", rank_scale, "multiplies the published ranks");
     v("seed", seed, "seed of initial values and data order");
     v("stages", stages, "list of stages");

@@ -7,31 +7,34 @@ namespace qwerky {
 
 namespace {
 
-/// f(first row, rows) for slices of rows whose logits fit in memory; what f takes from the arena ends with the slice.
+/// The student's forward and backward. loss(first row, rows, logits, their targets, loss) gives the loss of a slice of
+/// rows and turns its logits into their gradient.
 template <class F>
-void in_slices(const Exec& ex, int64_t vocab, int64_t rows, F&& f) {
-  const int64_t step = logit_rows(vocab, rows);
-  for (int64_t r = 0; r < rows; r += step) {
-    Scope scope(ex.scratch);
-    f(r, std::min(step, rows - r));
-  }
+double train_on_logits(const Exec& ex, const Decoder& student, const WindowBatch& windows, bool recompute, F&& loss) {
+  const std::vector<int32_t> inputs = windows.inputs(), targets = windows.targets();
+  const int64_t rows = static_cast<int64_t>(inputs.size()), V = student.config().vocab;
+  double total = 0;
+  student.train(
+      ex, inputs, windows.segments(),
+      [&](Tensor hidden, Tensor dhidden) {
+        in_logit_slices(ex, V, rows, [&](int64_t r, int64_t n) {
+          const Tensor logits = ex.make(n, V), losses = ex.make(1, n);
+          student.logits(ex, hidden.rows(r, n), logits);
+          loss(r, n, logits, std::span(targets).subspan(static_cast<size_t>(r), static_cast<size_t>(n)), losses);
+          total += ex.on.sum(losses);
+          student.logits_vjp(ex, hidden.rows(r, n), dhidden.rows(r, n), logits);
+        });
+      },
+      recompute);
+  return total;
 }
 
 }  // namespace
 
-std::vector<int32_t> WindowBatch::inputs() const {
+std::vector<int32_t> WindowBatch::ids(int64_t first) const {
   std::vector<int32_t> ids;
   for (int64_t i = 0; i < count; ++i) {
-    const auto w = tokens.subspan(static_cast<size_t>(i * (length + 1)), static_cast<size_t>(length));
-    ids.insert(ids.end(), w.begin(), w.end());
-  }
-  return ids;
-}
-
-std::vector<int32_t> WindowBatch::targets() const {
-  std::vector<int32_t> ids;
-  for (int64_t i = 0; i < count; ++i) {
-    const auto w = tokens.subspan(static_cast<size_t>(i * (length + 1) + 1), static_cast<size_t>(length));
+    const auto w = tokens.subspan(static_cast<size_t>(i * (length + 1) + first), static_cast<size_t>(length));
     ids.insert(ids.end(), w.begin(), w.end());
   }
   return ids;
@@ -70,7 +73,7 @@ double align_step(const Exec& ex, const Decoder& teacher, const Decoder& student
   // The layer that sets v_first is reversed last: deeper layers first add their gradients of v_first.
   const Tensor first_x = first >= 0 ? ex.make(rows, D) : Tensor(), first_y = first >= 0 ? ex.make(rows, D) : Tensor();
   const Tap align_layer = [&](int64_t layer, const Io& io) {
-    if (student.config().mixers[static_cast<size_t>(layer)] == MixerKind::softmax) return;
+    if (!student.config().is_linear(layer)) return;
     if (layer == first) {
       ex.on.copy(first_x, io.x);
       ex.on.copy(first_y, io.y);
@@ -92,54 +95,25 @@ double align_step(const Exec& ex, const Decoder& teacher, const Decoder& student
 double kl_step(const Exec& ex, const Decoder& teacher, const Decoder& student, const WindowBatch& windows,
                double weight, bool recompute, double next_token) {
   Scope scope(ex.scratch);
-  const std::vector<int32_t> inputs = windows.inputs(), targets = windows.targets();
-  const std::vector<Segment> batch = windows.segments();
-  const int64_t rows = static_cast<int64_t>(inputs.size()), V = student.config().vocab;
-  const Tensor hidden_t = ex.make(rows, teacher.config().hidden);
-  teacher.forward(ex, inputs, batch, hidden_t);
-  double total = 0;
-  student.train(
-      ex, inputs, batch,
-      [&](Tensor hidden, Tensor dhidden) {
-        in_slices(ex, V, rows, [&](int64_t r, int64_t n) {
-          const Tensor logits_t = ex.make(n, V), logits_s = ex.make(n, V), loss = ex.make(1, n);
-          teacher.logits(ex, hidden_t.rows(r, n), logits_t);
-          student.logits(ex, hidden.rows(r, n), logits_s);
-          const Tensor dnext = next_token > 0 ? ex.make(n, V) : Tensor();
-          if (dnext)
-            ex.on.cross_entropy(loss, dnext, logits_s,
-                                std::span(targets).subspan(static_cast<size_t>(r), static_cast<size_t>(n)),
-                                next_token * weight);
-          ex.on.kl(loss, logits_s, logits_s, logits_t, weight);
-          if (dnext) ex.on.add(logits_s, dnext);
-          total += ex.on.sum(loss);
-          student.logits_vjp(ex, hidden.rows(r, n), dhidden.rows(r, n), logits_s);
-        });
-      },
-      recompute);
-  return total;
+  const Tensor hidden_t = ex.make(windows.count * windows.length, teacher.config().hidden);
+  teacher.forward(ex, windows.inputs(), windows.segments(), hidden_t);
+  return train_on_logits(ex, student, windows, recompute,
+                         [&](int64_t r, int64_t n, Tensor logits, std::span<const int32_t> targets, Tensor loss) {
+                           const Tensor logits_t = ex.make(n, logits.cols());
+                           teacher.logits(ex, hidden_t.rows(r, n), logits_t);
+                           const Tensor dnext = next_token > 0 ? ex.make(n, logits.cols()) : Tensor();
+                           if (dnext) ex.on.cross_entropy(loss, dnext, logits, targets, next_token * weight);
+                           ex.on.kl(loss, logits, logits, logits_t, weight);
+                           if (dnext) ex.on.add(logits, dnext);
+                         });
 }
 
 double cross_entropy_step(const Exec& ex, const Decoder& student, const WindowBatch& windows, double weight,
                           bool recompute) {
-  const std::vector<int32_t> inputs = windows.inputs(), targets = windows.targets();
-  const std::vector<Segment> batch = windows.segments();
-  const int64_t rows = static_cast<int64_t>(inputs.size()), V = student.config().vocab;
-  double total = 0;
-  student.train(
-      ex, inputs, batch,
-      [&](Tensor hidden, Tensor dhidden) {
-        in_slices(ex, V, rows, [&](int64_t r, int64_t n) {
-          const Tensor logits = ex.make(n, V), loss = ex.make(1, n);
-          student.logits(ex, hidden.rows(r, n), logits);
-          ex.on.cross_entropy(loss, logits, logits,
-                              std::span(targets).subspan(static_cast<size_t>(r), static_cast<size_t>(n)), weight);
-          total += ex.on.sum(loss);
-          student.logits_vjp(ex, hidden.rows(r, n), dhidden.rows(r, n), logits);
-        });
-      },
-      recompute);
-  return total;
+  return train_on_logits(ex, student, windows, recompute,
+                         [&](int64_t, int64_t, Tensor logits, std::span<const int32_t> targets, Tensor loss) {
+                           ex.on.cross_entropy(loss, logits, logits, targets, weight);
+                         });
 }
 
 }  // namespace qwerky

@@ -15,9 +15,11 @@ namespace qwerky {
 struct WindowBatch {
   std::span<const int32_t> tokens;  ///< [count][length + 1]
   int64_t count, length;
-  std::vector<int32_t> inputs() const;
-  std::vector<int32_t> targets() const;
+  std::vector<int32_t> inputs() const { return ids(0); }
+  std::vector<int32_t> targets() const { return ids(1); }
   std::vector<Segment> segments() const;
+  /// Each window from its id `first` on.
+  std::vector<int32_t> ids(int64_t first) const;
 };
 
 /// Stage 1: every student mixer gets the teacher's normed input and is pulled to the teacher's mixer output:

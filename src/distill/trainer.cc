@@ -2,23 +2,17 @@
 #include "distill/trainer.h"
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <exception>
 #include <sstream>
 
 #include "base/parallel.h"
+#include "base/units.h"
 
 namespace qwerky {
 namespace {
 
-using Clock = std::chrono::steady_clock;
-
 constexpr const char* kCheckpoint = "checkpoint.safetensors";
-
-double seconds_between(Clock::time_point a, Clock::time_point b) {
-  return std::chrono::duration<double>(b - a).count();
-}
 
 Json number(double x) { return std::isfinite(x) ? Json(x) : Json(); }
 
@@ -58,22 +52,20 @@ void trim_log(const Path& file, int64_t stage, int64_t step) {
   if (kept != text) write_file(file, kept);
 }
 
-}  // namespace
-
-int64_t matrix_parameters(const Config& c, bool mixers_only) {
+/// Elements of the matrices a token passes: all layers and the head, or the linear mixers alone.
+int64_t matrix_parameters(const Config& config, bool mixers_only) {
+  const std::unique_ptr<Model> model = declare_model(config);
   int64_t n = 0;
-  for (MixerKind kind : c.mixers) {
-    if (mixers_only && kind == MixerKind::softmax) continue;
-    n += 2 * c.hidden * c.width() + 2 * c.hidden * c.kv_width();
-    const int64_t in_out = c.hidden + c.width();
-    if (kind != MixerKind::softmax)
-      n += in_out * c.rank_decay + (c.gate == GateKind::full ? c.hidden * c.width() : in_out * c.rank_gate);
-    if (kind == MixerKind::rwkv6 && c.token_shift) n += 2 * 5 * c.hidden * c.rank_shift;
-    if (kind == MixerKind::rwkv7) n += in_out * (c.rank_iclr + c.rank_mix);
-    if (!mixers_only) n += 3 * c.hidden * c.intermediate;
-  }
-  return mixers_only ? n : n + c.vocab * c.hidden;
+  model->params.each([&](const Param& p) {
+    if (p.use != Use::product && p.use != Use::product_in_out) return;
+    if (!mixers_only) n += p.count();
+    for (int64_t layer = 0; mixers_only && layer < config.layers; ++layer)
+      if (config.is_linear(layer) && p.name.starts_with(mixer_prefix(layer))) n += p.count();
+  });
+  return n;
 }
+
+}  // namespace
 
 double flops_per_token(const Stage& stage, const Config& student, const Config* teacher) {
   double flops = 6 * static_cast<double>(matrix_parameters(student, stage.loss == "align"));
@@ -243,8 +235,8 @@ double Trainer::measure_step_seconds(const Stage& measured, int64_t steps) {
     step(stage, 0, i);
     for (const Run& run : runs_) on_.sum_of_squares(slice(gradients_[0], run));
   }
-  const double seconds = seconds_between(start, Clock::now()) / static_cast<double>(steps) *
-                         static_cast<double>(measured.batch) / static_cast<double>(stage.batch);
+  const double seconds = seconds_since(start) / static_cast<double>(steps) * static_cast<double>(measured.batch) /
+                         static_cast<double>(stage.batch);
   for (const Tensor& g : gradients_) on_.zero(g);
   return seconds;
 }
@@ -352,10 +344,8 @@ Outcome Trainer::run(const std::function<void(int64_t)>& before_stage) {
       const auto begin = Clock::now();
       const double loss = step(stage, stage_, step_);
       update(stage, step_);
-      const auto end = Clock::now();
-      busy += seconds_between(begin, end);
+      busy += seconds_since(begin);
       loss_sum_ += loss, ++loss_steps_, ++timed, ++step_, ++done;
-      last_loss_ = loss;
       if (step_ % options_.report_steps == 0 || step_ == steps) {
         status.step = step_, status.loss = loss_sum_ / static_cast<double>(loss_steps_);
         status.gradient_norm = gradient_norm_, status.rate = stage.rate(step_ - 1, false);
@@ -387,7 +377,7 @@ Outcome Trainer::run(const std::function<void(int64_t)>& before_stage) {
       }
       const bool asked = (options_.stop && options_.stop->load()) ||
                          (options_.stop_after_steps > 0 && done >= options_.stop_after_steps);
-      if (asked || seconds_between(saved, Clock::now()) >= options_.checkpoint_seconds) {
+      if (asked || seconds_since(saved) >= options_.checkpoint_seconds) {
         save(stage_, step_);
         saved = Clock::now();
       }

@@ -30,8 +30,6 @@ struct TrainStatus {
 /// FLOP per training token: 6 × the student's matrix elements that run, 2 × the teacher's; head included, recompute not
 /// counted. In stage 1 the student's part is its mixers alone.
 double flops_per_token(const Stage& stage, const Config& student, const Config* teacher);
-/// Elements of the matrices a token passes: all layers and the head, or the mixers alone.
-int64_t matrix_parameters(const Config& config, bool mixers_only);
 
 /// Blocks as large as the weights that training holds beside them: a gradient for each lane; two moments of AdamW and,
 /// where a stage asks for it, the average of the weights.
@@ -75,7 +73,6 @@ class Trainer {
   /// The most all lanes have held at once.
   int64_t scratch_bytes() const;
   int64_t optimiser_bytes() const { return memory_.peak_bytes(); }  ///< gradients, moments and average
-  double last_loss() const { return last_loss_; }
 
  private:
   struct Run {  // consecutive parameters that share a rate
@@ -107,7 +104,7 @@ class Trainer {
   int64_t stage_ = 0, step_ = 0, averaged_ = 0;
   double loss_sum_ = 0;                   // since the last report
   int64_t loss_steps_ = 0, reports_ = 0;  // of this sum; in this stage
-  double last_loss_ = 0, gradient_norm_ = 0;
+  double gradient_norm_ = 0;
 };
 
 }  // namespace qwerky

@@ -2,21 +2,14 @@
 #include "engine/engine.h"
 
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <numeric>
 
 #include "base/random.h"
+#include "base/units.h"
 #include "engine/prefill.h"
 
 namespace qwerky {
-namespace {
-
-double seconds_since(std::chrono::steady_clock::time_point start) {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-}
-
-}  // namespace
 
 Precision resolve_precision(const std::string& name, DType weights, const std::string& backend) {
   if (name == "f32") return Precision::f32;
@@ -158,10 +151,10 @@ Generated generate(Session& session, const Engine& engine, std::span<const int32
   if (prompt.empty()) fail("prompt: empty, and the model has no token that begins a text");
   Generated out;
   out.prompt_tokens = static_cast<int64_t>(prompt.size());
-  const auto begin = std::chrono::steady_clock::now();
+  const auto begin = Clock::now();
   session.append(prompt);
   out.prefill_seconds = seconds_since(begin);
-  const auto start = std::chrono::steady_clock::now();
+  const auto start = Clock::now();
   for (int64_t i = 0; i < options.max_tokens; ++i) {
     const int32_t id = sample(session.logits(), options.sampler, i);
     if (options.stop_at_end && engine.ends_text(id)) {

@@ -27,14 +27,12 @@ struct Partial {
   int64_t same = 0;
 };
 
-Tensor doubles(const Exec& ex, Tensor rows, std::vector<double>& out) {
+/// The values of a row vector, behind those that `to` has.
+void append(const Exec& ex, Tensor rows, std::vector<double>& to) {
   const Tensor wide = ex.scratch.tensor(DType::f64, rows.shape);
   convert(wide, rows);
-  out.assign(wide.as<double>(), wide.as<double>() + wide.count());
-  return wide;
+  to.insert(to.end(), wide.as<double>(), wide.as<double>() + wide.count());
 }
-
-void append(std::vector<double>& to, const std::vector<double>& from) { to.insert(to.end(), from.begin(), from.end()); }
 
 /// Values of all windows in their order: the mean of all, and by position in a window.
 class Means {
@@ -67,8 +65,12 @@ void Windows::add(std::span<const int32_t> ids) {
     windows_.push_back(ids.subspan(first, std::min(static_cast<size_t>(length) + 1, ids.size() - first)));
 }
 
-int64_t logit_rows(int64_t vocab, int64_t rows) {
-  return std::clamp<int64_t>(kLogitBytes / (4 * vocab), 16, std::max<int64_t>(rows, 16));
+void in_logit_slices(const Exec& ex, int64_t vocab, int64_t rows, const std::function<void(int64_t, int64_t)>& f) {
+  const int64_t step = std::clamp<int64_t>(kLogitBytes / (4 * vocab), 16, std::max<int64_t>(rows, 16));
+  for (int64_t r = 0; r < rows; r += step) {
+    Scope scope(ex.scratch);
+    f(r, std::min(step, rows - r));
+  }
 }
 
 void for_each_window(int64_t n, int64_t params, const std::function<void(int64_t, Arena&)>& job) {
@@ -94,30 +96,41 @@ void for_each_window(int64_t n, int64_t params, const std::function<void(int64_t
   if (failure) std::rethrow_exception(failure);
 }
 
-Scores score(const Backend& on, const Decoder& model, const Windows& windows, const Progress& progress) {
+namespace {
+
+/// What measure(ex, window, part) finds in each window.
+std::vector<Partial> measure_windows(const Backend& on, const Decoder& model, const Windows& windows,
+                                     const Progress& progress,
+                                     const std::function<void(const Exec&, int64_t, Partial&)>& measure) {
   const int64_t n = windows.count();
   if (n == 0) fail("text: expected a sequence of at least 2 tokens");
   std::vector<Partial> parts(static_cast<size_t>(n));
   std::atomic<int64_t> done = 0;
   for_each_window(n, parameters(model), [&](int64_t i, Arena& scratch) {
-    const Exec ex{on, scratch};
+    measure({on, scratch}, i, parts[static_cast<size_t>(i)]);
+    if (progress) progress(++done, n);
+  });
+  return parts;
+}
+
+}  // namespace
+
+Json to_json(const Scores& s) { return {{"tokens", s.tokens}, {"nll", s.nll}, {"perplexity", s.perplexity()}}; }
+
+Scores score(const Backend& on, const Decoder& model, const Windows& windows, const Progress& progress) {
+  const int64_t V = model.config().vocab;
+  const auto parts = measure_windows(on, model, windows, progress, [&](const Exec& ex, int64_t i, Partial& part) {
     const auto inputs = windows.inputs(i), targets = windows.targets(i);
     const int64_t rows = static_cast<int64_t>(inputs.size());
     const Segment segment{nullptr, 0, rows};
     const Tensor hidden = ex.make(rows, model.config().hidden);
     model.forward(ex, inputs, {&segment, 1}, hidden);
-    const int64_t step = logit_rows(model.config().vocab, rows);
-    for (int64_t r = 0; r < rows; r += step) {
-      Scope scope(scratch);
-      const int64_t m = std::min(step, rows - r);
-      const Tensor logits = ex.make(m, model.config().vocab), loss = ex.make(1, m);
+    in_logit_slices(ex, V, rows, [&](int64_t r, int64_t m) {
+      const Tensor logits = ex.make(m, V), loss = ex.make(1, m);
       model.logits(ex, hidden.rows(r, m), logits);
       on.cross_entropy(loss, {}, logits, targets.subspan(static_cast<size_t>(r), static_cast<size_t>(m)), 1);
-      std::vector<double> nll;
-      doubles(ex, loss, nll);
-      append(parts[static_cast<size_t>(i)].nll_teacher, nll);
-    }
-    if (progress) progress(++done, n);
+      append(ex, loss, part.nll_teacher);
+    });
   });
   Means nll;
   for (const Partial& p : parts) nll.add(p.nll_teacher);
@@ -130,14 +143,8 @@ Comparison compare(const Backend& on, const Decoder& teacher, const Decoder& stu
     fail("compare: the vocabularies differ: ", teacher.config().vocab, " and ", student.config().vocab, " ids");
   layers = layers && teacher.config().layers == student.config().layers &&
            teacher.config().hidden == student.config().hidden;
-  const int64_t n = windows.count(), L = teacher.config().layers, D = teacher.config().hidden,
-                V = teacher.config().vocab;
-  if (n == 0) fail("text: expected a sequence of at least 2 tokens");
-  std::vector<Partial> parts(static_cast<size_t>(n));
-  std::atomic<int64_t> done = 0;
-  for_each_window(n, parameters(teacher), [&](int64_t i, Arena& scratch) {
-    Partial& part = parts[static_cast<size_t>(i)];
-    const Exec ex{on, scratch};
+  const int64_t L = teacher.config().layers, D = teacher.config().hidden, V = teacher.config().vocab;
+  const auto parts = measure_windows(on, teacher, windows, progress, [&](const Exec& ex, int64_t i, Partial& part) {
     const auto inputs = windows.inputs(i), targets = windows.targets(i);
     const int64_t rows = static_cast<int64_t>(inputs.size());
     const Segment segment{nullptr, 0, rows};
@@ -148,7 +155,7 @@ Comparison compare(const Backend& on, const Decoder& teacher, const Decoder& stu
     if (layers) {
       shared = student.share(ex, batch, rows, false);
       tap = [&](int64_t layer, const Io& io) {
-        Scope scope(scratch);
+        Scope scope(ex.scratch);
         const Tensor y = ex.make(rows, D), loss = ex.make(1, rows), gap = ex.make(rows, D);
         student.mixer(layer).forward(ex, {io.x, y, shared.rope, shared.v_first}, batch);
         on.align(loss, gap, y, io.y, 1);
@@ -160,27 +167,18 @@ Comparison compare(const Backend& on, const Decoder& teacher, const Decoder& stu
     }
     teacher.forward(ex, inputs, batch, hidden_t, tap);
     student.forward(ex, inputs, batch, hidden_s);
-    const int64_t step = logit_rows(V, rows);
-    for (int64_t r = 0; r < rows; r += step) {
-      Scope scope(scratch);
-      const int64_t m = std::min(step, rows - r);
+    in_logit_slices(ex, V, rows, [&](int64_t r, int64_t m) {
       const auto targets_now = targets.subspan(static_cast<size_t>(r), static_cast<size_t>(m));
       const Tensor logits_t = ex.make(m, V), logits_s = ex.make(m, V), loss = ex.make(1, m);
       teacher.logits(ex, hidden_t.rows(r, m), logits_t);
       student.logits(ex, hidden_s.rows(r, m), logits_s);
-      std::vector<double> values;
-      const auto collect = [&](std::vector<double>& into) {
-        doubles(ex, loss, values);
-        append(into, values);
-      };
-      on.cross_entropy(loss, {}, logits_t, targets_now, 1), collect(part.nll_teacher);
-      on.cross_entropy(loss, {}, logits_s, targets_now, 1), collect(part.nll_student);
-      on.kl(loss, {}, logits_s, logits_t, 1), collect(part.kl);
+      on.cross_entropy(loss, {}, logits_t, targets_now, 1), append(ex, loss, part.nll_teacher);
+      on.cross_entropy(loss, {}, logits_s, targets_now, 1), append(ex, loss, part.nll_student);
+      on.kl(loss, {}, logits_s, logits_t, 1), append(ex, loss, part.kl);
       std::vector<int32_t> best_t(static_cast<size_t>(m)), best_s(static_cast<size_t>(m));
       on.argmax(best_t, logits_t), on.argmax(best_s, logits_s);
       for (size_t k = 0; k < best_t.size(); ++k) part.same += best_t[k] == best_s[k];
-    }
-    if (progress) progress(++done, n);
+    });
   });
 
   Comparison c;

@@ -38,6 +38,9 @@ struct Scores {
   double perplexity() const;
 };
 
+/// Without the values by position.
+Json to_json(const Scores& scores);
+
 struct Comparison {
   Scores teacher, student;
   double kl = 0;                    ///< mean Σ p_T (log p_T - log p_S) over positions
@@ -56,8 +59,9 @@ Scores score(const Backend& on, const Decoder& model, const Windows& windows, co
 Comparison compare(const Backend& on, const Decoder& teacher, const Decoder& student, const Windows& windows,
                    bool layers, const Progress& progress = nullptr);
 
-/// Rows of a logits slice: [tokens, vocabulary] is never held whole.
-int64_t logit_rows(int64_t vocab, int64_t rows);
+/// f(first row, rows) for slices whose logits fit in memory: [tokens, vocabulary] is never held whole. What f takes
+/// from the arena ends with the slice.
+void in_logit_slices(const Exec& ex, int64_t vocab, int64_t rows, const std::function<void(int64_t, int64_t)>& f);
 
 /// Runs job(i, scratch) for i in [0, n): side by side when one model is small, one after the other (with threads inside
 /// each operation) when it is large. Results must not depend on which.

@@ -2,7 +2,6 @@
 #include "engine/model.h"
 
 #include <cstring>
-#include <set>
 
 #include "base/parallel.h"
 #include "base/units.h"
@@ -15,27 +14,6 @@ bool is_matrix(const Shape& shape) {
   int wide = 0;
   for (int i = 0; i < shape.rank; ++i) wide += shape.dim[static_cast<size_t>(i)] > 1;
   return wide >= 2;
-}
-
-/// Tensors the published classes declare in every RWKV-7 layer but never use, by layer.
-std::vector<std::pair<std::string, Shape>> unused_tensors(const Config& c) {
-  std::vector<std::pair<std::string, Shape>> list;
-  const Shape wide{1, 1, c.width()};
-  for (int64_t layer = 0; layer < c.layers; ++layer) {
-    if (c.mixers[static_cast<size_t>(layer)] != MixerKind::rwkv7) continue;
-    const std::string prefix = mixer_prefix(layer);
-    list.emplace_back(prefix + "r_k", Shape{c.heads, c.head_dim});
-    if (c.balance) {
-      list.emplace_back(prefix + "k_k", wide);
-      list.emplace_back(prefix + "k_a", wide);
-    }
-    if (layer == c.first_rwkv7()) {
-      list.emplace_back(prefix + "v0", wide);
-      list.emplace_back(prefix + "v1", Shape{c.hidden, c.rank_mix});
-      list.emplace_back(prefix + "v2", Shape{c.rank_mix, c.width()});
-    }
-  }
-  return list;
 }
 
 /// `bytes(param)`: of one element. Throws Error when the machine lacks the memory.
@@ -77,11 +55,8 @@ void borrow(Model& model, Param& p, Tensor stored, bool copy) {
 }  // namespace
 
 std::function<bool(std::string_view)> ignored_names(const Config& config) {
-  std::set<std::string, std::less<>> names;
-  for (const auto& [name, shape] : unused_tensors(config)) names.insert(name);
-  if (config.tied) names.insert("lm_head.weight");
-  return [names](std::string_view name) {
-    return names.contains(name) || name.ends_with(".rotary_emb.inv_freq");  // recomputed from rope_theta
+  return [tied = config.tied](std::string_view name) {
+    return (tied && name == "lm_head.weight") || name.ends_with(".rotary_emb.inv_freq");  // recomputed from rope_theta
   };
 }
 
@@ -186,7 +161,7 @@ void save_model(const Path& dir, const Config& config, const Params& params, DTy
     if (p.weight) tensors.push_back({p.name, p.weight, is_matrix(p.shape) ? type : DType::f32});
   });
   Arena zeros("unused tensors");
-  for (const auto& [name, shape] : unused_tensors(config))
+  for (const auto& [name, shape] : params.unused())
     tensors.push_back({name, zeros.zeros(DType::f32, shape), is_matrix(shape) ? type : DType::f32});
   Json json = write_config(config);
   json.erase("dtype");  // newer name of the next key, of the model this one came from

@@ -43,9 +43,9 @@ Json published_shape(const std::string& name) {
 }
 
 Config published_config(const std::string& shape, const std::string& mixer) {
-  const Config parent = read_config(published_shape(shape), nullptr);
+  const Config teacher = read_config(published_shape(shape), nullptr);
   const MixerKind kind = mixer_kind(mixer);
-  return kind == MixerKind::softmax ? parent : child_config(parent, kind, {});
+  return kind == MixerKind::softmax ? teacher : student_config(teacher, kind, {});
 }
 
 void fill_random(Params& params) {

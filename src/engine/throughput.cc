@@ -2,18 +2,14 @@
 #include "engine/throughput.h"
 
 #include <algorithm>
-#include <chrono>
 
 #include "base/random.h"
+#include "base/units.h"
 #include "engine/prefill.h"
 #include "io/files.h"
 
 namespace qwerky {
 namespace {
-
-using Clock = std::chrono::steady_clock;
-
-double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
 double median(std::vector<double> values) {
   const auto middle = values.begin() + static_cast<int64_t>(values.size() / 2);

@@ -8,8 +8,7 @@
 #include "io/bpe.h"
 #include "io/files.h"
 #include "io/pretokenizer.h"
-#include "io/tokenizer.h"
-#include "io/tokenizer_added.h"
+#include "io/tokenizer_formats.h"
 #include "io/tokenizer_utf8.h"
 
 namespace qwerky {
@@ -165,46 +164,21 @@ class Trainer {
   std::vector<std::pair<int32_t, int32_t>> merges_;
 };
 
-Json to_json(const Trainer& trainer, const std::vector<std::string>& special) {
-  Json vocab = Json::object(), merges = Json::array(), added = Json::array();
-  int64_t id = 0;
-  for (const std::string& piece : trainer.pieces()) vocab[bytes_to_alphabet(piece)] = id++;
-  for (const std::string& text : special) {
-    added.push_back({{"id", id++},
-                     {"content", text},
-                     {"single_word", false},
-                     {"lstrip", false},
-                     {"rstrip", false},
-                     {"normalized", false},
-                     {"special", true}});
-  }
+Vocabulary vocabulary_of(const Trainer& trainer, const std::vector<std::string>& special) {
+  Vocabulary v;
+  for (const std::string& piece : trainer.pieces()) v.tokens.push_back(bytes_to_alphabet(piece));
+  v.types.assign(v.tokens.size(), Vocabulary::normal);
+  v.tokens.insert(v.tokens.end(), special.begin(), special.end());
+  v.types.resize(v.tokens.size(), Vocabulary::control);
   for (const auto& [left, right] : trainer.merges())
-    merges.push_back(bytes_to_alphabet(trainer.pieces()[static_cast<size_t>(left)]) + " " +
-                     bytes_to_alphabet(trainer.pieces()[static_cast<size_t>(right)]));
-  const Json byte_level = {
-      {"type", "ByteLevel"}, {"add_prefix_space", false}, {"trim_offsets", false}, {"use_regex", false}};
-  const Json split = {{"type", "Split"},
-                      {"pattern", {{"Regex", std::string(kQwen2Pattern)}}},
-                      {"behavior", "Isolated"},
-                      {"invert", false}};
-  return {{"version", "1.0"},
-          {"truncation", nullptr},
-          {"padding", nullptr},
-          {"added_tokens", added},
-          {"normalizer", {{"type", "NFC"}}},
-          {"pre_tokenizer", {{"type", "Sequence"}, {"pretokenizers", Json::array({split, byte_level})}}},
-          {"post_processor", byte_level},
-          {"decoder", byte_level},
-          {"model",
-           {{"type", "BPE"},
-            {"dropout", nullptr},
-            {"unk_token", nullptr},
-            {"continuing_subword_prefix", ""},
-            {"end_of_word_suffix", ""},
-            {"fuse_unk", false},
-            {"byte_fallback", false},
-            {"vocab", vocab},
-            {"merges", merges}}}};
+    v.merges.push_back(v.tokens[static_cast<size_t>(left)] + " " + v.tokens[static_cast<size_t>(right)]);
+  const Json split{{"type", "Split"},
+                   {"pattern", {{"Regex", std::string(kQwen2Pattern)}}},
+                   {"behavior", "Isolated"},
+                   {"invert", false}};
+  v.pre_tokenizer = Json::array({split}).dump();
+  v.nfc = true;
+  return v;
 }
 
 }  // namespace
@@ -229,7 +203,7 @@ std::string train_bpe(std::string_view corpus, int64_t vocab_size, const std::ve
       fail("a text of ", corpus.size(), " bytes gives at most ", trainer.pieces().size() + special.size(), " tokens, ",
            vocab_size, " were asked for: give more text or ask for fewer");
   }
-  return to_json(trainer, special).dump(1);
+  return tokenizer_json(vocabulary_of(trainer, special)).dump(1);
 }
 
 }  // namespace qwerky

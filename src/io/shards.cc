@@ -17,6 +17,7 @@ namespace {
 
 constexpr int64_t kBatchBytes = int64_t{4} << 20;  // text tokenised at once
 constexpr size_t kBatchDocuments = 4096;
+constexpr int64_t kOverlapChars = 100;
 
 /// The token that ends a document: <|endoftext|> where a chat model has several ends, else the first.
 std::optional<int32_t> end_token(const Tokenizer& tokenizer) {
@@ -29,10 +30,10 @@ std::optional<int32_t> end_token(const Tokenizer& tokenizer) {
 /// Turns documents into tokens, a batch at a time on all threads.
 class Encoder {
  public:
-  Encoder(const Tokenizer& tokenizer, bool append_eos, ShardWriter& out) : tokenizer_(tokenizer), out_(out) {
+  Encoder(const Tokenizer& tokenizer, ShardWriter& out) : tokenizer_(tokenizer), out_(out) {
     const DocumentFrame frame = document_frame(tokenizer);
     begin_ = frame.begin;
-    if (append_eos) end_ = frame.end;
+    end_ = frame.end;
   }
 
   void add(std::string&& document) {
@@ -143,9 +144,7 @@ Identity identify(const ShardOptions& options, const std::vector<Path>& files, c
                   {"split_before", options.corpus.split_before},
                   {"holdout_tokens", options.holdout_tokens},
                   {"exclude_overlap", describe(excluded)},
-                  {"drop_holdout_overlap", options.drop_holdout_overlap},
-                  {"overlap_chars", options.overlap_chars},
-                  {"append_eos", options.append_eos},
+                  {"overlap_chars", kOverlapChars},
                   {"tokenizer", tokenizer_hash(tokenizer)}};
   return identity;
 }
@@ -214,8 +213,8 @@ std::vector<bool> find_overlaps(const ShardOptions& options, const std::vector<P
                                 const std::vector<Path>& excluded, const Border& border, size_t documents,
                                 const std::string& cut_text) {
   std::vector<bool> drop(border.document, false);
-  OverlapIndex index(options.overlap_chars);
-  const bool held = options.drop_holdout_overlap && options.holdout_tokens > 0;
+  OverlapIndex index(kOverlapChars);
+  const bool held = options.holdout_tokens > 0;
   if (!excluded.empty()) {
     CorpusOptions texts = options.corpus;
     texts.inputs = options.exclude_overlap;
@@ -281,7 +280,7 @@ Shards prepare_shards(const ShardOptions& options, const Tokenizer& tokenizer, c
     }
   } const remove{paths.all};
   ShardWriter writer(paths.all);
-  Encoder encoder(tokenizer, options.append_eos, writer);
+  Encoder encoder(tokenizer, writer);
   Sha256 corpus;
   auto take = [&](std::string&& document) {
     corpus.update(concat(document.size(), ":"));
@@ -329,7 +328,7 @@ Shards prepare_shards(const ShardOptions& options, const Tokenizer& tokenizer, c
   }
   if (kept == 0) {
     fail("corpus: nothing is left to train on: ", shards.dropped, " of ", shards.documents, " documents share ",
-         options.overlap_chars, " characters with the validation or excluded text");
+         kOverlapChars, " characters with the validation or excluded text");
   }
   train.commit();
   shards.train = std::make_unique<TokenStream>(paths.train);

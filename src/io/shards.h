@@ -32,11 +32,9 @@ int64_t estimate_tokens(const CorpusOptions& options);
 
 struct ShardOptions {
   CorpusOptions corpus;
-  int64_t holdout_tokens = 0;              ///< the last tokens of the corpus, kept for validation
-  std::vector<Path> exclude_overlap = {};  ///< texts; see overlap_chars
-  bool drop_holdout_overlap = true;        ///< treat the held-out documents as one of exclude_overlap
-  int64_t overlap_chars = 100;             ///< training documents that share a run of so many characters are dropped
-  bool append_eos = true;                  ///< end each document with EOS, unless the BOS before it ends texts too
+  int64_t holdout_tokens = 0;  ///< the last tokens of the corpus, kept for validation
+  /// Training documents that share a run of 100 characters with these, or with what is held out, are dropped.
+  std::vector<Path> exclude_overlap = {};
 };
 
 /// What stands before and after each document in a stream: BOS where the model adds it; EOS (<|endoftext|> where a chat

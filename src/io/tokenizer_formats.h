@@ -55,6 +55,8 @@ class AddedTokenizer : public Tokenizer {
   uint64_t cache_owner_ = WordCache::new_owner();
 };
 
+/// A byte-level vocabulary as Hugging Face's tokenizer.json.
+Json tokenizer_json(const Vocabulary& vocabulary);
 /// tokenizer.json: byte-level BPE.
 std::unique_ptr<Tokenizer> tokenizer_from_json(std::string_view text, const TokenizerConfig& config,
                                                const std::string& name);

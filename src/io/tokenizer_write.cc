@@ -4,7 +4,7 @@
 #include "io/gguf.h"
 #include "io/packed.h"
 #include "io/sentencepiece_model.h"
-#include "io/tokenizer.h"
+#include "io/tokenizer_formats.h"
 
 namespace qwerky {
 namespace {
@@ -19,7 +19,8 @@ bool is_added(int32_t type) {
   return type != Vocabulary::normal && type != Vocabulary::byte && type != Vocabulary::unused;
 }
 
-/// A byte-level vocabulary as Hugging Face's tokenizer.json.
+}  // namespace
+
 Json tokenizer_json(const Vocabulary& v) {
   Json vocab = Json::object(), added = Json::array();
   for (size_t id = 0; id < v.tokens.size(); ++id) {
@@ -54,6 +55,8 @@ Json tokenizer_json(const Vocabulary& v) {
             {"vocab", vocab},
             {"merges", v.merges}}}};
 }
+
+namespace {
 
 /// Files that say what `t` is.
 TokenizerFiles files_of(const Tokenizer& t) {

@@ -1,14 +1,34 @@
 // SPDX-License-Identifier: MIT
-// Which families exist, and how config.json describes them. A family is a row of kFamilies.
+// Which mixers and families exist, and how config.json describes them: a mixer is a row of kMixers, a family one of
+// kFamilies.
 #include <algorithm>
 #include <array>
 #include <cmath>
 #include <set>
 
-#include "model/config.h"
+#include "model/mixer.h"
 
 namespace qwerky {
 namespace {
+
+struct MixerRow {
+  MixerKind kind;
+  const char* name;       ///< in qwerky_mixers and in what is printed
+  const char* published;  ///< of the method; what --to takes
+  std::unique_ptr<Mixer> (*make)(const Config&, int64_t layer, Params&);
+};
+
+constexpr std::array kMixers{
+    MixerRow{MixerKind::softmax, "softmax", "softmax", make_softmax},
+    MixerRow{MixerKind::rwkv6, "rwkv6", "rad-rwkv6", make_rwkv6},
+    MixerRow{MixerKind::rwkv7, "rwkv7", "rad-rwkv7", make_rwkv7},
+};
+
+const MixerRow& mixer_row(MixerKind kind) {
+  const auto row = std::find_if(kMixers.begin(), kMixers.end(), [&](const MixerRow& r) { return r.kind == kind; });
+  CHECK(row != kMixers.end(), "MixerKind without a row");
+  return *row;
+}
 
 struct Family {
   const char* model_type;
@@ -18,17 +38,20 @@ struct Family {
   bool qk_norm;
   GateKind gate;         ///< default of gate_rank_type
   bool token_shift;      ///< default of use_tokenshift
+  bool student_rope;     ///< use_rope of a student; the default is false but for qwen3rwkv7
   const char* auto_map;  ///< class prefix in the published configuration_X.py and modeling_X.py; null: there are none
 };
 
 constexpr std::array kFamilies{
-    Family{"llama", "LlamaForCausalLM", MixerKind::softmax, false, false, GateKind::none, false, nullptr},
-    Family{"qwen2", "Qwen2ForCausalLM", MixerKind::softmax, true, false, GateKind::none, false, nullptr},
-    Family{"qwen3", "Qwen3ForCausalLM", MixerKind::softmax, false, true, GateKind::none, false, nullptr},
-    Family{"rwkv6qwen2", "RWKV6Qwen2ForCausalLM", MixerKind::rwkv6, true, false, GateKind::full, true, "RWKV6Qwen2"},
-    Family{"rwkv7qwen2", "RWKV7Qwen2ForCausalLM", MixerKind::rwkv7, true, false, GateKind::low_rank, false,
+    Family{"llama", "LlamaForCausalLM", MixerKind::softmax, false, false, GateKind::none, false, false, nullptr},
+    Family{"qwen2", "Qwen2ForCausalLM", MixerKind::softmax, true, false, GateKind::none, false, false, nullptr},
+    Family{"qwen3", "Qwen3ForCausalLM", MixerKind::softmax, false, true, GateKind::none, false, false, nullptr},
+    Family{"rwkv6qwen2", "RWKV6Qwen2ForCausalLM", MixerKind::rwkv6, true, false, GateKind::full, true, false,
+           "RWKV6Qwen2"},
+    Family{"rwkv7qwen2", "RWKV7Qwen2ForCausalLM", MixerKind::rwkv7, true, false, GateKind::low_rank, false, true,
            "RWKV7Qwen2"},
-    Family{"qwen3rwkv7", "Qwen3RWKV7ForCausalLM", MixerKind::rwkv7, false, true, GateKind::low_rank, false, nullptr},
+    Family{"qwen3rwkv7", "Qwen3RWKV7ForCausalLM", MixerKind::rwkv7, false, true, GateKind::low_rank, false, true,
+           nullptr},
 };
 
 const Family& family(const std::string& model_type) {
@@ -147,48 +170,6 @@ void default_ranks(Config& c, const Json& json, const TensorSource* tensors) {
     c.rank_gate = rank(json, "lora_rank_gate", stored("g1"), default_rank(0.6, 0.8, c.hidden));
 }
 
-/// Keys write_config() makes itself; every other key travels in Config::extra.
-const std::set<std::string>& own_keys() {
-  static const std::set<std::string> keys{"architectures",
-                                          "auto_map",
-                                          "model_type",
-                                          "hidden_size",
-                                          "intermediate_size",
-                                          "vocab_size",
-                                          "num_hidden_layers",
-                                          "num_attention_heads",
-                                          "num_key_value_heads",
-                                          "head_dim",
-                                          "max_position_embeddings",
-                                          "rms_norm_eps",
-                                          "tie_word_embeddings",
-                                          "attention_bias",
-                                          "attention_output_bias",
-                                          "rope_theta",
-                                          "rope_scaling",
-                                          "rope_parameters",
-                                          "sliding_window",
-                                          "use_sliding_window",
-                                          "max_window_layers",
-                                          "layer_types",
-                                          "use_rope",
-                                          "balance_state",
-                                          "groupnorm_att",
-                                          "use_tokenshift",
-                                          "gate_rank_type",
-                                          "lora_rank_decay",
-                                          "lora_rank_tokenshift",
-                                          "lora_rank_iclr",
-                                          "lora_rank_value_residual_mix",
-                                          "lora_rank_gate",
-                                          "num_attention_layers",
-                                          "hidden_act",
-                                          "qwerky_mixers",
-                                          "qwerky_windows",
-                                          "qwerky_sinks"};
-  return keys;
-}
-
 std::vector<MixerKind> read_mixers(const Json& json, const Family& f, int64_t layers) {
   std::vector<MixerKind> mixers(static_cast<size_t>(layers), f.mixer);
   if (json.contains("qwerky_mixers")) {
@@ -261,20 +242,23 @@ bool write_windows(Json& json, const Config& c, const Family& f) {
 
 }  // namespace
 
-const char* name_of(MixerKind kind) {
-  switch (kind) {
-    case MixerKind::softmax: return "softmax";
-    case MixerKind::rwkv6: return "rwkv6";
-    case MixerKind::rwkv7: return "rwkv7";
-  }
-  CHECK(false, "unknown MixerKind");
-}
+const char* name_of(MixerKind kind) { return mixer_row(kind).name; }
 
 MixerKind mixer_kind(const std::string& name) {
-  if (name == "softmax") return MixerKind::softmax;
-  if (name == "rwkv6" || name == "rad-rwkv6") return MixerKind::rwkv6;
-  if (name == "rwkv7" || name == "rad-rwkv7") return MixerKind::rwkv7;
-  fail("mixer \"", name, "\" is not known; known: softmax, rad-rwkv6, rad-rwkv7");
+  for (const MixerRow& row : kMixers)
+    if (name == row.name || name == row.published) return row.kind;
+  fail("mixer \"", name, "\" is not known; known: softmax, ", linear_mixers(", "));
+}
+
+std::string linear_mixers(const char* separator) {
+  std::string all;
+  for (const MixerRow& row : kMixers)
+    if (row.kind != MixerKind::softmax) all += (all.empty() ? "" : separator) + std::string(row.published);
+  return all;
+}
+
+std::unique_ptr<Mixer> make_mixer(const Config& config, int64_t layer, Params& params) {
+  return mixer_row(config.mixers[static_cast<size_t>(layer)]).make(config, layer, params);
 }
 
 std::string mixer_prefix(int64_t layer) { return "model.layers." + std::to_string(layer) + ".self_attn."; }
@@ -290,6 +274,8 @@ MixerKind Config::linear_kind() const {
     if (kind != MixerKind::softmax) return kind;
   return MixerKind::softmax;
 }
+
+bool Config::is_linear(int64_t layer) const { return mixers[static_cast<size_t>(layer)] != MixerKind::softmax; }
 
 int64_t Config::first_rwkv7() const {
   const auto it = std::find(mixers.begin(), mixers.end(), MixerKind::rwkv7);
@@ -360,13 +346,19 @@ Config read_config(const Json& json, const TensorSource* tensors) {
   if (gate < 0 || gate > 2) fail("config.json: gate_rank_type: expected 0, 1 or 2, found ", gate);
   c.gate = static_cast<GateKind>(gate);
   default_ranks(c, json, tensors);
-  for (const auto& [key, v] : json.items())
-    if (!own_keys().contains(key)) c.extra[key] = v;
+  // Own are the keys that write_config() makes, here or for another model; the others travel.
+  Json own = write_config(c);
+  for (const char* key : {"auto_map", "head_dim", "attention_output_bias", "rope_scaling", "rope_parameters",
+                          "use_sliding_window", "sliding_window", "max_window_layers", "layer_types", "qwerky_windows",
+                          "qwerky_sinks", "qwerky_mixers", "num_attention_layers", "lora_rank_gate"})
+    own[key] = nullptr;
   if (!has_windows(c)) {  // published although without effect
     for (const char* key : {"sliding_window", "max_window_layers"})
       if (json.contains(key)) c.extra[key] = json[key];
     if (json.contains("use_sliding_window")) c.extra["use_sliding_window"] = false;
   }
+  for (const auto& [key, v] : json.items())
+    if (!own.contains(key)) c.extra[key] = v;
   return c;
 }
 
@@ -429,10 +421,10 @@ Json write_config(const Config& c) {
   return json;
 }
 
-Config child_config(const Config& teacher, MixerKind kind, const std::vector<int64_t>& keep_softmax) {
+Config student_config(const Config& teacher, MixerKind kind, const std::vector<int64_t>& keep_softmax) {
   if (teacher.linear_kind() != MixerKind::softmax)
     fail("teacher: expected a softmax model, found ", teacher.model_type);
-  if (kind == MixerKind::softmax) fail("--to: expected rad-rwkv6 or rad-rwkv7, found softmax");
+  if (kind == MixerKind::softmax) fail("--to: expected ", linear_mixers(" or "), ", found softmax");
   Config c = teacher;
   std::fill(c.mixers.begin(), c.mixers.end(), kind);
   for (int64_t layer : keep_softmax) {
@@ -444,13 +436,13 @@ Config child_config(const Config& teacher, MixerKind kind, const std::vector<int
     if (c.mixers[i] != MixerKind::softmax) c.windows[i] = 0;
   if (!has_windows(c)) c.sinks = 0;
   if (c.linear_kind() == MixerKind::softmax) fail("--keep-softmax: every layer is kept, nothing is converted");
-  if (kind == MixerKind::rwkv6 && c.qk_norm)
-    fail("--to rad-rwkv6: teachers with per-head query and key norms (", teacher.model_type,
-         ") have no published RAD-RWKV6 form; use rad-rwkv7");
-  c.model_type = kind == MixerKind::rwkv6 ? "rwkv6qwen2" : c.qk_norm ? "qwen3rwkv7" : "rwkv7qwen2";
-  c.gate = kind == MixerKind::rwkv6 ? GateKind::full : GateKind::low_rank;
-  c.token_shift = kind == MixerKind::rwkv6;
-  c.rope_in_rwkv = kind == MixerKind::rwkv7;
+  const auto f = std::find_if(kFamilies.begin(), kFamilies.end(),
+                              [&](const Family& row) { return row.mixer == kind && row.qk_norm == c.qk_norm; });
+  if (f == kFamilies.end())
+    fail("--to ", mixer_row(kind).published, ": there is no published form for teachers with", c.qk_norm ? "" : "out",
+         " per-head query and key norms (", teacher.model_type, "); use rad-rwkv7");
+  c.model_type = f->model_type;
+  c.gate = f->gate, c.token_shift = f->token_shift, c.rope_in_rwkv = f->student_rope;
   c.balance = true, c.groupnorm = false;
   const int64_t sqrt_rank = default_rank(1.8, 0.5, c.hidden);
   c.rank_decay = c.rank_shift = c.rank_iclr = sqrt_rank;

@@ -13,8 +13,10 @@ namespace qwerky {
 
 enum class MixerKind { softmax, rwkv6, rwkv7 };
 const char* name_of(MixerKind kind);
-/// "softmax", "rad-rwkv6" / "rwkv6", "rad-rwkv7" / "rwkv7"; throws on anything else.
+/// From that name or the published one ("rad-rwkv7"); throws on anything else.
 MixerKind mixer_kind(const std::string& name);
+/// The published names of all but softmax.
+std::string linear_mixers(const char* separator);
 
 /// The output gate of an RWKV mixer (config key gate_rank_type).
 enum class GateKind { none = 0, full = 1, low_rank = 2 };
@@ -58,6 +60,7 @@ struct Config {
   int64_t kv_width() const { return kv_heads * head_dim; }
   /// The RWKV kind used in this model, softmax if none.
   MixerKind linear_kind() const;
+  bool is_linear(int64_t layer) const;
   /// The layer whose values the deeper RAD-RWKV7 layers mix in; -1 if there is none.
   int64_t first_rwkv7() const;
 };
@@ -67,9 +70,9 @@ struct Config {
 Config read_config(const Json& json, const TensorSource* tensors);
 Json write_config(const Config& config);
 
-/// The configuration of `teacher`'s child with mixers of `kind`, except in `keep_softmax` layers: model_type
+/// The configuration of a student of `teacher` with mixers of `kind`, except in `keep_softmax` layers: model_type
 /// rwkv6qwen2 / rwkv7qwen2 (qwen3rwkv7 for RAD-RWKV7 with per-head norms), ranks by the published rules.
-Config child_config(const Config& teacher, MixerKind kind, const std::vector<int64_t>& keep_softmax);
+Config student_config(const Config& teacher, MixerKind kind, const std::vector<int64_t>& keep_softmax);
 
 /// "model.layers.3.self_attn."
 std::string mixer_prefix(int64_t layer);

@@ -9,15 +9,6 @@ Tensor Exec::grad(const Param& p) const {
   return Tensor(static_cast<char*>(gradients.data) + p.offset * size_of(gradients.type), gradients.type, p.shape);
 }
 
-std::unique_ptr<Mixer> make_mixer(const Config& config, int64_t layer, Params& params) {
-  switch (config.mixers[static_cast<size_t>(layer)]) {
-    case MixerKind::softmax: return make_softmax(config, layer, params);
-    case MixerKind::rwkv6: return make_rwkv6(config, layer, params);
-    case MixerKind::rwkv7: return make_rwkv7(config, layer, params);
-  }
-  CHECK(false, "unknown MixerKind");
-}
-
 Decoder::Decoder(Config config, Params& params)
     : config_(std::move(config)), frequencies_(config_.rope.frequencies(config_.head_dim)) {
   embedding_ = &params.declare("model.embed_tokens.weight", {config_.vocab, config_.hidden},

@@ -35,6 +35,15 @@ class Rwkv7 final : public Mixer {
       k_k_ = &params.declare(prefix + "k_k", {1, 1, A});
       k_a_ = &params.declare(prefix + "k_a", {1, 1, A});
     }
+    // The published class declares these in every layer.
+    params.declare_unused(prefix + "r_k", {c.heads, c.head_dim});
+    if (c.balance)
+      for (const char* name : {"k_k", "k_a"}) params.declare_unused(prefix + name, {1, 1, A});
+    if (first_) {
+      params.declare_unused(prefix + "v0", {1, 1, A});
+      params.declare_unused(prefix + "v1", {D, c.rank_mix});
+      params.declare_unused(prefix + "v2", {c.rank_mix, A});
+    }
   }
 
   int64_t state_scalars(int64_t) const override { return config_.width() * config_.head_dim; }

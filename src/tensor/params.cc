@@ -137,9 +137,9 @@ void convert(Tensor dst, Tensor src) {
   }
 }
 
-Param& Params::declare(std::string name, Shape shape, Use use, bool optional) {
+Param& Params::declare(std::string name, Shape shape, Use use) {
   CHECK(!by_name_.contains(name), "parameter declared twice: ", name);
-  list_.push_back(Param{.name = std::move(name), .shape = shape, .use = use, .optional = optional, .weight = {}});
+  list_.push_back(Param{.name = std::move(name), .shape = shape, .use = use, .weight = {}});
   by_name_[list_.back().name] = &list_.back();
   return list_.back();
 }
@@ -176,11 +176,12 @@ void Params::allocate(Arena& arena, DType matrices, DType vectors) {
 void Params::check(const TensorSource& source, const std::function<bool(std::string_view)>& ignore) const {
   Problems problems;
   std::unordered_set<std::string> used;
+  for (const auto& [name, shape] : unused_) used.insert(name);
   for (const Param& p : list_) {
     const std::optional<TensorSource::Info> stored = source.info(p.name);
     used.insert(p.name);
     if (!stored) {
-      if (!p.optional) problems.add("tensor ", p.name, ": missing, expected ", p.shape.str());
+      problems.add("tensor ", p.name, ": missing, expected ", p.shape.str());
     } else if (stored->layout == Layout::panels) {
       if (p.use == Use::elementwise) {
         problems.add("tensor ", p.name, ": expected rows, file has panels");
@@ -217,9 +218,7 @@ void Params::bind(const TensorSource& source, const Place& place, const std::fun
   Problems problems;
   for (Param& p : list_) {
     const Tensor stored = source.find(p.name);
-    if (!stored) {
-      p.weight = {};
-    } else if (stored.layout == Layout::panels) {
+    if (stored.layout == Layout::panels) {
       place(p, stored);
     } else if ((p.use == Use::elementwise || !source.checked()) && !all_finite(stored)) {
       problems.add("tensor ", p.name, ": contains NaN or infinity");
@@ -233,15 +232,14 @@ void Params::bind(const TensorSource& source, const Place& place, const std::fun
 
 int64_t Params::count() const {
   int64_t n = 0;
-  for (const Param& p : list_)
-    if (p.weight || !p.optional) n += p.count();
+  for (const Param& p : list_) n += p.count();
   return n;
 }
 
 void Params::freeze_all_but(std::string_view globs) {
   bool any = false;
   for (Param& p : list_) {
-    p.trains = static_cast<bool>(p.weight) && glob_match(globs, p.name);
+    p.trains = glob_match(globs, p.name);
     any |= p.trains;
   }
   if (!any && !globs.empty()) fail("train: no parameter matches the pattern '", globs, "'");

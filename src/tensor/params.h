@@ -10,6 +10,7 @@
 #include <string>
 #include <string_view>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "tensor/arena.h"
@@ -59,8 +60,7 @@ struct Param {
   std::string name;
   Shape shape;
   Use use = Use::elementwise;
-  bool optional = false;  ///< may be missing in a source; its weight then stays null
-  bool trains = false;    ///< set by Params::freeze_all_but
+  bool trains = false;  ///< set by Params::freeze_all_but
   Tensor weight;
   int64_t offset = -1;  ///< elements before this one in the block made by allocate(); -1 when bound elsewhere
   int64_t count() const { return shape.count(); }
@@ -75,7 +75,10 @@ class Params {
   Params& operator=(const Params&) = delete;
 
   /// The reference stays valid for the life of this Params. Throws CHECK on a repeated name.
-  Param& declare(std::string name, Shape shape, Use use = Use::elementwise, bool optional = false);
+  Param& declare(std::string name, Shape shape, Use use = Use::elementwise);
+  /// A tensor that published models have and nothing reads: sources may hold it, it is saved as zeros.
+  void declare_unused(std::string name, Shape shape) { unused_.emplace_back(std::move(name), shape); }
+  const std::vector<std::pair<std::string, Shape>>& unused() const { return unused_; }
   Param* find(std::string_view name);
   const Param* find(std::string_view name) const;
 
@@ -103,7 +106,7 @@ class Params {
   void each(F&& f) const {
     for (const Param& p : list_) f(p);
   }
-  /// Elements of all declared parameters that are present.
+  /// Elements of all declared parameters.
   int64_t count() const;
   /// Elements of the block made by allocate().
   int64_t block_count() const { return block_count_; }
@@ -114,6 +117,7 @@ class Params {
 
  private:
   std::deque<Param> list_;
+  std::vector<std::pair<std::string, Shape>> unused_;
   std::unordered_map<std::string, Param*> by_name_;
   Tensor block_;
   int64_t block_count_ = 0;
