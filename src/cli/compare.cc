@@ -7,6 +7,7 @@
 
 #include "base/parallel.h"
 #include "cli/command.h"
+#include "cli/eval_tasks.h"
 #include "cli/text_ids.h"
 #include "engine/engine.h"
 #include "engine/measure.h"
@@ -15,7 +16,7 @@ namespace qwerky {
 namespace {
 
 struct Options {
-  std::string teacher, student, json, backend = "auto", precision = "auto", tasks = "perplexity";
+  std::string teacher, student, json, backend = "auto", precision = "auto";
   TextOptions text;
   int64_t window = 256, softmax_window = 0, sinks = 4;
 };
@@ -117,7 +118,6 @@ int compare_models(const Options& o) {
 }
 
 int evaluate(const Options& o) {
-  if (o.tasks != "perplexity") fail("--tasks: \"", o.tasks, "\" is not known; known: perplexity");
   const Checkpoint checkpoint = open_checkpoint(o.teacher);
   const auto backend = backend_for(checkpoint, o.backend, o.precision);
   const auto model = load_model(checkpoint, {.need_tokenizer = needs_tokenizer(o.text), .pack_for = backend.get()});
@@ -137,7 +137,8 @@ void add_common(CLI::App& app, const std::shared_ptr<Options>& o) {
   app.add_option("--split-before", o->text.split_before,
                  "cut .txt files without <|endoftext|> before lines that begin so");
   app.add_option("--window", o->window, "tokens of a window")->capture_default_str()->check(CLI::PositiveNumber);
-  app.add_option("--limit", o->text.limit, "at most so many tokens (0: all)")->capture_default_str();
+  app.add_option("--limit", o->text.limit, "at most so many tokens, or documents of a task (0: all)")
+      ->capture_default_str();
   app.add_option("--json", o->json, "also write the result as JSON");
   add_backend_flags(app, o->backend, o->precision);
 }
@@ -158,10 +159,26 @@ void register_compare(CLI::App& app, Run& run) {
 
 void register_eval(CLI::App& app, Run& run) {
   const auto o = std::make_shared<Options>();
+  const auto tasks = std::make_shared<TaskEvalOptions>();
   app.add_option("model", o->teacher, "model directory or file")->required();
-  app.add_option("--tasks", o->tasks, "perplexity")->capture_default_str();
+  app.add_option("--tasks", tasks->eval.tasks, "perplexity (of --data as text), or tasks and groups of lm-eval")
+      ->delimiter(',')
+      ->default_str("perplexity");
   add_common(app, o);
-  app.callback([o, &run] { run = [o] { return evaluate(*o); }; });
+  add_task_flags(app, *tasks);
+  app.callback([o, tasks, &run] {
+    if (tasks->eval.tasks.empty() || tasks->eval.tasks == std::vector<std::string>{"perplexity"}) {
+      run = [o] { return evaluate(*o); };
+      return;
+    }
+    tasks->model = o->teacher;
+    tasks->engine.backend = o->backend;
+    tasks->engine.precision = o->precision;
+    tasks->eval.limit = o->text.limit;
+    if (o->text.data.size() > 1) fail("--data: give one folder, found ", o->text.data.size());
+    if (!o->text.data.empty()) tasks->data = o->text.data[0];
+    run = [tasks] { return evaluate_tasks(*tasks); };
+  });
 }
 
 }  // namespace qwerky

@@ -229,11 +229,9 @@ void ContinuationScorer::read_logits(Job& job, std::span<const int32_t> nodes, B
     for (int64_t p = from; p < end; ++p) wanted.push_back({&node, batch[i].row + p - begin, p});
   }
   const Exec ex{on_, scratch_};
-  const int64_t V = model_.config().vocab, most = logit_rows(V, static_cast<int64_t>(wanted.size()));
-  for (size_t from = 0; from < wanted.size(); from += static_cast<size_t>(most)) {
-    Scope scope(scratch_);
-    const auto rows = std::span(wanted).subspan(from, std::min(static_cast<size_t>(most), wanted.size() - from));
-    const auto n = static_cast<int64_t>(rows.size());
+  const int64_t V = model_.config().vocab;
+  in_logit_slices(ex, V, static_cast<int64_t>(wanted.size()), [&](int64_t from, int64_t n) {
+    const auto rows = std::span(wanted).subspan(static_cast<size_t>(from), static_cast<size_t>(n));
     const Tensor x = ex.make(n, model_.config().hidden), logits = ex.make(n, V), loss = ex.make(1, n);
     std::vector<int32_t> targets, best(rows.size());
     for (int64_t i = 0; i < n; ++i) {
@@ -256,7 +254,7 @@ void ContinuationScorer::read_logits(Job& job, std::span<const int32_t> nodes, B
         score.greedy = score.greedy && best[i] == id;
       }
     }
-  }
+  });
 }
 
 }  // namespace qwerky

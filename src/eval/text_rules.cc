@@ -123,8 +123,9 @@ std::string_view python_lstrip(std::string_view text) {
   return text;
 }
 
-std::string_view python_strip(std::string_view text) {
-  text = python_lstrip(text);
+std::string_view python_strip(std::string_view text) { return python_rstrip(python_lstrip(text)); }
+
+std::string_view python_rstrip(std::string_view text) {
   while (!text.empty()) {
     size_t at = text.size() - 1;
     while (at > 0 && (static_cast<unsigned char>(text[at]) & 0xC0) == 0x80) --at;

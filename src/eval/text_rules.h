@@ -15,6 +15,7 @@ int64_t code_points(std::string_view text);
 bool is_python_space(int32_t code);
 std::string_view python_strip(std::string_view text);
 std::string_view python_lstrip(std::string_view text);
+std::string_view python_rstrip(std::string_view text);
 
 /// str.lower()
 std::string python_lower(std::string_view text);

@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: MIT
+#include "cli/eval_tasks.h"
+
+#include <chrono>
+#include <cstdio>
+#include <iomanip>
+#include <iostream>
+
+#include "base/units.h"
+#include "cli/command.h"
+#include "eval/results_json.h"
+#include "eval/table.h"
+
+namespace qwerky {
+namespace {
+
+double now() { return std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count(); }
+
+/// One line per task: done, documents a second, time left.
+class Reporter {
+ public:
+  void operator()(const Task& task, int64_t done, int64_t total) {
+    const double t = now();
+    if (task.name != name_) {
+      name_ = task.name;
+      began_ = last_;
+    }
+    last_ = t;
+    const double rate = static_cast<double>(done) / std::max(1e-9, t - began_);
+    say(concat(name_, "  ", done, "/", total, " documents  ", static_cast<int64_t>(rate), "/s",
+               done < total ? "  ETA " + duration_text(static_cast<double>(total - done) / rate) : ""),
+        done == total);
+  }
+
+ private:
+  std::string name_;
+  double began_ = 0, last_ = now();
+};
+
+}  // namespace
+
+void add_task_flags(CLI::App& app, TaskEvalOptions& o) {
+  app.add_option("--num-fewshot", o.num_fewshot, "examples before each document (default: the task's own number)")
+      ->check(CLI::Range(0, 1000));
+  app.add_option("--output", o.output, "folder for lm-eval's result files; a stopped evaluation goes on from it");
+  app.add_option("--seed", o.eval.seed, "of the choice of examples")->capture_default_str();
+  app.add_option("--bootstrap-iters", o.eval.bootstrap_iters, "of the standard error of a perplexity; 0: no errors")
+      ->capture_default_str()
+      ->check(CLI::NonNegativeNumber);
+  app.add_flag("--allow-partial", o.eval.allow_partial,
+               "also evaluate data that are not the published ones, and say so");
+  app.add_option("--max-length", o.scorer.max_length,
+                 "ids a model may read; longer requests lose their beginning (0: what config.json allows)")
+      ->capture_default_str()
+      ->check(CLI::NonNegativeNumber);
+  app.add_flag("--add-bos", o.scorer.bos, "begin every context with BOS");
+  app.add_flag("!--no-sharing", o.scorer.share, "run every request alone from its beginning");
+  app.add_option("--documents", o.eval.batch, "documents asked about at once")
+      ->capture_default_str()
+      ->check(CLI::PositiveNumber);
+}
+
+int evaluate_tasks(const TaskEvalOptions& given) {
+  TaskEvalOptions o = given;
+  if (o.data.empty()) fail("--data: give the folder with the data sets (docs/evaluation.md lists the files)");
+  tasks_of(o.eval.tasks);  // names, before a model is loaded
+  o.eval.data = o.data;
+  if (o.num_fewshot >= 0) o.eval.num_fewshot = o.num_fewshot;
+  const Engine engine(o.model, o.engine);
+  const Model& model = *engine.internals().model;
+  ModelScorer scorer(engine, o.scorer);
+  o.eval.model_sha256 = model_fingerprint(engine);
+  if (!o.output.empty()) o.eval.journal = Path(o.output) / "journal";
+
+  RunInfo info;
+  info.model_args = concat("pretrained=", o.model);
+  info.model_name = o.model;
+  info.model_sha256 = o.eval.model_sha256;
+  info.device = engine.internals().backend->name();
+  info.max_length = scorer.max_length();
+  const Tokenizer& tokenizer = *model.tokenizer;
+  if (tokenizer.bos) info.bos_token = tokenizer.piece(*tokenizer.bos);
+  if (!tokenizer.eos.empty()) info.eos_token = tokenizer.piece(tokenizer.eos.front());
+  info.start = now();
+  Reporter report;
+  const Evaluation result = evaluate(
+      o.eval, scorer.scorer(), [&](const Task& task, int64_t done, int64_t total) { report(task, done, total); },
+      [] { return interrupted().load(); });
+  info.end = now();
+
+  std::cout << header_line(info, o.eval) << "\n" << results_table(result.entries);
+  const bool groups = std::any_of(result.entries.begin(), result.entries.end(), [](const Entry& e) { return e.group; });
+  if (groups) std::cout << "\n" << results_table(result.entries, true);
+  std::cout << comparability_notes(result.entries);
+  if (scorer.truncated() > 0)
+    std::cout << scorer.truncated() << " requests were longer than " << scorer.max_length()
+              << " ids and lost their beginning\n";
+  if (result.partial) std::cout << "partial: stopped before the end; the same command goes on\n";
+  const double run = static_cast<double>(scorer.work().rows_run()),
+               asked = static_cast<double>(scorer.work().rows_asked());
+  std::ostringstream work;
+  work << std::fixed << std::setprecision(1) << info.end - info.start << " s; " << scorer.work().rows_run()
+       << " tokens read";
+  if (run > 0 && asked > run) work << ", " << asked / run << " times as many without sharing";
+  say(work.str(), true);
+  if (!o.output.empty()) {
+    const Path file = write_results(o.output, info, o.eval, result, o.log_samples);
+    say("results: " + file.string(), true);
+  }
+  return result.partial ? kInterrupted : 0;
+}
+
+}  // namespace qwerky

@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: MIT
+#include "eval/model_scorer.h"
+
+#include <algorithm>
+
+#include "base/error.h"
+#include "engine/greedy.h"
+#include "eval/text_rules.h"
+
+namespace qwerky {
+
+ModelScorer::ModelScorer(const Engine& engine, const ModelScorerOptions& options)
+    : model_(*engine.internals().model),
+      on_(*engine.internals().backend),
+      options_(options),
+      max_length_(options.max_length > 0 ? options.max_length : model_.config().max_positions),
+      continuations_(on_, *model_.decoder, {.share = options.share}) {
+  CHECK(model_.tokenizer != nullptr);
+  if (engine.max_tokens() > 0 && max_length_ > engine.max_tokens())
+    fail(model_.path.string(), ": --max-length ", max_length_, " is more than the ", engine.max_tokens(),
+         " positions that its softmax layers were made for");
+}
+
+Scorer ModelScorer::scorer() {
+  return {[this](std::span<const Request> requests) { return loglikelihood(requests); },
+          [this](std::span<const std::string> texts) { return rolling(texts); },
+          [this](std::span<const GenerateRequest> requests) { return generate(requests); }};
+}
+
+int32_t ModelScorer::prefix_id() const {
+  const Tokenizer& t = *model_.tokenizer;
+  if (t.bos) return *t.bos;
+  if (!t.eos.empty()) return t.eos.front();
+  fail(model_.path.string(), ": a text without context needs BOS or an end-of-text token, the tokenizer has neither");
+}
+
+Continuation ModelScorer::split(const Request& request) const {
+  const Tokenizer& t = *model_.tokenizer;
+  const std::string& c = request.context;
+  if (c.empty()) {
+    std::vector<int32_t> ids = t.encode(request.continuation);
+    if (ids.empty() || ids.front() != prefix_id() || ids.size() == 1) ids.insert(ids.begin(), prefix_id());
+    return {std::move(ids), 1};
+  }
+  const std::string_view stripped = python_rstrip(c);
+  std::vector<int32_t> context = t.encode(stripped);
+  const std::vector<int32_t> whole = t.encode(c + request.continuation);
+  if (whole.size() <= context.size())
+    fail("continuation \"", request.continuation, "\" has no ids of its own after its context");
+  const auto skipped = static_cast<int64_t>(context.size());
+  if (context.empty() || (options_.bos && t.bos)) context.insert(context.begin(), prefix_id());
+  const auto first = static_cast<int64_t>(context.size());
+  context.insert(context.end(), whole.begin() + skipped, whole.end());
+  return {std::move(context), first};
+}
+
+std::vector<Answer> ModelScorer::loglikelihood(std::span<const Request> requests) {
+  std::vector<Continuation> list;
+  for (const Request& request : requests) {
+    Continuation c = split(request);
+    if (const int64_t over = static_cast<int64_t>(c.ids.size()) - (max_length_ + 1); over > 0) {
+      if (over >= c.first)
+        fail("a continuation of ", static_cast<int64_t>(c.ids.size()) - c.first, " ids does not fit in ", max_length_);
+      c.ids.erase(c.ids.begin(), c.ids.begin() + over);
+      c.first -= over;
+      ++truncated_;
+    }
+    list.push_back(std::move(c));
+  }
+  std::vector<Answer> answers;
+  for (const ContinuationScore& s : continuations_.score(list)) answers.push_back({s.loglikelihood, s.greedy});
+  return answers;
+}
+
+/// Windows of max_length that follow each other; each but the first sees the ids before it that still fit.
+std::vector<double> ModelScorer::rolling(std::span<const std::string> texts) {
+  std::vector<double> sums;
+  for (const std::string& text : texts) {
+    std::vector<int32_t> ids = model_.tokenizer->encode(text);
+    if (ids.empty()) fail("a text without ids cannot be scored");
+    ids.insert(ids.begin(), prefix_id());
+    std::vector<Continuation> windows;
+    const auto n = static_cast<int64_t>(ids.size());
+    for (int64_t first = 1; first < n; first += max_length_) {
+      const int64_t end = std::min(n, first + max_length_), begin = std::max<int64_t>(0, end - max_length_ - 1);
+      windows.push_back({{ids.begin() + begin, ids.begin() + end}, first - begin});
+    }
+    double sum = 0;
+    for (const ContinuationScore& s : continuations_.score(windows)) sum += s.loglikelihood;
+    sums.push_back(sum);
+  }
+  return sums;
+}
+
+std::vector<std::string> ModelScorer::generate(std::span<const GenerateRequest> requests) {
+  const Tokenizer& t = *model_.tokenizer;
+  const int64_t room = max_length_ - options_.generate;
+  if (room < 1)
+    fail("generation of ", options_.generate, " ids leaves no room for a prompt in a length of ", max_length_);
+  std::vector<std::string> texts(requests.size());
+  for (size_t from = 0; from < requests.size(); from += static_cast<size_t>(options_.side_by_side)) {
+    const size_t n = std::min(requests.size() - from, static_cast<size_t>(options_.side_by_side));
+    std::vector<std::vector<int32_t>> prompts, written(n);
+    for (size_t i = 0; i < n; ++i) {
+      std::vector<int32_t> ids = t.encode(requests[from + i].context);
+      if (ids.empty() || (options_.bos && t.bos)) ids.insert(ids.begin(), prefix_id());
+      if (const int64_t over = static_cast<int64_t>(ids.size()) - room; over > 0) {
+        ids.erase(ids.begin(), ids.begin() + over);
+        ++truncated_;
+      }
+      prompts.push_back(std::move(ids));
+    }
+    continue_greedily(on_, *model_.decoder, prompts, options_.generate, [&](size_t i, int32_t id) {
+      if (std::find(t.eos.begin(), t.eos.end(), id) != t.eos.end()) return false;
+      written[i].push_back(id);
+      std::string& text = texts[from + i];
+      text = t.decode(written[i], true);
+      const auto& stops = requests[from + i].stops;
+      return std::none_of(stops.begin(), stops.end(),
+                          [&](const std::string& stop) { return text.find(stop) != text.npos; });
+    });
+  }
+  return texts;
+}
+
+std::string model_fingerprint(const Engine& engine) {
+  const Model& model = *engine.internals().model;
+  std::string all = model.config_json.dump() + engine.internals().backend->name();
+  model.params.each([&](const Param& p) {
+    if (!p.weight) return;
+    all += concat(p.name, p.shape.str(), name_of(p.weight.type));
+    constexpr int64_t kSamples = 64, kBytes = 16;
+    const int64_t bytes = p.weight.bytes(), step = std::max<int64_t>(kBytes, bytes / kSamples);
+    for (int64_t at = 0; at + kBytes <= bytes; at += step)
+      all.append(static_cast<const char*>(p.weight.data) + at, static_cast<size_t>(kBytes));
+  });
+  return sha256(all);
+}
+
+}  // namespace qwerky

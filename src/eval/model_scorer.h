@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: MIT
+// A loaded model as what answers an evaluation: text to ids as lm-eval's `hf` model does it, then the engine's shared
+// states.
+#pragma once
+
+#include <memory>
+
+#include "engine/continuations.h"
+#include "engine/engine.h"
+#include "eval/evaluate.h"
+
+namespace qwerky {
+
+struct ModelScorerOptions {
+  int64_t max_length = 0;     ///< ids a model may read, longer requests lose their beginning; 0: what config.json says
+  bool share = true;          ///< false: every request runs alone from its beginning
+  bool bos = false;           ///< begin every context with the model's BOS
+  int64_t generate = 256;     ///< most new ids of a generated text
+  int64_t side_by_side = 16;  ///< texts generated at once
+};
+
+class ModelScorer {
+ public:
+  /// `engine` must outlive this and have a tokenizer.
+  ModelScorer(const Engine& engine, const ModelScorerOptions& options);
+
+  /// Must not outlive this.
+  Scorer scorer();
+  /// Context and continuation as ids: trailing white space of the context belongs to the continuation, and the
+  /// continuation's ids are those of the joined text behind as many as the context has.
+  Continuation split(const Request& request) const;
+
+  int64_t max_length() const { return max_length_; }
+  int64_t truncated() const { return truncated_; }  ///< requests that lost their beginning
+  const ContinuationScorer& work() const { return continuations_; }
+
+ private:
+  std::vector<Answer> loglikelihood(std::span<const Request> requests);
+  std::vector<double> rolling(std::span<const std::string> texts);
+  std::vector<std::string> generate(std::span<const GenerateRequest> requests);
+  int32_t prefix_id() const;
+
+  const Model& model_;
+  const Backend& on_;
+  ModelScorerOptions options_;
+  int64_t max_length_;
+  ContinuationScorer continuations_;
+  int64_t truncated_ = 0;
+};
+
+/// Tells models apart: their configuration, and of each tensor name, shape, type and a sample of its values, with the
+/// backend that computes.
+std::string model_fingerprint(const Engine& engine);
+
+}  // namespace qwerky
