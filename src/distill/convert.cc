@@ -7,6 +7,7 @@
 #include "backend/peak.h"
 #include "base/parallel.h"
 #include "base/units.h"
+#include "base/version.h"
 #include "distill/initialise.h"
 #include "distill/prepare.h"
 #include "engine/engine.h"
@@ -218,7 +219,7 @@ Outcome convert_model(Job& job, const ConvertOptions& options) {
   const Comparison c =
       compare(*measurer, *teacher->decoder, *stored->decoder, {held_out(data), window}, true, measuring(job));
   write_card(job, data, *student, *teacher, c, window);
-  const Json record{{"program", "qwerky 0.1.0"},
+  const Json record{{"program", program_version()},
                     {"settings", settings},
                     {"data", data.name},
                     {"teacher_path", options.teacher},
@@ -270,7 +271,7 @@ Outcome train_model(Job& job, const TrainOptions& options) {
   if (!tokenizer_there && options.vocab <= 0)
     fail("--vocab: expected the size of the vocabulary to train, or a tokenizer.json in ", job.out().string());
   json["vocab_size"] = tokenizer_there ? load_tokenizer(job.out())->size() : options.vocab;
-  const Config planned = read_config(json, nullptr);
+  const Config planned = read_config(json, nullptr, options.config);
   check_contexts(job.recipe, planned, "model");
 
   plan(job, planned, nullptr, estimate_tokens(corpus_of(options.run)), 2, DType::bf16);
@@ -280,7 +281,7 @@ Outcome train_model(Job& job, const TrainOptions& options) {
   const auto tokenizer = load_tokenizer(job.out());
   json["vocab_size"] = tokenizer->size();
   if (!tokenizer->eos.empty()) json["eos_token_id"] = tokenizer->eos.front();
-  const Config config = read_config(json, nullptr);
+  const Config config = read_config(json, nullptr, options.config);
   const RunData data = read_data(options.run, *tokenizer, job.say, job.stop);
 
   const Json settings{{"recipe", to_json(job.recipe)},   {"config", write_config(config)},
@@ -297,7 +298,7 @@ Outcome train_model(Job& job, const TrainOptions& options) {
       make_backend(options.run.backend, resolve_precision("auto", stored->stored, options.run.backend));
   const Scores s =
       score(*measurer, *stored->decoder, {held_out(data), job.recipe.stages.back().context}, measuring(job));
-  const Json record{{"program", "qwerky 0.1.0"},
+  const Json record{{"program", program_version()},
                     {"settings", settings},
                     {"data", data.name},
                     {"data_sha256", data.shards.corpus_hash},

@@ -81,7 +81,8 @@ struct Shards {
 Shards prepare_shards(const ShardOptions& options, const Tokenizer& tokenizer, const Path& cache_dir,
                       const std::function<void(int64_t, int64_t)>& progress = nullptr);
 
-/// Token ids from text: one sequence of decimal ids per line, separated by spaces or commas.
+/// Token ids from text: one sequence of at least two decimal ids per line, separated by spaces or commas; blank lines
+/// are skipped.
 std::vector<std::vector<int32_t>> read_token_lines(const Path& file, int64_t vocab_size);
 std::vector<std::vector<int32_t>> parse_token_lines(std::string_view text, int64_t vocab_size, const std::string& name);
 
