@@ -8,6 +8,7 @@
 
 #include "backend/peak.h"
 #include "base/parallel.h"
+#include "base/units.h"
 #include "cli/command.h"
 #include "engine/engine.h"
 
@@ -20,14 +21,6 @@ struct Options {
   EngineOptions engine;
   GenerateOptions generate;
 };
-
-/// Reads of `bytes` of weights at `rate` beside what memory gives, both in 1e9 bytes/s.
-std::string share_of_bandwidth(double rate, double memory, int64_t bytes) {
-  if (rate <= memory)
-    return concat(std::fixed, std::setprecision(0), 100 * rate / memory, " % of the measured bandwidth");
-  if (bytes <= largest_cache_bytes()) return "they fit in a cache";
-  return concat("above the measured bandwidth of ", std::fixed, std::setprecision(2), memory);
-}
 
 int generate_text(const Options& o) {
   o.generate.sampler.check();
@@ -64,8 +57,9 @@ int generate_text(const Options& o) {
   line << std::fixed << std::setprecision(1) << "prompt " << out.prompt_tokens << " tokens in "
        << out.prefill_seconds * 1e3 << " ms; " << out.ids.size() << " tokens at " << rate << " tok/s, "
        << std::setprecision(2) << gb << " GB/s of weights ("
-       << share_of_bandwidth(gb, measure_peaks(threads(), 0.2).read_gb_s, bytes) << "); state " << std::setprecision(2)
-       << static_cast<double>(session.state_bytes()) / 1024 << " KiB; backend " << engine.internals().backend->name();
+       << bandwidth_text(gb, measure_peaks(threads(), 0.2).read_gb_s, bytes <= largest_cache_bytes()) << "); state "
+       << std::setprecision(2) << static_cast<double>(session.state_bytes()) / 1024 << " KiB; backend "
+       << engine.internals().backend->name();
   say(line.str(), true);
   return 0;
 }

@@ -26,6 +26,9 @@ struct CorpusOptions {
 /// naming file and line; no text at all is an Error too.
 void read_corpus(const CorpusOptions& options, const std::function<void(std::string&& document)>& each);
 
+/// The same errors as far as the beginnings of the files show them: the first MiB of each, 256 MiB in all.
+void check_corpus(const CorpusOptions& options);
+
 /// About how many tokens the files hold, from their sizes alone. Throws as read_corpus when an input is absent or of an
 /// unknown kind.
 int64_t estimate_tokens(const CorpusOptions& options);
