@@ -157,13 +157,14 @@ grep -q '"seconds_per_token"' out || die "bench --contexts --json -"
 ok bench seven --prefill 4 --depths 0 --batches 1 --tokens 1 --json -
 grep -q '"seconds_per_step"' out || die "bench --json -"
 [ -e - ] && die "a file called - was written"
-# A final norm of 100 everywhere makes confident nonsense: columns must hold perplexities of many digits.
+# A final norm of 10 everywhere makes a model too sure of itself: columns must hold perplexities of many digits.
 rm -rf loud && cp -r seven loud
 header=$(od -An -tu8 -N8 loud/model.safetensors)
 at=$(head -c $((8 + header)) loud/model.safetensors | grep -ao '"model.norm.weight":{[^}]*}' | sed 's/.*"data_offsets":\[\([0-9]*\),.*/\1/')
-for _ in $(seq 32); do printf '\0\0\310\102'; done | dd of=loud/model.safetensors bs=1 seek=$((8 + header + at)) conv=notrunc status=none
-ok compare teacher loud --data text.txt --limit 500 --window 32
-awk '/^perplexity/ { n = NF; big = $3 > 1e5 } END { exit !(n == 5 && big) }' out || die "columns of compare: $(cat out)"
+for _ in $(seq 32); do printf '\0\0\040\101'; done | dd of=loud/model.safetensors bs=1 seek=$((8 + header + at)) conv=notrunc status=none
+echo 9 200 31 250 77 140 210 99 >ids
+ok compare teacher loud --tokens-file ids
+awk '/^perplexity/ { n = NF; big = $3 > 1e5 && $3 < 1e200 } END { exit !(n == 5 && big) }' out || die "columns of compare: $(cat out)"
 ok --threads 1 generate seven --prompt "Soon" --temperature 0 --max-tokens 20
 cp out one
 ok --threads 2 generate seven --prompt "Soon" --temperature 0 --max-tokens 20

@@ -137,14 +137,14 @@ TEST(Engine, WithoutATokenizerTextIsAnErrorAndIdsWork) {
   EXPECT_PRED2(has, error_of([&] { engine.beginning(); }), "beginning: " + dir);
   EXPECT_FALSE(engine.ends_text(3));
   Session session(engine, 8);
-  EXPECT_EQ(generate(session, engine, ids, {.max_tokens = 4}).ids.size(), 4u);
-  EXPECT_PRED2(has, error_of([&] { generate(session, engine, {}, {}); }), "prompt: expected at least one token");
+  EXPECT_EQ(generate(session, engine, ids, {.max_tokens = 4, .sampler = {}}).ids.size(), 4u);
+  EXPECT_PRED2(has, error_of([&] { generate(session, engine, {}, {}); }), "prompt: empty; expected at least one token");
 }
 
 TEST(Engine, SamplerRefusesWhatIsNoNumber) {
   const std::vector<float> logits{1, 2, 3};
   const auto message = [&](const SamplerOptions& o) { return error_of([&] { sample(logits, o, 0); }); };
-  for (double wrong : {-1.0, std::nan(""), INFINITY}) EXPECT_PRED2(has, message({.temperature = wrong}), "temperature");
+  for (double wrong : {-1.0, std::nan(""), double{INFINITY}}) EXPECT_PRED2(has, message({.temperature = wrong}), "temperature");
   for (double wrong : {-1.0, std::nan(""), 1.5})
     EXPECT_PRED2(has, message({.temperature = 1, .top_p = wrong}), "top-p: expected a number from 0 to 1");
   EXPECT_PRED2(has, message({.temperature = 1, .top_k = -1}), "top-k");

@@ -166,7 +166,7 @@ int32_t sample(std::span<const float> logits, const SamplerOptions& options, int
 Generated generate(Session& session, const Engine& engine, std::span<const int32_t> prompt,
                    const GenerateOptions& options, const std::function<bool(int32_t)>& emit) {
   options.sampler.check();
-  if (prompt.empty()) fail("prompt: expected at least one token; Engine::beginning() gives those that begin a text");
+  if (prompt.empty()) fail("prompt: empty; expected at least one token, such as Engine::beginning() gives");
   Generated out;
   out.prompt_tokens = static_cast<int64_t>(prompt.size());
   const auto begin = Clock::now();
