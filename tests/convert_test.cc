@@ -6,7 +6,9 @@
 
 #include <algorithm>
 
+#include "base/version.h"
 #include "data.h"
+#include "distill/prepare.h"
 #include "expect_error.h"
 
 namespace qwerky {
@@ -96,6 +98,85 @@ TEST(Convert, StoppedWhileMeasuringItOnlyMeasuresAgain) {
 
   run.options.run.set.emplace_back("stages.1.lr=0.5");
   EXPECT_PRED2(has, error_of([&] { run(); }), "stages.1.lr: was 0.0003, now 0.5");
+}
+
+TEST(Convert, UnusableTextIsKnownBeforeAnythingIsMeasured) {
+  const Path dir = testing::scratch_dir("convert-text");
+  Conversion run(dir / "out");
+  run.options.run.dry_run = true;
+  const auto message = [&](const std::string& name, const std::string& text) {
+    write_file(dir / name, text);
+    run.options.run.data = {(dir / name).string()};
+    const std::string why = error_of([&] { run(); });
+    EXPECT_TRUE(run.lines.empty()) << run.lines[0];
+    return why;
+  };
+  EXPECT_PRED2(has, message("empty.txt", ""), "empty.txt: empty; 1 files hold no text");
+  EXPECT_PRED2(has, message("blank.txt", " \n\n"), "hold no text");
+  EXPECT_PRED2(has, message("latin.txt", "fine\nnot \xff fine\n"), "latin.txt, line 2: not UTF-8");
+  EXPECT_PRED2(has, message("other.jsonl", "{\"body\": \"x\"}\n"), "no field \"text\"");
+  write_file(dir / "fine.txt", std::string(3 << 20, 'a'));  // one line, and longer than what is looked at
+  run.options.run.data = {(dir / "fine.txt").string()};
+  EXPECT_EQ(run(), Outcome::finished);
+  run.options.run.exclude = {(dir / "latin.txt").string()};
+  EXPECT_PRED2(has, error_of([&] { run(); }), "latin.txt, line 2");
+}
+
+TEST(Convert, ASecondRunIntoOneDirectoryIsRefused) {
+  const Path dir = testing::scratch_dir("convert-lock");
+  Conversion run(dir / "out");
+  {
+    const DirectoryLock first(dir / "out" / "training");
+    EXPECT_PRED2(has, error_of([&] { run(); }), (dir / "out" / "training").string() + ": another process works");
+    EXPECT_TRUE(run.lines.empty());
+    run.options.run.dry_run = true;
+    EXPECT_EQ(run(), Outcome::finished) << "a dry run writes nothing";
+  }
+  EXPECT_TRUE(std::filesystem::is_empty(dir));
+  run.options.run.dry_run = false;
+  std::string other;  // of a run that starts while this one plans, and one while it trains
+  Conversion second(dir / "out");
+  for (const char* moment : {"plan: student", "data:", "measuring the result"}) {
+    bool tried = false;
+    const std::atomic<bool> stop = false;
+    const Say say = [&](const std::string& line, bool) {
+      if (tried || !line.starts_with(moment)) return;
+      tried = true;
+      EXPECT_PRED2(has, error_of([&] { second(); }), "another process works in this directory") << moment;
+    };
+    EXPECT_EQ(convert(run.options, say, stop), Outcome::finished);
+    EXPECT_TRUE(tried) << moment;
+    std::filesystem::remove_all(dir / "out");
+  }
+}
+
+TEST(Convert, TheRecordHasTheLossesAndTheVersion) {
+  const Path out = testing::scratch_dir("convert-record");
+  Conversion run(out);
+  ASSERT_EQ(run(), Outcome::finished);
+  const Json record = read_json(out / "conversion.json");
+  EXPECT_EQ(record["program"], program_version());
+  ASSERT_EQ(record["stages"].size(), 2u);
+  for (const Json& stage : record["stages"]) {
+    EXPECT_GT(stage["loss"], 0);
+    EXPECT_GE(stage["validation_kl"], 0);
+  }
+  EXPECT_FALSE(is_there(out / "training" / "lock"));
+}
+
+TEST(BeginningOfText, IsBounded) {
+  const Path dir = testing::scratch_dir("convert-beginning");
+  const std::atomic<bool> stop = false;
+  std::string lines;
+  for (int i = 0; i < 1000; ++i) lines += concat("{\"text\": \"document ", 1000 + i, "\"}\n");
+  write_file(dir / "a.jsonl", lines);
+  const CorpusOptions corpus{.inputs = {dir / "a.jsonl"}};
+  const Beginning part = beginning_of_text(corpus, 100, stop), all = beginning_of_text(corpus, 1 << 20, stop);
+  EXPECT_FALSE(part.whole);
+  EXPECT_LE(part.text.size(), 100u);
+  EXPECT_TRUE(part.text.starts_with("document 1000\ndocument 1001\n"));
+  EXPECT_TRUE(all.whole);
+  EXPECT_EQ(all.text.size(), 14000u);
 }
 
 }  // namespace

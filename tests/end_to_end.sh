@@ -82,10 +82,19 @@ grep -q '"qwerky_mixers"' hybrid/config.json || die "a hybrid names its mixers"
 ok convert teacher --to rad-rwkv6 --keep-softmax 2 "${data[@]}" --out last $(stages 20 20) --set init=published --store bf16
 grep -q '"num_attention_layers": 1' last/config.json || die "a hybrid of the published form counts its last layers"
 
+for key in '"program": "qwerky [0-9]' '"name": "1 align mixers"' '"validation_kl": [0-9]' '"validation_ratio": [0-9]'; do
+  grep -q "$key" seven/conversion.json || die "conversion.json has no $key"
+done
+ok --version
+grep -q "$(sed -n 's/.*"program": "\(.*\)",*/\1/p' seven/conversion.json)" out || die "--version and conversion.json differ: $(cat out)"
+
 echo "kill -9, and the same command again"
 "$qwerky" "${run[@]}" --out killed >out 2>err &
 pid=$!
 await killed/training/checkpoint.safetensors
+"$qwerky" "${run[@]}" --out killed >out2 2>err2 && die "a second run into one directory is not refused"
+grep -q "^error: killed/training: another process works in this directory" err2 || die "the second run: $(cat err2)"
+grep -q "^plan:\|^resuming" err2 && die "the second run is refused late"
 kill -9 $pid || die "it ended before it could be killed"
 wait $pid 2>/dev/null
 whole killed && die "a killed run looks whole"
@@ -123,6 +132,7 @@ for student in seven six hybrid last; do
   head -c 8 out | grep -q "^Then the" || die "generate $student: $(cat out)"
   ok inspect $student
   grep -q "^architecture" out || die "inspect $student"
+  grep -q "128 allowed by config.json" out || die "inspect $student: positions"
 done
 echo "1,2,3" >ids
 ok compare teacher seven --tokens-file ids --window 8
@@ -133,6 +143,28 @@ tail -c $((3 * 320 * 4)) a.safetensors >a && tail -c $((3 * 320 * 4)) b.safetens
 same a b
 ok logits seven --tokens 1,5,17 --out c.safetensors --backend reference
 ok generate seven --max-tokens 5 --seed 3 --temperature 1
+ok generate seven --max-tokens 5
+cp out one
+ok generate seven --max-tokens 5 --prompt ""
+same out one
+for wrong in nan inf -1; do refused "temperature: expected a number of at least 0" generate seven --temperature=$wrong; done
+refused "top-p: expected" generate seven --temperature 1 --top-p nan
+printf '1 2 3 4\n5 6 7 8 9\n' >ids
+ok eval seven --tokens-file ids --limit 6 --json -
+grep -q '"tokens": 4' out || die "--limit with --tokens-file: $(cat out)"
+ok bench seven --contexts 4 --json -
+grep -q '"seconds_per_token"' out || die "bench --contexts --json -"
+ok bench seven --prefill 4 --depths 0 --batches 1 --tokens 1 --json -
+grep -q '"seconds_per_step"' out || die "bench --json -"
+[ -e - ] && die "a file called - was written"
+# A final norm of 10 everywhere makes a model too sure of itself: columns must hold perplexities of many digits.
+rm -rf loud && cp -r seven loud
+header=$(od -An -tu8 -N8 loud/model.safetensors)
+at=$(head -c $((8 + header)) loud/model.safetensors | grep -ao '"model.norm.weight":{[^}]*}' | sed 's/.*"data_offsets":\[\([0-9]*\),.*/\1/')
+for _ in $(seq 32); do printf '\0\0\040\101'; done | dd of=loud/model.safetensors bs=1 seek=$((8 + header + at)) conv=notrunc status=none
+echo 9 200 31 250 77 140 210 99 >ids
+ok compare teacher loud --tokens-file ids
+awk '/^perplexity/ { n = NF; big = $3 > 1e5 && $3 < 1e200 } END { exit !(n == 5 && big) }' out || die "columns of compare: $(cat out)"
 ok --threads 1 generate seven --prompt "Soon" --temperature 0 --max-tokens 20
 cp out one
 ok --threads 2 generate seven --prompt "Soon" --temperature 0 --max-tokens 20
@@ -223,6 +255,17 @@ refused "latin.txt" convert teacher --data latin.txt --out y $(stages 2 2)
 # shellcheck disable=SC2046
 refused "missing.txt" convert teacher --data missing.txt --out y $(stages 2 2)
 # shellcheck disable=SC2046
+refused "empty.txt.*no text" convert teacher --data empty.txt --out y --dry-run $(stages 2 2)
+# shellcheck disable=SC2046
+refused "latin.txt, line 2: not UTF-8" convert teacher --data latin.txt --out y --dry-run $(stages 2 2)
+# shellcheck disable=SC2046
+refused "plan: with the .* h at the measured .* more than ten years are refused" convert teacher "${data[@]}" --out y $(stages 2 2) --set stages.1.tokens=1e18
+[ -e y/conversion.json ] && die "an absurd plan was started"
+# shellcheck disable=SC2046
+refused "report-steps" convert teacher "${data[@]}" --out y --report-steps 0 $(stages 2 2)
+# shellcheck disable=SC2046
+refused "stage 1 align mixers, step [0-9]*: the loss is .*; lower the learning rate" convert teacher "${data[@]}" --out y $(stages 40 2) --set stages.0.lr=1e30 --set stages.0.mixer_lr=0 --set stages.0.clip=0
+# shellcheck disable=SC2046
 refused "held out" convert teacher --data text.txt --holdout 100000000 --out y $(stages 2 2)
 whole y && die "a refused conversion looks whole"
 
@@ -236,7 +279,10 @@ refused "at least one id" logits seven --tokens "" --out z.safetensors
 [ -e z.safetensors ] && die "refused logits left a file"
 refused "expected text or token ids" compare teacher seven
 echo 5 >one_id
-refused "at least 2 tokens" eval seven --tokens-file one_id
+refused "one_id, line 1: expected at least 2 tokens" eval seven --tokens-file one_id
+printf '1 2\n5\n' >one_id
+refused "one_id, line 2: expected at least 2 tokens" compare teacher seven --tokens-file one_id
+refused "limit" eval seven --tokens-file ids --limit -1
 refused "is not known; known: perplexity" eval seven --tasks trivia --data text.txt
 refused "subcommand"
 refused "threads" --threads 0 inspect seven
@@ -255,7 +301,10 @@ refused "shard model-00001-of-00002.safetensors .* is missing" inspect broken
 broken && echo '{"model_type": "mamba"' >broken/config.json
 refused "config.json" inspect broken
 broken && sed -i 's/"rwkv7qwen2"/"mamba"/' broken/config.json
-refused 'model_type "mamba" is not supported; supported: ' inspect broken
+refused 'broken/config.json: model_type "mamba" is not supported; supported: ' inspect broken
+refused 'broken/config.json: model_type "mamba" is not supported' compare teacher broken --data text.txt
+rm broken/model.safetensors
+refused 'broken/config.json: model_type "mamba" is not supported; supported: ' inspect broken
 broken && rm broken/tokenizer*
 refused "no tokenizer" generate broken
 # shellcheck disable=SC2046

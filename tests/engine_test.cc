@@ -5,12 +5,17 @@
 #include <gtest/gtest.h>
 
 #include <cmath>
+#include <cstring>
+#include <filesystem>
+#include <functional>
 #include <map>
 
 #include "base/parallel.h"
 #include "base/random.h"
 #include "data.h"
+#include "engine/footprint.h"
 #include "engine/measure.h"
+#include "engine/prefill.h"
 #include "expect_error.h"
 
 namespace qwerky {
@@ -121,6 +126,108 @@ TEST(Engine, NamesWhatItDoesNotKnow) {
   EXPECT_PRED2(has, error_of([&] { Engine(dir, {.backend = "cuda", .tokenizer = false}); }), "backend cuda");
   EXPECT_PRED2(has, error_of([&] { Engine(dir, {.precision = "f8", .tokenizer = false}); }), "f8");
   EXPECT_PRED2(has, error_of([&] { Engine e(dir); }), "no tokenizer");
+}
+
+TEST(Engine, WithoutATokenizerTextIsAnErrorAndIdsWork) {
+  const std::string dir = make_directory(tiny("qwen2"), "ids-only").string();
+  const Engine engine(dir, {.tokenizer = false});
+  const std::vector<int32_t> ids{3};
+  EXPECT_PRED2(has, error_of([&] { engine.encode("hi"); }), "encode: " + dir + " was opened for token ids only");
+  EXPECT_PRED2(has, error_of([&] { engine.decode(ids); }), "decode: " + dir);
+  EXPECT_PRED2(has, error_of([&] { engine.beginning(); }), "beginning: " + dir);
+  EXPECT_FALSE(engine.ends_text(3));
+  Session session(engine, 8);
+  EXPECT_EQ(generate(session, engine, ids, {.max_tokens = 4, .sampler = {}}).ids.size(), 4u);
+  EXPECT_PRED2(has, error_of([&] { generate(session, engine, {}, {}); }), "prompt: empty; expected at least one token");
+}
+
+TEST(Engine, SamplerRefusesWhatIsNoNumber) {
+  const std::vector<float> logits{1, 2, 3};
+  const auto message = [&](const SamplerOptions& o) { return error_of([&] { sample(logits, o, 0); }); };
+  for (double wrong : {-1.0, std::nan(""), double{INFINITY}}) EXPECT_PRED2(has, message({.temperature = wrong}), "temperature");
+  for (double wrong : {-1.0, std::nan(""), 1.5})
+    EXPECT_PRED2(has, message({.temperature = 1, .top_p = wrong}), "top-p: expected a number from 0 to 1");
+  EXPECT_PRED2(has, message({.temperature = 1, .top_k = -1}), "top-k");
+}
+
+TEST(Engine, NamesAnUnsupportedFamilyBeforeItsWeights) {
+  const Path dir = scratch_dir("engine-family");
+  write_file(dir / "config.json", R"({"model_type": "qwen3_moe"})");
+  for (const auto& open :
+       std::initializer_list<std::function<void()>>{[&] { open_model(dir); }, [&] { load_model(dir); }})
+    EXPECT_PRED2(has, error_of(open),
+                 dir.string() + "/config.json: model_type \"qwen3_moe\" is not supported; supported: llama, qwen2");
+  write_file(dir / "config.json", tiny("qwen2").dump());
+  EXPECT_PRED2(has, error_of([&] { open_model(dir); }), "no weights");
+}
+
+TEST(Engine, ConfigurationErrorsNameThePath) {
+  const Path dir = make_directory(tiny("qwen2"), "where");
+  Json json = read_json(dir / "config.json");
+  json["rms_norm_eps"] = -1;
+  write_file(dir / "config.json", json.dump());
+  EXPECT_PRED2(has, error_of([&] { load_model(dir, {.need_tokenizer = false}); }),
+               (dir / "config.json").string() + ": rms_norm_eps: expected");
+}
+
+TEST(Footprint, IsWhatALoadedModelTakes) {
+  for (const char* type : {"qwen2", "rwkv6qwen2", "rwkv7qwen2"})
+    for (const std::string& name : available_backends())
+      for (DType store : {DType::f32, DType::bf16}) {
+        SCOPED_TRACE(concat(type, " ", name, " ", name_of(store)));
+        const Path dir = make_directory(tiny(type), "footprint");
+        const auto master = load_model(dir, {.need_tokenizer = false});
+        save_model(dir, master->config(), master->params, store, {});
+        const Checkpoint checkpoint = open_model(dir);
+        const auto on = backend_for(checkpoint, name, "auto");
+        const auto model = load_model(checkpoint, {.need_tokenizer = false, .pack_for = on.get()});
+        int64_t weights = 0;
+        model->params.each([&](const Param& p) { weights += p.weight.bytes(); });
+        const auto ids = some_ids(530);
+        Arena scratch;
+        const auto state = model->decoder->make_state(on->scalar(), 600);
+        std::vector<float> logits(29);
+        prefill({*on, scratch}, *model->decoder, *state, ids, Tensor(logits.data(), DType::f32, {1, 29}));
+
+        const Footprint need = footprint(checkpoint, model->config(), *on, 600);
+        EXPECT_EQ(need.parameters, model->params.count());
+        EXPECT_EQ(need.weights, weights);
+        EXPECT_EQ(need.state, state->bytes());
+        EXPECT_EQ(need.scratch, scratch.peak_bytes());
+      }
+}
+
+/// 800 GB of bf16 weights, of which the file system keeps none.
+TEST(Footprint, NeedsNoMemoryForTheWeights) {
+  const Path dir = scratch_dir("footprint-large");
+  Json json = tiny("qwen2");
+  json["hidden_size"] = 16384, json["intermediate_size"] = 65536, json["num_hidden_layers"] = 110;
+  json["num_attention_heads"] = 128, json["num_key_value_heads"] = 8, json["head_dim"] = 128, json["vocab_size"] = 1000;
+  write_file(dir / "config.json", json.dump());
+  Json header = Json::object();
+  int64_t bytes = 0;
+  const auto model = declare_model(read_config(json, nullptr));
+  model->params.each([&](const Param& p) {
+    std::vector<int64_t> shape(p.shape.dim.begin(), p.shape.dim.begin() + p.shape.rank);
+    header[p.name] = {{"dtype", "BF16"}, {"shape", shape}, {"data_offsets", {bytes, bytes + 2 * p.count()}}};
+    bytes += 2 * p.count();
+  });
+  std::string text = header.dump();
+  text.resize((text.size() + 63) / 64 * 64, ' ');
+  const auto length = static_cast<uint64_t>(text.size());
+  std::string file(8, '\0');
+  std::memcpy(file.data(), &length, 8);
+  write_file(dir / "model.safetensors", file + text);
+  std::error_code refused;
+  std::filesystem::resize_file(dir / "model.safetensors", 8 + length + static_cast<uint64_t>(bytes), refused);
+  if (refused) GTEST_SKIP() << "the file system has no files of " << bytes << " bytes: " << refused.message();
+  const Checkpoint checkpoint = open_model(dir);
+  const auto on = backend_for(checkpoint, "reference", "auto");
+  const Footprint need = footprint(checkpoint, read_config(checkpoint.config, checkpoint.tensors.get()), *on, 600);
+  EXPECT_GT(need.weights, 700'000'000'000);
+  EXPECT_GT(need.scratch, 256 * 65536 * 4);
+  EXPECT_PRED2(has, error_of([&] { load_model(checkpoint, {.need_tokenizer = false}); }), "this machine has");
+  std::filesystem::remove_all(dir);
 }
 
 TEST(Engine, AbsurdConfigurationsAreHeldAgainstTheFileFirst) {

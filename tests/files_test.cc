@@ -235,5 +235,23 @@ TEST(Json, FileErrorsNameTheFile) {
   EXPECT_EQ(read_json(dir / "good.json")["a"], 1);
 }
 
+TEST(DirectoryLock, KeepsASecondOneOutAndLeavesNothing) {
+  const Path dir = scratch_dir("lock");
+  {
+    const DirectoryLock first(dir / "out" / "training");
+    EXPECT_PRED2(has, error_of([&] { DirectoryLock second(dir / "out" / "training"); }),
+                 (dir / "out" / "training").string() + ": another process works in this directory");
+    const DirectoryLock other(dir / "other");
+  }
+  EXPECT_TRUE(std::filesystem::is_empty(dir));
+  {
+    const DirectoryLock again(dir / "out");
+    write_file(dir / "out" / "result", "kept");
+  }
+  EXPECT_EQ(list_names(dir / "out"), std::vector<std::string>{"result"});
+  write_file(dir / "out" / "lock", "left by a killed process");
+  const DirectoryLock over(dir / "out");
+}
+
 }  // namespace
 }  // namespace qwerky

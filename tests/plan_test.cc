@@ -111,5 +111,14 @@ TEST(Plan, StopsWhenAsked) {
   EXPECT_THROW(s.plan(5, stop), Interrupted);
 }
 
+TEST(Plan, RefusesMoreThanTenYears) {
+  Bench s;
+  s.recipe.stages[0].tokens = 1'000'000'000'000'000'000;
+  const std::string why = error_of([&] { s.plan(0.1); });
+  EXPECT_PRED2(has, why, "plan: with the 1000000000000000000 tokens of stage align the run takes ");
+  EXPECT_PRED2(has, why, " h at the measured ");
+  EXPECT_PRED2(has, why, "--set stages.0.tokens=");
+}
+
 }  // namespace
 }  // namespace qwerky

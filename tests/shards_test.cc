@@ -433,10 +433,12 @@ TEST(Windows, SmallStreams) {
 
 TEST(TokenLines, AreReadAndChecked) {
   const Path file = testing::scratch_dir("token-lines") / "ids.txt";
-  write_file(file, "1 2,3\r\n\n 4,  5 ,\n6");
-  EXPECT_EQ(read_token_lines(file, 7), (std::vector<std::vector<int32_t>>{{1, 2, 3}, {4, 5}, {6}}));
+  write_file(file, "1 2,3\r\n\n 4,  5 ,\n6 0");
+  EXPECT_EQ(read_token_lines(file, 7), (std::vector<std::vector<int32_t>>{{1, 2, 3}, {4, 5}, {6, 0}}));
   expect_error([&] { read_token_lines(file, 6); }, {"ids.txt, line 4", "token 6", "vocabulary of 6"});
-  write_file(file, "1\n2 x");
+  write_file(file, "1 2 3\n\n5\n4 4\n");
+  expect_error([&] { read_token_lines(file, 7); }, {"ids.txt, line 3", "at least 2 tokens", "token 5 alone"});
+  write_file(file, "1 1\n2 x");
   expect_error([&] { read_token_lines(file, 7); }, {"line 2", "found byte 120"});
   write_file(file, "99999999999");
   expect_error([&] { read_token_lines(file, 7); }, {"token 99999999999", "outside"});

@@ -11,6 +11,7 @@
 #include "base/random.h"
 #include "data.h"
 #include "distill/initialise.h"
+#include "distill/training_log.h"
 #include "expect_error.h"
 
 namespace qwerky {
@@ -429,6 +430,49 @@ TEST(Stage, ChecksItsValues) {
   EXPECT_PRED2(has, message([](Stage& s) { s.warmup = -1; }), "warmup");
   EXPECT_PRED2(has, message([](Stage& s) { s.average_from = -0.5; }), "average_from");
   EXPECT_PRED2(has, message([](Stage& s) { s.beta1 = 1; }), "beta1");
+}
+
+TEST(Trainer, StopsWhereTheLossIsNotFinite) {
+  Bench s;
+  s.recipe.stages = {stage_of("align", 8), stage_of("kl", 8)};
+  s.recipe.stages[0].lr = 1e30, s.recipe.stages[0].clip = 0, s.recipe.stages[0].schedule = "flat";
+  s.recipe.stages[0].warmup = 0, s.recipe.stages[0].mixer_lr = 2e30;
+  const Path dir = scratch_dir("trainer-diverged");
+  auto student = student_model(*s.teacher, MixerKind::rwkv7);
+  ASSERT_EQ(s.run(*student, dir, 1), Outcome::interrupted);  // one step, and a checkpoint
+  const auto before = checkpoint(dir);
+  const std::string why = error_of([&] { s.run(*student, dir); });
+  EXPECT_PRED2(has, why, "stage align, step 2: the loss is ");
+  EXPECT_PRED2(has, why, "lower the learning rate (1e+30, of the mixers 2e+30)");
+  EXPECT_PRED2(has, why, "the last checkpoint stays in " + dir.string());
+  EXPECT_EQ(checkpoint(dir), before);
+}
+
+TEST(Trainer, TheLastUpdateOfAStageIsLookedAt) {
+  Bench s;
+  s.recipe.stages = {stage_of("align", 1), stage_of("kl", 2)};
+  s.recipe.stages[0].lr = 3e38, s.recipe.stages[0].weight_decay = 1e3, s.recipe.stages[0].warmup = 0;
+  const auto student = student_model(*s.teacher, MixerKind::rwkv7);
+  const std::string why = error_of([&] { s.run(*student, scratch_dir("trainer-last-update")); });
+  EXPECT_PRED2(has, why, "stage align, step 1: its weights are not finite");
+}
+
+TEST(TrainingLog, TellsTheFinalLosses) {
+  Bench s;
+  s.recipe.stages = {stage_of("align", 4), stage_of("kl", 5)};
+  const Path dir = scratch_dir("trainer-final");
+  const auto student = student_model(*s.teacher, MixerKind::rwkv6);
+  ASSERT_EQ(s.run(*student, dir), Outcome::finished);
+  const Json final = final_losses(dir / "log.jsonl");
+  ASSERT_EQ(final.size(), 2u);
+  for (size_t i = 0; i < 2; ++i) {
+    EXPECT_EQ(final[i]["stage"], i);
+    EXPECT_EQ(final[i]["name"], i == 0 ? "align" : "kl");
+    EXPECT_EQ(final[i]["step"], i == 0 ? 4 : 5);
+    for (const char* key : {"loss", "validation_kl", "validation_ratio"}) EXPECT_GT(final[i][key], 0) << key;
+  }
+  EXPECT_EQ(final[1]["loss"], Json::parse(losses(dir).back())["loss"]);
+  EXPECT_TRUE(final_losses(dir / "none").empty());
 }
 
 }  // namespace

@@ -29,10 +29,12 @@ class Engine {
   explicit Engine(const std::string& path, const EngineOptions& options = {});
   ~Engine();
 
+  // Text and its ids; an Error with EngineOptions::tokenizer = false.
   std::vector<int32_t> encode(std::string_view text, bool special = true) const;
   std::string decode(std::span<const int32_t> ids) const;
-  /// The ids that begin a text: BOS where the model has one, else an end-of-text token.
+  /// The ids that begin a text: BOS where the model has one, else an end-of-text token; empty if it has neither.
   std::vector<int32_t> beginning() const;
+  /// Whether generate() stops at this id; without a tokenizer at none.
   bool ends_text(int32_t id) const;
   int64_t vocab() const;
   /// Most tokens a session may hold; 0 when unlimited (no softmax layer without a window).
@@ -72,6 +74,8 @@ struct SamplerOptions {
   int64_t top_k = 0;       ///< 0: no limit
   double top_p = 1;
   uint64_t seed = 0;
+  /// Throws qwerky::Error naming a value that is out of range or not a number. sample() and generate() do it too.
+  void check() const;
 };
 
 /// Draws from logits; draw number `index` of a seed is always the same.

@@ -2,6 +2,7 @@
 #include "backend/peak.h"
 
 #include <immintrin.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <atomic>
@@ -187,6 +188,13 @@ Json to_json(const Peaks& p) {
           {"f32_gflops", p.f32_gflops},
           {"bf16_gflops", p.bf16_gflops},
           {"int8_gops", p.int8_gops}};
+}
+
+int64_t largest_cache_bytes() {
+  int64_t most = 0;
+  for (int level : {_SC_LEVEL2_CACHE_SIZE, _SC_LEVEL3_CACHE_SIZE, _SC_LEVEL4_CACHE_SIZE})
+    most = std::max<int64_t>(most, sysconf(level));
+  return most;
 }
 
 Peaks measure_peaks(int threads, double seconds) {

@@ -2,6 +2,7 @@
 // What this machine can do at most, measured: the yardstick for "share of peak".
 #pragma once
 
+#include <cstdint>
 #include <memory>
 
 #include "base/json.h"
@@ -20,6 +21,10 @@ Json to_json(const Peaks& peaks);
 
 /// Best of several short runs of each loop on `threads` threads, about `seconds` in all.
 Peaks measure_peaks(int threads, double seconds);
+
+/// Bytes of the largest cache of this machine; 0 where the system does not tell. Weights that fit are read faster than
+/// from memory.
+int64_t largest_cache_bytes();
 
 /// Reads of memory far larger than the caches, as long as asked for: what a model that streams its weights is held
 /// against. On a shared machine the bandwidth changes from second to second, so measure it beside the model.

@@ -22,4 +22,11 @@ std::string duration_text(double seconds) {
   return concat(s / 3600, " h ", s % 3600 / 60, " min");
 }
 
+std::string bandwidth_text(double rate, double memory, bool fits_in_cache) {
+  if (rate <= memory)
+    return concat(std::fixed, std::setprecision(0), 100 * rate / memory, " % of the measured bandwidth");
+  if (fits_in_cache) return "they fit in a cache";
+  return concat("above the measured bandwidth of ", std::fixed, std::setprecision(2), memory);
+}
+
 }  // namespace qwerky

@@ -8,6 +8,7 @@
 #include "cli/bench_speed.h"
 #include "cli/bench_train.h"
 #include "cli/command.h"
+#include "cli/result.h"
 #include "model/config.h"
 
 namespace qwerky {
@@ -35,13 +36,18 @@ void register_bench(CLI::App& app, Run& run) {
       ->capture_default_str();
   app.add_option("--type", o->speed.type, "weights of the random model: f32 | bf16 | int8 | int4")
       ->capture_default_str();
-  app.add_option("--prefill", o->speed.prefill, "prompt lengths")->delimiter(',')->capture_default_str();
+  app.add_option("--prefill", o->speed.prefill, "prompt lengths")
+      ->delimiter(',')
+      ->capture_default_str()
+      ->check(CLI::PositiveNumber);
   app.add_option("--depths", o->speed.depths, "tokens that a sequence has seen when it decodes")
       ->delimiter(',')
-      ->capture_default_str();
+      ->capture_default_str()
+      ->check(CLI::NonNegativeNumber);
   app.add_option("--batches", o->speed.batches, "sequences that decode together")
       ->delimiter(',')
-      ->capture_default_str();
+      ->capture_default_str()
+      ->check(CLI::PositiveNumber);
   app.add_option("--tokens", o->speed.tokens, "steps of decoding measured")
       ->capture_default_str()
       ->check(CLI::PositiveNumber);
@@ -61,7 +67,7 @@ void register_bench(CLI::App& app, Run& run) {
       ->capture_default_str()
       ->check(CLI::PositiveNumber);
   app.add_flag("--copy", o->speed.copy, "copy the weights of a packed file into huge pages instead of mapping them");
-  app.add_option("--json", o->speed.json, "also write the result as JSON");
+  add_json_flag(app, o->speed.json);
   app.callback([o, &run] {
     run = [o] {
       const SpeedBenchOptions& s = o->speed;

@@ -8,6 +8,7 @@
 #include "base/parallel.h"
 #include "base/svg.h"
 #include "cli/command.h"
+#include "cli/result.h"
 #include "engine/engine.h"
 #include "engine/throughput.h"
 #include "io/files.h"
@@ -19,12 +20,12 @@ struct ContextCost {
   int64_t context = 0;           ///< tokens the state has seen before the measured ones
   double seconds_per_token = 0;  ///< median
   int64_t state_bytes = 0;       ///< of a sequence of `context` tokens
-  bool beyond_training = false;  ///< more positions than the model was trained for
+  bool beyond = false;           ///< more positions than config.json allows
 };
 
 struct Measured {
   std::string path, name, backend;
-  int64_t trained = 0;  // positions; 0: no limit
+  int64_t most = 0;  // positions that config.json allows; 0: no limit
   std::vector<ContextCost> costs;
 };
 
@@ -41,7 +42,7 @@ Measured measure(const std::string& path, const ContextBenchOptions& o) {
     say(concat(path, ": after ", context, " tokens"), false);
     m.costs.push_back({context, measure_decode(*in.model, *in.backend, {.depth = context, .tokens = 64}),
                        in.model->decoder->state_scalars(context) * size_of(in.backend->scalar()),
-                       m.trained > 0 && context > m.trained});
+                       m.most > 0 && context > m.most});
   }
   return m;
 }
@@ -93,7 +94,7 @@ void print_table(const std::vector<Measured>& all) {
     bool marked = false;
     for (const Measured& m : all) {
       pad(cell(m.costs[i].seconds_per_token / time.size, time.size == 1e-6 ? 0 : 2, time.name), kColumn);
-      marked |= m.costs[i].beyond_training;
+      marked |= m.costs[i].beyond;
     }
     std::cout << std::string(all.size() == 1 ? 12 : 4, ' ');
     for (const Measured& m : all)
@@ -104,9 +105,9 @@ void print_table(const std::vector<Measured>& all) {
   }
   if (beyond)
     for (const Measured& m : all)
-      if (m.trained > 0)
-        std::cout << "* beyond the " << m.trained << " positions that " << m.name
-                  << " was trained for: the cost alone\n";
+      if (m.most > 0)
+        std::cout << "* beyond the " << m.most << " positions that the config.json of " << m.name
+                  << " allows (max_position_embeddings): the cost alone\n";
 }
 
 std::vector<Chart> charts(const std::vector<Measured>& all) {
@@ -138,11 +139,11 @@ Json as_json(const std::vector<Measured>& all) {
       rows.push_back({{"context", c.context},
                       {"seconds_per_token", c.seconds_per_token},
                       {"state_bytes", c.state_bytes},
-                      {"beyond_training", c.beyond_training}});
+                      {"beyond_max_positions", c.beyond}});
     models.push_back({{"model", m.path},
                       {"mixer", m.name},
                       {"backend", m.backend},
-                      {"trained_positions", m.trained > 0 ? Json(m.trained) : Json()},
+                      {"max_positions", m.most > 0 ? Json(m.most) : Json()},
                       {"contexts", rows}});
   }
   return {{"threads", threads()}, {"models", models}};
@@ -167,7 +168,7 @@ int bench_context(const ContextBenchOptions& given) {
 
   print_table(all);
   if (!o.svg.empty()) write_file(o.svg, svg(charts(all)));
-  if (!o.json.empty()) write_file(o.json, as_json(all).dump(1) + "\n");
+  write_result(o.json, as_json(all));
   return 0;
 }
 

@@ -7,6 +7,7 @@
 #include "backend/peak.h"
 #include "base/parallel.h"
 #include "cli/command.h"
+#include "cli/result.h"
 #include "engine/engine.h"
 #include "engine/export_packed.h"
 #include "engine/random_model.h"
@@ -35,7 +36,7 @@ Loaded load(const SpeedBenchOptions& o) {
     loaded.name = o.random + " " + o.to + ", random weights, " + o.type;
   } else {
     if (o.model.empty()) fail("bench: expected a model directory or file, or --random SHAPE");
-    const Checkpoint checkpoint = open_checkpoint(o.model);
+    const Checkpoint checkpoint = open_model(o.model);
     loaded.backend = backend_for(checkpoint, o.backend, o.precision);
     loaded.model = load_model(checkpoint, {.need_tokenizer = false, .pack_for = loaded.backend.get(), .copy = o.copy});
     loaded.name = o.model;
@@ -104,9 +105,11 @@ int bench_speed(const SpeedBenchOptions& o) {
       const double ops = 2 * static_cast<double>(cost.head_params + cost.layer_params) * tokens * kGiga;
       std::cout << std::setw(17) << batch << std::setw(10) << depth << std::setprecision(1) << std::setw(10) << tokens
                 << std::setprecision(2) << std::setw(11) << 1e3 * seconds << std::setprecision(1) << std::setw(7)
-                << rate * kGiga << std::setw(10) << share(rate, read) << std::setprecision(1) << std::setw(7)
-                << read * kGiga << std::setprecision(0) << std::setw(8) << ops << std::setw(10) << share(ops, peak)
-                << std::setprecision(1) << std::setw(12) << state / (1 << 20) << "\n";
+                << rate * kGiga << std::setw(10)
+                << (rate > read && bytes <= static_cast<double>(largest_cache_bytes()) ? "cache" : share(rate, read))
+                << std::setprecision(1) << std::setw(7) << read * kGiga << std::setprecision(0) << std::setw(8) << ops
+                << std::setw(10) << share(ops, peak) << std::setprecision(1) << std::setw(12) << state / (1 << 20)
+                << "\n";
       decode.push_back({{"batch", batch},
                         {"depth", depth},
                         {"tokens_per_second", tokens},
@@ -117,16 +120,13 @@ int bench_speed(const SpeedBenchOptions& o) {
                         {"share_of_peak", ops / peak},
                         {"state_bytes", state}});
     }
-  if (!o.json.empty())
-    write_file(o.json, Json{{"threads", threads()},
+  write_result(o.json, Json{{"threads", threads()},
                             {"peaks", to_json(peaks)},
                             {"model", m.name},
                             {"backend", m.backend->name()},
                             {"weight_bytes_per_token", cost.head_bytes + cost.layer_bytes},
                             {"prefill", prefill},
-                            {"decode", decode}}
-                               .dump(1) +
-                           "\n");
+                            {"decode", decode}});
   return 0;
 }
 

@@ -9,6 +9,7 @@
 #include "base/parallel.h"
 #include "base/random.h"
 #include "cli/command.h"
+#include "cli/result.h"
 #include "distill/initialise.h"
 #include "distill/trainer.h"
 #include "engine/engine.h"
@@ -64,7 +65,7 @@ int bench_train(const TrainBenchOptions& o) {
                     {"share_of_peak", gflops / peak},
                     {"memory_bytes", trainer.memory_bytes()}});
   }
-  if (!o.json.empty()) write_file(o.json, Json{{"peaks", to_json(peaks)}, {"stages", rows}}.dump(1) + "\n");
+  write_result(o.json, Json{{"peaks", to_json(peaks)}, {"stages", rows}});
   return 0;
 }
 

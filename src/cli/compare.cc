@@ -8,6 +8,7 @@
 #include "base/parallel.h"
 #include "cli/command.h"
 #include "cli/eval_tasks.h"
+#include "cli/result.h"
 #include "cli/text_ids.h"
 #include "engine/engine.h"
 #include "engine/measure.h"
@@ -54,7 +55,7 @@ std::string state_size(const Decoder& d, int64_t window) {
 
 int compare_models(const Options& o) {
   const bool need_tokenizer = needs_tokenizer(o.text);
-  const Checkpoint checkpoint = open_checkpoint(o.teacher);
+  const Checkpoint checkpoint = open_model(o.teacher);
   const auto backend = backend_for(checkpoint, o.backend, o.precision);
   const auto teacher = load_model(checkpoint, {.need_tokenizer = need_tokenizer, .pack_for = backend.get()});
   LoadOptions other{.need_tokenizer = false, .pack_for = backend.get()};
@@ -71,54 +72,47 @@ int compare_models(const Options& o) {
 
   std::cout << std::setprecision(5) << "measured on " << c.teacher.tokens << " tokens in windows of " << o.window
             << ", every position scored\n"
-            << "                      teacher   student\n"
-            << "perplexity         " << std::setw(10) << c.teacher.perplexity() << std::setw(10)
+            << "                         teacher     student\n"
+            << "perplexity          " << std::setw(12) << c.teacher.perplexity() << std::setw(12)
             << c.student.perplexity() << "   ratio " << c.ratio() << "\n"
-            << "KL(teacher‖student)" << std::setw(20) << c.kl << " nats per token\n"
-            << "same top token     " << std::setw(19) << 100 * c.top1 << " %\n"
+            << "KL(teacher‖student) " << std::setw(24) << c.kl << " nats per token\n"
+            << "same top token      " << std::setw(24) << 100 * c.top1 << " %\n"
             << "state per sequence   " << state_size(*teacher->decoder, o.window) << "; "
             << state_size(*student->decoder, o.window) << "\n";
   if (!c.alignment.empty()) {
-    std::cout << "layer   mixer     ‖Δ‖₂/√D   unexplained variance\n";
+    std::cout << "layer   mixer       ‖Δ‖₂/√D  unexplained variance\n";
     for (size_t l = 0; l < c.alignment.size(); ++l)
       std::cout << std::setw(5) << l << "   " << std::setw(8) << std::left << name_of(student->config().mixers[l])
-                << std::right << std::setw(10) << c.alignment[l] << std::setw(12) << c.unexplained[l] << "\n";
+                << std::right << std::setw(12) << c.alignment[l] << std::setw(14) << c.unexplained[l] << "\n";
   }
-  std::cout << "positions        ppl teacher   student     ratio        KL\n";
+  std::cout << "positions       ppl teacher     student       ratio          KL\n";
   const size_t length = c.kl_by_position.size(), step = std::max<size_t>(1, length / 8);
   for (size_t begin = 0; begin < length; begin += step) {
     const size_t end = std::min(length, begin + step);
     const double t = std::exp(mean(c.teacher.nll_by_position, begin, end)),
                  s = std::exp(mean(c.student.nll_by_position, begin, end));
-    std::cout << std::setw(5) << begin << " – " << std::setw(5) << std::left << end - 1 << std::right << std::setw(15)
-              << t << std::setw(10) << s << std::setw(10) << s / t << std::setw(10)
+    std::cout << std::setw(5) << begin << " – " << std::setw(5) << std::left << end - 1 << std::right << std::setw(14)
+              << t << std::setw(12) << s << std::setw(12) << s / t << std::setw(12)
               << mean(c.kl_by_position, begin, end) << "\n";
   }
-  if (!o.json.empty()) {
-    const Json json{{"teacher", scores_json(c.teacher)},
-                    {"student", scores_json(c.student)},
-                    {"ratio", c.ratio()},
-                    {"kl", c.kl},
-                    {"top1", c.top1},
-                    {"alignment", c.alignment},
-                    {"unexplained", c.unexplained},
-                    {"kl_by_position", c.kl_by_position},
-                    {"window", o.window},
-                    {"backend", backend->name()},
-                    {"state_scalars",
-                     {{"teacher", teacher->decoder->state_scalars(o.window)},
-                      {"student", student->decoder->state_scalars(o.window)}}}};
-    if (o.json == "-") {
-      std::cout << json.dump(1) << "\n";
-    } else {
-      write_file(o.json, json.dump(1) + "\n");
-    }
-  }
+  write_result(o.json, Json{{"teacher", scores_json(c.teacher)},
+                            {"student", scores_json(c.student)},
+                            {"ratio", c.ratio()},
+                            {"kl", c.kl},
+                            {"top1", c.top1},
+                            {"alignment", c.alignment},
+                            {"unexplained", c.unexplained},
+                            {"kl_by_position", c.kl_by_position},
+                            {"window", o.window},
+                            {"backend", backend->name()},
+                            {"state_scalars",
+                             {{"teacher", teacher->decoder->state_scalars(o.window)},
+                              {"student", student->decoder->state_scalars(o.window)}}}});
   return 0;
 }
 
 int evaluate(const Options& o) {
-  const Checkpoint checkpoint = open_checkpoint(o.teacher);
+  const Checkpoint checkpoint = open_model(o.teacher);
   const auto backend = backend_for(checkpoint, o.backend, o.precision);
   const auto model = load_model(checkpoint, {.need_tokenizer = needs_tokenizer(o.text), .pack_for = backend.get()});
   const auto ids = read_ids(o.text, model->tokenizer.get(), model->config().vocab);
@@ -126,7 +120,7 @@ int evaluate(const Options& o) {
   say(concat("scored on ", threads(), " threads, backend ", backend->name()), true);
   std::cout << std::setprecision(6) << "perplexity " << s.perplexity() << " (" << s.nll << " nats per token) on "
             << s.tokens << " tokens in windows of " << o.window << "\n";
-  if (!o.json.empty()) write_file(o.json, scores_json(s).dump(1) + "\n");
+  write_result(o.json, scores_json(s));
   return 0;
 }
 
@@ -138,8 +132,9 @@ void add_common(CLI::App& app, const std::shared_ptr<Options>& o) {
                  "cut .txt files without <|endoftext|> before lines that begin so");
   app.add_option("--window", o->window, "tokens of a window")->capture_default_str()->check(CLI::PositiveNumber);
   app.add_option("--limit", o->text.limit, "at most so many tokens, or documents of a task (0: all)")
-      ->capture_default_str();
-  app.add_option("--json", o->json, "also write the result as JSON");
+      ->capture_default_str()
+      ->check(CLI::NonNegativeNumber);
+  add_json_flag(app, o->json);
   add_backend_flags(app, o->backend, o->precision);
 }
 
@@ -151,8 +146,11 @@ void register_compare(CLI::App& app, Run& run) {
   app.add_option("student", o->student, "model directory or file")->required();
   app.add_option("--softmax-window", o->softmax_window,
                  "restrict the second model's softmax layers to so many tokens (0: no)")
-      ->capture_default_str();
-  app.add_option("--sinks", o->sinks, "first tokens that stay visible with --softmax-window")->capture_default_str();
+      ->capture_default_str()
+      ->check(CLI::NonNegativeNumber);
+  app.add_option("--sinks", o->sinks, "first tokens that stay visible with --softmax-window")
+      ->capture_default_str()
+      ->check(CLI::NonNegativeNumber);
   add_common(app, o);
   app.callback([o, &run] { run = [o] { return compare_models(*o); }; });
 }

@@ -8,6 +8,7 @@
 
 #include "backend/peak.h"
 #include "base/parallel.h"
+#include "base/units.h"
 #include "cli/command.h"
 #include "engine/engine.h"
 
@@ -16,19 +17,20 @@ namespace {
 
 struct Options {
   std::string model, prompt;
-  bool prompt_given = false, ignore_end = false;
+  bool ignore_end = false;
   EngineOptions engine;
   GenerateOptions generate;
 };
 
 int generate_text(const Options& o) {
+  o.generate.sampler.check();
   const Engine engine(o.model, o.engine);
   std::vector<int32_t> prompt;
   const Tokenizer& tokenizer = *engine.internals().model->tokenizer;
-  if (!o.prompt_given || tokenizer.adds_bos) prompt = engine.beginning();
+  if (o.prompt.empty() || tokenizer.adds_bos) prompt = engine.beginning();
   const std::vector<int32_t> text = engine.encode(o.prompt, false);
   prompt.insert(prompt.end(), text.begin(), text.end());
-  if (prompt.empty()) fail("prompt: empty, and the model has no token that begins a text; give --prompt");
+  if (prompt.empty()) fail("--prompt: expected text to continue, as this model has no token that begins a text");
 
   int64_t capacity = static_cast<int64_t>(prompt.size()) + o.generate.max_tokens;
   if (const int64_t most = engine.max_tokens(); most > 0 && capacity > most)
@@ -49,13 +51,15 @@ int generate_text(const Options& o) {
   if (isatty(STDOUT_FILENO) != 0) print("\n");  // a file or pipe gets the text alone
 
   const double rate = static_cast<double>(out.ids.size()) / std::max(out.decode_seconds, 1e-9);
-  const double gb = rate * static_cast<double>(engine.internals().model->bytes_per_token()) * 1e-9;
+  const int64_t bytes = engine.internals().model->bytes_per_token();
+  const double gb = rate * static_cast<double>(bytes) * 1e-9;
   std::ostringstream line;
   line << std::fixed << std::setprecision(1) << "prompt " << out.prompt_tokens << " tokens in "
        << out.prefill_seconds * 1e3 << " ms; " << out.ids.size() << " tokens at " << rate << " tok/s, "
-       << std::setprecision(2) << gb << " GB/s of weights (" << 100 * gb / measure_peaks(threads(), 0.2).read_gb_s
-       << " % of the measured bandwidth); state " << static_cast<double>(session.state_bytes()) / 1024
-       << " KiB; backend " << engine.internals().backend->name();
+       << std::setprecision(2) << gb << " GB/s of weights ("
+       << bandwidth_text(gb, measure_peaks(threads(), 0.2).read_gb_s, bytes <= largest_cache_bytes()) << "); state "
+       << std::setprecision(2) << static_cast<double>(session.state_bytes()) / 1024 << " KiB; backend "
+       << engine.internals().backend->name();
   say(line.str(), true);
   return 0;
 }
@@ -65,17 +69,13 @@ int generate_text(const Options& o) {
 void register_generate(CLI::App& app, Run& run) {
   const auto o = std::make_shared<Options>();
   app.add_option("model", o->model, "model directory or file")->required();
-  const CLI::Option* prompt =
-      app.add_option("--prompt", o->prompt, "text to continue; without it the model begins a text");
+  app.add_option("--prompt", o->prompt, "text to continue; without it the model begins a text");
   app.add_option("--temperature", o->generate.sampler.temperature, "0: the most likely token each time")
-      ->capture_default_str()
-      ->check(CLI::NonNegativeNumber);
+      ->capture_default_str();
   app.add_option("--top-k", o->generate.sampler.top_k, "draw from the k likeliest tokens (0: all)")
-      ->capture_default_str()
-      ->check(CLI::NonNegativeNumber);
+      ->capture_default_str();
   app.add_option("--top-p", o->generate.sampler.top_p, "draw from the likeliest tokens of this mass")
-      ->capture_default_str()
-      ->check(CLI::Range(0.0, 1.0));
+      ->capture_default_str();
   app.add_option("--seed", o->generate.sampler.seed, "seed of the draws")->capture_default_str();
   app.add_option("--max-tokens", o->generate.max_tokens, "most tokens to write")
       ->capture_default_str()
@@ -83,8 +83,7 @@ void register_generate(CLI::App& app, Run& run) {
   app.add_flag("--ignore-end", o->ignore_end, "write on after an end-of-text token");
   add_backend_flags(app, o->engine.backend, o->engine.precision);
   app.add_flag("--copy", o->engine.copy, "copy the weights of a packed file into huge pages instead of mapping them");
-  app.callback([o, prompt, &run] {
-    o->prompt_given = prompt->count() > 0;
+  app.callback([o, &run] {
     o->generate.stop_at_end = !o->ignore_end;
     run = [o] { return generate_text(*o); };
   });

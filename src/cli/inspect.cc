@@ -7,6 +7,8 @@
 
 #include "cli/command.h"
 #include "engine/engine.h"
+#include "engine/footprint.h"
+#include "io/gguf_model.h"
 #include "tensor/panels.h"
 
 namespace qwerky {
@@ -17,18 +19,26 @@ struct Options {
   bool tensors = false, verify = false;
 };
 
-std::string mib(double bytes) { return concat(std::fixed, std::setprecision(2), bytes / (1 << 20), " MiB"); }
+std::string mib(int64_t bytes) {
+  return concat(std::fixed, std::setprecision(2), static_cast<double>(bytes) / (1 << 20), " MiB");
+}
 
-std::string format_of(const Tensor& t) {
-  if (!t) return "absent";
-  return t.layout == Layout::rows ? name_of(t.type) : "panels of " + name_of(t.panels);
+/// A tensor's type as the file has it.
+std::string stored_type(const TensorSource& source, const std::string& name) {
+  const TensorSource::Info info = *source.info(name);
+  if (info.layout == Layout::panels) return "panels of " + name_of(source.find(name).panels);
+  if (const auto* gguf = dynamic_cast<const GgufSource*>(&source); gguf && info.codes)
+    if (const auto rows = gguf->stored_rows(name)) return format_of(rows->type).name;
+  return name_of(info.type);
 }
 
 int inspect(const Options& o) {
-  const Checkpoint checkpoint = open_checkpoint(o.model);
+  const Checkpoint checkpoint = open_model(o.model);
   if (o.verify && checkpoint.packed == nullptr) fail("--verify: ", o.model, " is not a packed file: it has no hashes");
-  const auto model = load_model(checkpoint, {.need_tokenizer = false});
-  const Config& c = model->config();
+  const Config c = read_config(checkpoint.config, checkpoint.tensors.get(), checkpoint.config_name);
+  const auto backend = backend_for(checkpoint, "auto", "auto");
+  const int64_t tokens = std::min<int64_t>(c.max_positions, 4096);
+  const Footprint need = footprint(checkpoint, c, *backend, tokens);
   std::cout << "architecture   " << c.model_type << ", " << c.layers << " layers, hidden " << c.hidden << ", MLP "
             << c.intermediate << ", vocabulary " << c.vocab << (c.tied ? ", tied head" : "") << "\n"
             << "mixers        ";
@@ -43,30 +53,29 @@ int inspect(const Options& o) {
   }
   std::cout << "heads          " << c.heads << " query, " << c.kv_heads << " key/value, size " << c.head_dim
             << (c.qkv_bias ? ", biases" : "") << (c.qk_norm ? ", per-head norms" : "") << "\n"
-            << "positions      RoPE theta " << c.rope.theta << ", scaling " << c.rope.type << ", trained to "
-            << c.max_positions << "\n"
+            << "positions      RoPE theta " << c.rope.theta << ", scaling " << c.rope.type << ", " << c.max_positions
+            << " allowed by config.json\n"
             << "norm epsilon   " << c.norm_eps << "\n";
   if (c.linear_kind() != MixerKind::softmax)
     std::cout << "linear mixers  balance_state " << c.balance << ", group norm " << c.groupnorm << ", token shift "
               << c.token_shift << ", RoPE " << c.rope_in_rwkv << ", gate type " << static_cast<int>(c.gate)
               << ", ranks: decay " << c.rank_decay << ", shift " << c.rank_shift << ", iclr " << c.rank_iclr
               << ", value mix " << c.rank_mix << ", gate " << c.rank_gate << "\n";
-  int64_t bytes = 0;
-  model->params.each([&](const Param& p) { bytes += p.weight.bytes(); });
-  std::cout << "parameters     " << model->params.count() << "\nweights        " << mib(static_cast<double>(bytes))
-            << "\n";
-  for (int64_t tokens : {int64_t{0}, int64_t{1024}, int64_t{32768}})
-    std::cout << "state          " << mib(4.0 * static_cast<double>(model->decoder->state_scalars(tokens)))
-              << " per sequence at " << tokens << " tokens\n";
-  std::cout << "to run         "
-            << mib(static_cast<double>(bytes) +
-                   4.0 * static_cast<double>(model->decoder->state_scalars(std::min<int64_t>(c.max_positions, 4096))))
-            << " with one sequence of " << std::min<int64_t>(c.max_positions, 4096) << " tokens\n";
+  std::cout << "parameters     " << need.parameters << "\nweights        " << mib(need.weights) << " as backend "
+            << backend->name() << " holds them\n";
+  const auto shape = declare_model(c);
+  for (int64_t length : {int64_t{0}, int64_t{1024}, int64_t{32768}})
+    std::cout << "state          " << mib(shape->decoder->state_scalars(length) * size_of(backend->scalar()))
+              << " per sequence at " << length << " tokens\n";
+  std::cout << "to run         " << mib(need.bytes()) << " with one sequence of " << tokens << " tokens: weights "
+            << mib(need.weights) << ", state " << mib(need.state) << ", activations " << mib(need.scratch) << "\n";
   if (o.tensors)
-    model->params.each(
-        [](const Param& p) { std::cout << p.name << " " << p.shape.str() << " " << format_of(p.weight) << "\n"; });
+    shape->params.each([&](const Param& p) {
+      const auto info = checkpoint.tensors->info(p.name);
+      if (info) std::cout << p.name << " " << p.shape.str() << " " << stored_type(*checkpoint.tensors, p.name) << "\n";
+    });
   if (checkpoint.packed != nullptr)
-    std::cout << "packed file    " << mib(static_cast<double>(checkpoint.packed->bytes())) << "\ncard           "
+    std::cout << "packed file    " << mib(checkpoint.packed->bytes()) << "\ncard           "
               << checkpoint.packed->card().dump() << "\n";
   if (o.verify) {
     checkpoint.packed->verify();
@@ -76,7 +85,7 @@ int inspect(const Options& o) {
 }
 
 int write_logits(const Options& o) {
-  const Checkpoint checkpoint = open_checkpoint(o.model);
+  const Checkpoint checkpoint = open_model(o.model);
   const auto backend = backend_for(checkpoint, o.backend, o.precision);
   const auto model = load_model(checkpoint, {.need_tokenizer = false, .pack_for = backend.get()});
   std::vector<int32_t> ids;

@@ -10,6 +10,7 @@
 
 #include "base/error.h"
 #include "base/parallel.h"
+#include "base/version.h"
 #include "cli/command.h"
 #include "io/files.h"
 
@@ -60,6 +61,7 @@ int run_program(int argc, char** argv) {
   };
   CLI::App app("Qwerky: softmax-attention models become linear-attention models, run, and are measured.");
   app.require_subcommand(1);
+  app.set_version_flag("--version", program_version());
   int thread_count = 0;
   app.add_option("--threads", thread_count, "threads (default: the cores this process may use)")
       ->check(CLI::Range(1, 1024));
@@ -69,7 +71,7 @@ int run_program(int argc, char** argv) {
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& e) {
-    return app.exit(e) == 0 ? 0 : 1;  // 0: --help
+    return app.exit(e) == 0 ? 0 : 1;  // 0: --help, --version
   }
   if (thread_count != 0) set_threads(thread_count);
   struct sigaction action {};

@@ -31,8 +31,8 @@ std::span<const int32_t> part(const std::vector<int32_t>& ids, int64_t from, int
 int run_quantize(const Options& o) {
   QuantizeOptions options = o.quantize;
   options.calibration = calibration_named(o.calibrate, "--calibrate");
-  const Checkpoint checkpoint = open_checkpoint(o.model);
-  const Config config = read_config(checkpoint.config, checkpoint.tensors.get());
+  const Checkpoint checkpoint = open_model(o.model);
+  const Config config = read_config(checkpoint.config, checkpoint.tensors.get(), checkpoint.config_name);
   quantised_formats(options, config);  // complains before any text is read
   TextOptions other = o.text;
   other.data = o.measure;

@@ -1,17 +1,34 @@
 // SPDX-License-Identifier: MIT
 #include "cli/text_ids.h"
 
+#include <algorithm>
+
 #include "base/error.h"
 #include "io/shards.h"
 
 namespace qwerky {
+namespace {
+
+/// The sequences up to `limit` tokens in all (0: no limit).
+std::vector<std::vector<int32_t>> first_tokens(std::vector<std::vector<int32_t>> sequences, int64_t limit) {
+  if (limit <= 0) return sequences;
+  auto left = static_cast<size_t>(limit);
+  for (auto& ids : sequences) {
+    ids.resize(std::min(ids.size(), left));
+    left -= ids.size();
+  }
+  std::erase_if(sequences, [](const auto& ids) { return ids.empty(); });
+  return sequences;
+}
+
+}  // namespace
 
 bool needs_tokenizer(const TextOptions& o) {
   return o.tokens_file.empty() && !(o.data.size() == 1 && o.data[0].ends_with(".tokens"));
 }
 
 std::vector<std::vector<int32_t>> read_ids(const TextOptions& o, const Tokenizer* tokenizer, int64_t vocab) {
-  if (!o.tokens_file.empty()) return read_token_lines(o.tokens_file, vocab);
+  if (!o.tokens_file.empty()) return first_tokens(read_token_lines(o.tokens_file, vocab), o.limit);
   std::vector<int32_t> ids;
   if (o.data.size() == 1 && o.data[0].ends_with(".tokens")) {
     const TokenStream stream{Path(o.data[0])};
@@ -30,8 +47,7 @@ std::vector<std::vector<int32_t>> read_ids(const TextOptions& o, const Tokenizer
       if (frame.end) ids.push_back(*frame.end);
     });
   }
-  if (o.limit > 0 && static_cast<int64_t>(ids.size()) > o.limit) ids.resize(static_cast<size_t>(o.limit));
-  return {std::move(ids)};
+  return first_tokens({std::move(ids)}, o.limit);
 }
 
 }  // namespace qwerky

@@ -14,7 +14,7 @@ struct TextOptions {
   std::string tokens_file;        ///< ids, one sequence a line
   std::string field = "text";
   std::vector<std::string> split_before;
-  int64_t limit = 0;  ///< at most so many tokens of `data`; 0: all
+  int64_t limit = 0;  ///< at most so many tokens; 0: all
 };
 
 /// One stream from text or from a shard made by `convert`, or the lines of a token file. Ids are below `vocab`.

@@ -7,8 +7,10 @@
 #include "backend/peak.h"
 #include "base/parallel.h"
 #include "base/units.h"
+#include "base/version.h"
 #include "distill/initialise.h"
 #include "distill/prepare.h"
+#include "distill/training_log.h"
 #include "engine/engine.h"
 
 namespace qwerky {
@@ -38,25 +40,37 @@ struct Job {
   std::unique_ptr<Backend> backend;
   double peak_gflops = 0;                 // of the precision used
   std::vector<double> step_seconds = {};  // by plan(); empty when training is finished
+  std::unique_ptr<DirectoryLock> lock = nullptr;
 
   Path out() const { return options.out; }
   Path training() const { return out() / "training"; }
 };
 
+/// No other run may write there until this one ends. A dry run writes nothing.
+void lock_out(Job& job) {
+  if (!job.lock && !job.options.dry_run) job.lock = std::make_unique<DirectoryLock>(job.training());
+}
+
 Job make_job(const RunOptions& options, const Say& say, const std::atomic<bool>& stop) {
   if (options.out.empty()) fail("--out: expected a directory to write");
+  if (options.report_steps < 1) fail("--report-steps: expected at least 1, found ", options.report_steps);
+  if (options.holdout < 0) fail("--holdout: expected at least 0, found ", options.holdout);
+  if (!(options.checkpoint_seconds >= 0))
+    fail("--checkpoint-seconds: expected at least 0, found ", options.checkpoint_seconds);
   Job job{options, say, stop, load_recipe(options.recipe, options.set), nullptr};
   job.backend = make_backend(options.backend, resolve_precision(options.precision, DType::f32, options.backend));
   if (is_there(job.out() / "config.json") && !is_there(job.training()))
     fail("--out: ", job.out().string(),
          " already holds a model that was not made there by this command; choose another directory");
   check_writable(job.training());
+  if (is_dir(job.training())) lock_out(job);
   return job;
 }
 
 /// The plan, before anything is read, sampled or written; not again when only the closing measurement is left.
 /// `text_tokens`: about what the run's text holds; `copies`: of it on disk while it is prepared.
 void plan(Job& job, const Config& config, const Model* teacher, int64_t text_tokens, int64_t copies, DType stored_as) {
+  lock_out(job);
   const Peaks peaks = measure_peaks(threads(), 0.3);
   job.peak_gflops = job.options.precision == "bf16" ? peaks.bf16_gflops : peaks.f32_gflops;
   const auto stages = static_cast<int64_t>(job.recipe.stages.size());
@@ -72,12 +86,6 @@ void plan(Job& job, const Config& config, const Model* teacher, int64_t text_tok
                                 .out = job.out()},
                                job.say, job.stop)
                          .step_seconds;
-}
-
-/// The place for the result can be written: better known now than after hours.
-void prepare_out(const Job& job) {
-  make_directory(job.training());
-  FileWriter probe(job.training() / "checkpoint.safetensors");
 }
 
 /// Trains what is left, from a checkpoint or from what `initialise` makes.
@@ -163,18 +171,18 @@ Outcome convert_model(Job& job, const ConvertOptions& options) {
   check_contexts(job.recipe, teacher->config(), "teacher");
   const int64_t window = job.recipe.stages.front().context;
   const bool sampled = options.run.data.empty();
-  if (sampled && options.sample_tokens < 20 * window)
-    fail("--sample-tokens: expected at least ", 20 * window, " (20 windows of ", window, "), found ",
-         options.sample_tokens);
+  constexpr int64_t kMostSampled = int64_t{1} << 40;
+  if (sampled && (options.sample_tokens < 20 * window || options.sample_tokens > kMostSampled))
+    fail("--sample-tokens: expected at least ", 20 * window, " (20 windows of ", window, ") and at most ", kMostSampled,
+         ", found ", options.sample_tokens);
   const bool bf16 =
       options.store == "bf16" ||
       (options.store == "auto" && teacher->params.find("model.embed_tokens.weight")->weight.type == DType::bf16);
   const DType stored_as = bf16 ? DType::bf16 : DType::f32;
 
-  plan(job, config, teacher.get(), sampled ? options.sample_tokens : estimate_tokens(corpus_of(options.run)),
-       sampled ? 1 : 2, stored_as);
+  plan(job, config, teacher.get(), sampled ? options.sample_tokens : check_text(options.run), sampled ? 1 : 2,
+       stored_as);
   if (options.run.dry_run) return Outcome::finished;
-  prepare_out(job);
   const RunData data = sampled ? sample_data(job.out(), *teacher, *job.backend, options.sample_tokens, window,
                                              job.recipe.seed, job.say, job.stop)
                                : read_data(options.run, *teacher->tokenizer, job.say, job.stop);
@@ -218,7 +226,7 @@ Outcome convert_model(Job& job, const ConvertOptions& options) {
   const Comparison c =
       compare(*measurer, *teacher->decoder, *stored->decoder, {held_out(data), window}, true, measuring(job));
   write_card(job, data, *student, *teacher, c, window);
-  const Json record{{"program", "qwerky 0.1.0"},
+  const Json record{{"program", program_version()},
                     {"settings", settings},
                     {"data", data.name},
                     {"teacher_path", options.teacher},
@@ -235,6 +243,7 @@ Outcome convert_model(Job& job, const ConvertOptions& options) {
                     {"top1", c.top1},
                     {"alignment", c.alignment},
                     {"unexplained", c.unexplained},
+                    {"stages", final_losses(job.training() / "log.jsonl")},
                     {"state_scalars", student->decoder->state_scalars(0)}};
   write_file(job.out() / "conversion.json", record.dump(1) + "\n");
   job.say(concat(std::setprecision(5), "done in ", duration_text(seconds), ": perplexity ", c.student.perplexity(),
@@ -245,20 +254,19 @@ Outcome convert_model(Job& job, const ConvertOptions& options) {
   return Outcome::finished;
 }
 
-/// The tokenizer of a model to train: the one in --out, or one trained on the text.
+/// The tokenizer of a model to train: the one in --out, or one trained on the beginning of the text.
 void make_tokenizer(const Job& job, const Path& file, int64_t vocab) {
-  job.say(concat("training a byte-level BPE of ", vocab, " tokens"), true);
-  std::string text;
-  read_corpus(corpus_of(job.options), [&](std::string&& document) {
-    if (job.stop) throw Interrupted();
-    text += document + "\n";
-  });
+  constexpr size_t kMost = size_t{64} << 20;
+  const Beginning text = beginning_of_text(corpus_of(job.options), kMost, job.stop);
+  job.say(concat("training a byte-level BPE of ", vocab, " tokens on ", text.whole ? "all " : "the first ",
+                 bytes_text(static_cast<int64_t>(text.text.size())), " of the text"),
+          true);
   const Json config{{"tokenizer_class", "Qwen2Tokenizer"},
                     {"bos_token", nullptr},
                     {"eos_token", "<|endoftext|>"},
                     {"add_bos_token", false}};
   write_file(job.out() / "tokenizer_config.json", config.dump(1) + "\n");
-  write_file(file, train_bpe(text, vocab, {"<|endoftext|>"}));
+  write_file(file, train_bpe(text.text, vocab, {"<|endoftext|>"}));
 }
 
 Outcome train_model(Job& job, const TrainOptions& options) {
@@ -270,17 +278,16 @@ Outcome train_model(Job& job, const TrainOptions& options) {
   if (!tokenizer_there && options.vocab <= 0)
     fail("--vocab: expected the size of the vocabulary to train, or a tokenizer.json in ", job.out().string());
   json["vocab_size"] = tokenizer_there ? load_tokenizer(job.out())->size() : options.vocab;
-  const Config planned = read_config(json, nullptr);
+  const Config planned = read_config(json, nullptr, options.config);
   check_contexts(job.recipe, planned, "model");
 
-  plan(job, planned, nullptr, estimate_tokens(corpus_of(options.run)), 2, DType::bf16);
+  plan(job, planned, nullptr, check_text(options.run), 2, DType::bf16);
   if (options.run.dry_run) return Outcome::finished;
-  prepare_out(job);
   if (!tokenizer_there) make_tokenizer(job, tokenizer_file, options.vocab);
   const auto tokenizer = load_tokenizer(job.out());
   json["vocab_size"] = tokenizer->size();
   if (!tokenizer->eos.empty()) json["eos_token_id"] = tokenizer->eos.front();
-  const Config config = read_config(json, nullptr);
+  const Config config = read_config(json, nullptr, options.config);
   const RunData data = read_data(options.run, *tokenizer, job.say, job.stop);
 
   const Json settings{{"recipe", to_json(job.recipe)},   {"config", write_config(config)},
@@ -297,10 +304,11 @@ Outcome train_model(Job& job, const TrainOptions& options) {
       make_backend(options.run.backend, resolve_precision("auto", stored->stored, options.run.backend));
   const Scores s =
       score(*measurer, *stored->decoder, {held_out(data), job.recipe.stages.back().context}, measuring(job));
-  const Json record{{"program", "qwerky 0.1.0"},
+  const Json record{{"program", program_version()},
                     {"settings", settings},
                     {"data", data.name},
                     {"data_sha256", data.shards.corpus_hash},
+                    {"stages", final_losses(job.training() / "log.jsonl")},
                     {"validation", to_json(s)}};
   write_file(job.out() / "training.json", record.dump(1) + "\n");
   job.say(concat(std::setprecision(5), "done: perplexity ", s.perplexity(), " on ", s.tokens,

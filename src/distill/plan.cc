@@ -14,6 +14,7 @@ namespace {
 
 constexpr int64_t kFirstRows = 128;  // rows of the first probe
 constexpr int64_t kMadeUpTokens = 1 << 16;
+constexpr double kMostSeconds = 10 * 365.25 * 86400;  // ten years: a slip of the keyboard, not a plan
 
 struct Cost {
   double step_seconds = 0;
@@ -96,13 +97,18 @@ Plan make_plan(const PlanInput& in, const Say& say, const std::atomic<bool>& sto
   Plan plan;
   double seconds = 0;
   int64_t scratch = 0, trained_tokens = 0, targets = 0;
-  for (const Stage& s : recipe.stages) {
+  for (size_t i = 0; i < recipe.stages.size(); ++i) {
+    const Stage& s = recipe.stages[i];
     const Cost cost = measure_stage(trainer, s, available - held, in.stage_seconds, stop);
     const double stage_seconds = cost.step_seconds * static_cast<double>(s.steps());
     const double rate = static_cast<double>(s.batch * s.context) / cost.step_seconds;
     const double gflops = rate * flops_per_token(s, in.student, in.teacher ? &in.teacher->config() : nullptr) * 1e-9;
     plan.step_seconds.push_back(cost.step_seconds);
     seconds += stage_seconds;
+    if (seconds > kMostSeconds)
+      fail("plan: with the ", s.tokens, " tokens of stage ", s.name, " the run takes ", std::fixed,
+           std::setprecision(0), seconds / 3600, " h at the measured ", rate,
+           " tokens/s; more than ten years are refused: lower that number (--set stages.", i, ".tokens=1e9)");
     scratch = std::max(scratch, cost.scratch_bytes);
     trained_tokens += s.steps() * s.batch * s.context;
     if (s.cache_targets) targets += TargetCache::bytes(in.teacher->config(), s.unique_steps() * s.batch * s.context);

@@ -34,7 +34,7 @@ struct Plan {
 
 /// Prints parameters, tokens, rates, time, memory per arena and disk. Rates and scratch memory come from real steps on
 /// a student of its own, on shorter or fewer windows where whole steps would take long. Throws when the run needs more
-/// memory than is available or more disk than is free, and Interrupted when `stop` is set.
+/// memory than is available, more disk than is free or more than ten years, and Interrupted when `stop` is set.
 Plan make_plan(const PlanInput& in, const Say& say, const std::atomic<bool>& stop);
 
 }  // namespace qwerky

@@ -20,6 +20,30 @@ CorpusOptions corpus_of(const RunOptions& options) {
   return corpus;
 }
 
+int64_t check_text(const RunOptions& options) {
+  CorpusOptions corpus = corpus_of(options);
+  check_corpus(corpus);
+  const int64_t tokens = estimate_tokens(corpus);
+  corpus.inputs.assign(options.exclude.begin(), options.exclude.end());
+  if (!corpus.inputs.empty()) check_corpus(corpus);
+  return tokens;
+}
+
+Beginning beginning_of_text(const CorpusOptions& corpus, size_t most, const std::atomic<bool>& stop) {
+  struct Enough {};
+  Beginning out;
+  try {
+    read_corpus(corpus, [&](std::string&& document) {
+      if (stop) throw Interrupted();
+      if (!out.text.empty() && out.text.size() + document.size() >= most) throw Enough();
+      out.text += document + "\n";
+    });
+  } catch (const Enough&) {
+    out.whole = false;
+  }
+  return out;
+}
+
 RunData read_data(const RunOptions& options, const Tokenizer& tokenizer, const Say& say,
                   const std::atomic<bool>& stop) {
   RunData data;

@@ -15,8 +15,18 @@ struct RunData {
 };
 
 CorpusOptions corpus_of(const RunOptions& options);
+/// About how many tokens options.data hold. Throws for data and exclude that cannot be used, as far as a look at their
+/// beginnings shows.
+int64_t check_text(const RunOptions& options);
 
 /// Tokenises options.data. Both throw Interrupted when `stop` is set while they work.
+/// The first documents of a text, of at most about `most` bytes (one alone may be longer), for a tokenizer.
+struct Beginning {
+  std::string text;
+  bool whole = true;  ///< there is no more
+};
+Beginning beginning_of_text(const CorpusOptions& corpus, size_t most, const std::atomic<bool>& stop);
+
 RunData read_data(const RunOptions& options, const Tokenizer& tokenizer, const Say& say, const std::atomic<bool>& stop);
 /// `tokens` ids in texts of at most `length`, the last 5 % held out.
 RunData sample_data(const Path& out, const Model& teacher, const Backend& on, int64_t tokens, int64_t length,

@@ -4,10 +4,10 @@
 #include <algorithm>
 #include <cmath>
 #include <exception>
-#include <sstream>
 
 #include "base/parallel.h"
 #include "base/units.h"
+#include "distill/training_log.h"
 
 namespace qwerky {
 namespace {
@@ -35,21 +35,6 @@ std::string differences(const Json& was, const Json& now) {
              shown(changes[i].contains("value") ? &changes[i]["value"] : nullptr);
   }
   return changes.size() > kMost ? lines + concat("\n  and ", changes.size() - kMost, " more") : lines;
-}
-
-/// Drops what the log has beyond a checkpoint, and a line that was cut: those steps run, and are logged, again.
-void trim_log(const Path& file, int64_t stage, int64_t step) {
-  if (!is_file(file)) return;
-  const std::string text = read_file(file);
-  std::string kept, line;
-  for (std::istringstream lines(text); std::getline(lines, line);) {
-    const Json entry = Json::parse(line, nullptr, /*allow_exceptions=*/false);
-    if (!entry.is_object() || !entry.contains("stage") || !entry["stage"].is_number_integer() ||
-        !entry.contains("step") || !entry["step"].is_number_integer())
-      continue;
-    if (std::pair<int64_t, int64_t>(entry["stage"], entry["step"]) <= std::pair(stage, step)) kept += line + "\n";
-  }
-  if (kept != text) write_file(file, kept);
 }
 
 /// Elements of the matrices a token passes: all layers and the head, or the linear mixers alone.
@@ -194,13 +179,18 @@ double Trainer::step(const Stage& stage, int64_t index, int64_t step) {
   return total;  // the weights already make it a mean
 }
 
+void Trainer::diverged(const Stage& stage, int64_t step, const std::string& what) const {
+  const double rate = stage.rate(step, false), mixers = stage.rate(step, true);
+  fail("stage ", stage.name, ", step ", step + 1, ": ", what, "; lower the learning rate (", rate,
+       mixers != rate ? concat(", of the mixers ", mixers) : "", ")", stage.clip > 0 ? "" : " or set clip",
+       is_there(options_.dir / kCheckpoint) ? "; the last checkpoint stays in " + options_.dir.string() : "");
+}
+
 void Trainer::update(const Stage& stage, int64_t step) {
   double square = 0;
   for (const Run& run : runs_) square += on_.sum_of_squares(slice(gradients_[0], run));
   gradient_norm_ = std::sqrt(square);
-  if (!std::isfinite(gradient_norm_))
-    fail("stage ", stage.name, ", step ", step, ": the gradient is not finite; lower the learning rate (",
-         stage.rate(step, false), ")");
+  if (!std::isfinite(gradient_norm_)) diverged(stage, step, "the gradient is not finite");
   const double clip = stage.clip > 0 && gradient_norm_ > stage.clip ? stage.clip / gradient_norm_ : 1;
   for (const Run& run : runs_) {
     const AdamW rule{.lr = stage.rate(step, run.mixer),
@@ -343,6 +333,7 @@ Outcome Trainer::run(const std::function<void(int64_t)>& before_stage) {
     while (step_ < steps) {
       const auto begin = Clock::now();
       const double loss = step(stage, stage_, step_);
+      if (!std::isfinite(loss)) diverged(stage, step_, concat("the loss is ", loss));
       update(stage, step_);
       busy += seconds_since(begin);
       loss_sum_ += loss, ++loss_steps_, ++timed, ++step_, ++done;
@@ -383,6 +374,9 @@ Outcome Trainer::run(const std::function<void(int64_t)>& before_stage) {
       }
       if (asked) return Outcome::interrupted;
     }
+    for (const Run& run : runs_)  // the last update was followed by no loss that would tell
+      if (!std::isfinite(on_.sum_of_squares(slice(student_.params.block(), run))))
+        diverged(stage, steps - 1, "its weights are not finite");
     if (stage.cache_targets) remove_tree(targets_dir());
     if (averaged_ > 0)
       for (const Run& run : runs_) on_.copy(slice(student_.params.block(), run), slice(average_, run));

@@ -84,6 +84,7 @@ class Trainer {
   double lane_step(const Stage& stage, int64_t index, int64_t step, int64_t lane, std::span<const int32_t> tokens,
                    double weight);
   void update(const Stage& stage, int64_t step);
+  [[noreturn]] void diverged(const Stage& stage, int64_t step, const std::string& what) const;
   void save(int64_t stage, int64_t step);
   void validate(const Stage& stage, TrainStatus& status) const;
   Tensor slice(Tensor block, const Run& run) const;

@@ -10,6 +10,23 @@
 #include "engine/prefill.h"
 
 namespace qwerky {
+namespace {
+
+const Tokenizer& tokenizer_of(const Model& model, const char* use) {
+  if (!model.tokenizer)
+    fail(use, ": ", model.path.string(),
+         " was opened for token ids only; open it with EngineOptions::tokenizer = true");
+  return *model.tokenizer;
+}
+
+}  // namespace
+
+void SamplerOptions::check() const {
+  if (!(temperature >= 0 && std::isfinite(temperature)))
+    fail("temperature: expected a number of at least 0, found ", temperature);
+  if (top_k < 0) fail("top-k: expected at least 0, found ", top_k);
+  if (!(top_p >= 0 && top_p <= 1)) fail("top-p: expected a number from 0 to 1, found ", top_p);
+}
 
 Precision resolve_precision(const std::string& name, DType weights, const std::string& backend) {
   if (name == "f32") return Precision::f32;
@@ -28,7 +45,7 @@ std::unique_ptr<Backend> backend_for(const Checkpoint& checkpoint, const std::st
 }
 
 Engine::Engine(const std::string& path, const EngineOptions& options) : internals_(std::make_unique<Internals>()) {
-  const Checkpoint checkpoint = open_checkpoint(path);
+  const Checkpoint checkpoint = open_model(path);
   internals_->backend = backend_for(checkpoint, options.backend, options.precision);
   internals_->model = load_model(
       checkpoint, {.need_tokenizer = options.tokenizer, .pack_for = internals_->backend.get(), .copy = options.copy});
@@ -37,18 +54,17 @@ Engine::Engine(const std::string& path, const EngineOptions& options) : internal
 Engine::~Engine() = default;
 
 std::vector<int32_t> Engine::encode(std::string_view text, bool special) const {
-  return internals_->model->tokenizer->encode(text, special);
+  return tokenizer_of(*internals_->model, "encode").encode(text, special);
 }
 
 std::string Engine::decode(std::span<const int32_t> ids) const {
-  return internals_->model->tokenizer->decode(ids, true);
+  return tokenizer_of(*internals_->model, "decode").decode(ids, true);
 }
 
 std::vector<int32_t> Engine::beginning() const {
-  const Tokenizer* t = internals_->model->tokenizer.get();
-  if (t == nullptr) return {};
-  if (t->bos) return {*t->bos};
-  if (!t->eos.empty()) return {t->eos.front()};
+  const Tokenizer& t = tokenizer_of(*internals_->model, "beginning");
+  if (t.bos) return {*t.bos};
+  if (!t.eos.empty()) return {t.eos.front()};
   return {};
 }
 
@@ -113,6 +129,7 @@ Session Session::fork() const {
 }
 
 int32_t sample(std::span<const float> logits, const SamplerOptions& options, int64_t index) {
+  options.check();
   const auto best = static_cast<int32_t>(std::max_element(logits.begin(), logits.end()) - logits.begin());
   if (options.temperature <= 0) return best;
   std::vector<int32_t> order(logits.size());
@@ -148,7 +165,8 @@ int32_t sample(std::span<const float> logits, const SamplerOptions& options, int
 
 Generated generate(Session& session, const Engine& engine, std::span<const int32_t> prompt,
                    const GenerateOptions& options, const std::function<bool(int32_t)>& emit) {
-  if (prompt.empty()) fail("prompt: empty, and the model has no token that begins a text");
+  options.sampler.check();
+  if (prompt.empty()) fail("prompt: empty; expected at least one token, such as Engine::beginning() gives");
   Generated out;
   out.prompt_tokens = static_cast<int64_t>(prompt.size());
   const auto begin = Clock::now();

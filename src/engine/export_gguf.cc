@@ -126,8 +126,8 @@ std::string why_not_gguf(const Config& c) {
 GgufExport export_gguf(const std::string& model, const std::string& out, const std::string& type) {
   const auto row = std::find_if(std::begin(kTypes), std::end(kTypes), [&](const auto& t) { return type == t.name; });
   if (row == std::end(kTypes)) fail("--type: expected f32, f16, bf16, q8_0 or q4_0, found \"", type, "\"");
-  const Checkpoint checkpoint = open_checkpoint(model);
-  const Config config = read_config(checkpoint.config, checkpoint.tensors.get());
+  const Checkpoint checkpoint = open_model(model);
+  const Config config = read_config(checkpoint.config, checkpoint.tensors.get(), checkpoint.config_name);
   if (const std::string reason = why_not_gguf(config); !reason.empty()) fail(model, ": ", reason);
 
   Params params;

@@ -65,7 +65,7 @@ int64_t write_packed_model(const Model& model, const Json& card, const std::stri
 }
 
 int64_t export_packed(const std::string& model, const std::string& out, const std::string& type) {
-  const Checkpoint checkpoint = open_checkpoint(model);
+  const Checkpoint checkpoint = open_model(model);
   const DType weights = type == "auto" ? stored_matrix_type(*checkpoint.tensors) : weight_type(type, "--type");
   const auto backend = make_backend("auto", Precision::f32);
   LoadOptions options{.need_tokenizer = false, .rows = true};

@@ -10,12 +10,6 @@
 namespace qwerky {
 namespace {
 
-bool is_matrix(const Shape& shape) {
-  int wide = 0;
-  for (int i = 0; i < shape.rank; ++i) wide += shape.dim[static_cast<size_t>(i)] > 1;
-  return wide >= 2;
-}
-
 /// `bytes(param)`: of one element. Throws Error when the machine lacks the memory.
 template <class Bytes>
 void check_memory(const Params& params, const Bytes& bytes) {
@@ -53,6 +47,12 @@ void borrow(Model& model, Param& p, Tensor stored, bool copy) {
 }
 
 }  // namespace
+
+bool is_matrix(const Shape& shape) {
+  int wide = 0;
+  for (int i = 0; i < shape.rank; ++i) wide += shape.dim[static_cast<size_t>(i)] > 1;
+  return wide >= 2;
+}
 
 std::function<bool(std::string_view)> ignored_names(const Config& config) {
   return [tied = config.tied](std::string_view name) {
@@ -92,13 +92,15 @@ std::unique_ptr<Model> make_model(const Config& config, bool train, bool bf16) {
   return model;
 }
 
+Checkpoint open_model(const Path& path) { return open_checkpoint(path, check_family); }
+
 std::unique_ptr<Model> load_model(const Path& path, const LoadOptions& options) {
-  return load_model(open_checkpoint(path), options);
+  return load_model(open_model(path), options);
 }
 
 std::unique_ptr<Model> load_model(const Checkpoint& checkpoint, const LoadOptions& options) {
   const Path& path = checkpoint.path;
-  Config config = read_config(checkpoint.config, checkpoint.tensors.get());
+  Config config = read_config(checkpoint.config, checkpoint.tensors.get(), checkpoint.config_name);
   if (options.edit) options.edit(config);
   const DType stored = stored_matrix_type(*checkpoint.tensors);
   const bool bf16 = options.bf16 || stored == DType::bf16;

@@ -48,8 +48,12 @@ struct Model {
   int64_t bytes_per_token() const;
 };
 
+/// open_checkpoint(), where a family that is not supported is refused before weights are looked for.
+Checkpoint open_model(const Path& path);
 std::unique_ptr<Model> load_model(const Path& path, const LoadOptions& options = {});
 std::unique_ptr<Model> load_model(const Checkpoint& checkpoint, const LoadOptions& options = {});
+/// Two or more axes of more than one element: what may be stored as bf16.
+bool is_matrix(const Shape& shape);
 /// bf16 when every matrix of the source is bf16 or codes, else f32 (f16 widens without loss).
 DType stored_matrix_type(const TensorSource& source);
 /// A model whose parameters are declared but have no memory.

@@ -14,6 +14,13 @@ PanelFormat panels_for(BlockType type) {
   return {four ? DType::i4 : DType::i8, 32, four && type != BlockType::q4_0};
 }
 
+Tensor in_panels(const PanelFormat& format, const Shape& shape) {
+  Tensor t(nullptr, format.type, shape);
+  t.layout = Layout::panels;
+  t.panels = format;
+  return t;
+}
+
 /// Group g of 32 of a row, as codes with scale and minimum.
 void repack_group(const PanelView& to, int64_t n, int64_t g, BlockType type, const char* row) {
   constexpr int kGroup = 32;
@@ -56,28 +63,37 @@ const PanelFormat& PackFormats::operator()(const Param& p) const {
   return p.name == "lm_head.weight" || p.name == "model.embed_tokens.weight" ? head : weights;
 }
 
+Tensor Packer::form(const Param& p, DType stored) const {
+  const DType type = stored == DType::bf16 ? DType::bf16 : DType::f32;
+  if (p.use == Use::product || p.use == Use::product_in_out)
+    return in_panels(formats_ ? (*formats_)(p) : PanelFormat{.type = type}, p.panel_shape());
+  if (p.use == Use::table && formats_ && formats_->table) return in_panels(*formats_->table, p.shape);
+  return {nullptr, p.use == Use::table ? type : DType::f32, p.shape};
+}
+
+Tensor Packer::block_form(const Param& p, const GgufSource& source) {
+  const auto info = source.info(p.name);
+  if (p.use != Use::product || !info || !info->codes) return {};
+  const std::optional<StoredRows> rows = source.stored_rows(p.name);
+  return rows ? in_panels(panels_for(rows->type), p.panel_shape()) : Tensor();
+}
+
 void Packer::place(Param& p, Tensor stored) const {
-  const DType type = stored.type == DType::bf16 ? DType::bf16 : DType::f32;
-  const bool in_out = p.use == Use::product_in_out;
-  if (p.use == Use::product || in_out) {
-    p.weight = arena_.panels(formats_ ? (*formats_)(p) : PanelFormat{.type = type}, p.panel_shape());
-    on_.pack(p.weight, stored, in_out);
-    return;
+  const Tensor like = form(p, stored.type);
+  if (like.layout == Layout::panels) {
+    p.weight = arena_.panels(like.panels, like.shape);
+    on_.pack(p.weight, stored, p.use == Use::product_in_out);
+  } else {
+    p.weight = arena_.tensor(like.type, like.shape);
+    convert(p.weight, stored);
   }
-  if (p.use == Use::table && formats_ && formats_->table) {
-    p.weight = arena_.panels(*formats_->table, p.shape);
-    on_.pack(p.weight, stored, false);
-    return;
-  }
-  p.weight = arena_.tensor(p.use == Use::table ? type : DType::f32, p.shape);
-  convert(p.weight, stored);
 }
 
 bool Packer::place_blocks(Param& p, const GgufSource& source) const {
-  if (p.use != Use::product || !source.info(p.name)->codes) return false;
+  const Tensor like = block_form(p, source);
+  if (like.shape.rank == 0) return false;
   const std::optional<StoredRows> rows = source.stored_rows(p.name);
-  if (!rows) return false;
-  p.weight = arena_.panels(panels_for(rows->type), p.panel_shape());
+  p.weight = arena_.panels(like.panels, like.shape);
   const PanelView to(p.weight);
   const PanelsOf& of = to.of();
   if (of.outputs % kPanelOutputs != 0) to.clear();

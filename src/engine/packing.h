@@ -27,6 +27,10 @@ class Packer {
   Packer(const Backend& on, const std::optional<PackFormats>& formats, Arena& arena)
       : on_(on), formats_(formats), arena_(arena) {}
 
+  /// How place() and place_blocks() hold p, which is stored as `stored` or as a GGUF file's blocks: a Tensor without
+  /// memory. block_form() of a p that is not in blocks has no axes.
+  Tensor form(const Param& p, DType stored) const;
+  static Tensor block_form(const Param& p, const GgufSource& source);
   /// Copies a stored tensor of p's shape (f32, bf16 or f16 in rows) to its place and points p.weight at it.
   void place(Param& p, Tensor stored) const;
   /// The same from a GGUF file's blocks; false when p's are not quantised there, or p is not a product's weight.

@@ -47,6 +47,7 @@ Checkpoint open_llama2c(const Path& given, const Path& file) {
   Checkpoint checkpoint;
   checkpoint.path = given;
   checkpoint.config = model->config();
+  checkpoint.config_name = file.string();
   const Path dir = file.has_parent_path() ? file.parent_path() : Path(".");
   checkpoint.tokenizer = find_llama2c_tokenizer(dir, checkpoint.config["vocab_size"].get<int64_t>());
   checkpoint.tensors = std::move(model);
@@ -58,6 +59,7 @@ Checkpoint open_gguf(const Path& given, const Path& file) {
   Checkpoint checkpoint;
   checkpoint.path = given;
   checkpoint.config = model->config();
+  checkpoint.config_name = file.string();
   if (model->has_tokenizer()) checkpoint.tokenizer = model->file().name();
   checkpoint.tensors = std::move(model);
   return checkpoint;
@@ -68,6 +70,7 @@ Checkpoint open_packed(const Path& file) {
   Checkpoint checkpoint;
   checkpoint.path = file;
   checkpoint.config = model->config();
+  checkpoint.config_name = file.string() + ": config";
   if (!model->files().empty()) checkpoint.tokenizer = file;
   checkpoint.packed = model.get();
   checkpoint.tensors = std::move(model);
@@ -94,13 +97,15 @@ Path find_tokenizer(const Path& dir) {
   return {};
 }
 
-Checkpoint open_directory(const Path& dir) {
+Checkpoint open_directory(const Path& dir, ConfigCheck check) {
   if (is_file(dir / kConfig)) {
     Checkpoint checkpoint;
     checkpoint.path = dir;
     checkpoint.config = read_json(dir / kConfig);
+    checkpoint.config_name = (dir / kConfig).string();
     if (!checkpoint.config.is_object())
-      fail((dir / kConfig).string(), ": expected a JSON object, found ", checkpoint.config.type_name());
+      fail(checkpoint.config_name, ": expected a JSON object, found ", checkpoint.config.type_name());
+    if (check != nullptr) check(checkpoint.config, checkpoint.config_name);
     checkpoint.tensors = open_weights(dir);
     checkpoint.tokenizer = find_tokenizer(dir);
     return checkpoint;
@@ -176,8 +181,8 @@ Tensor ShardedTensors::find(std::string_view name) const {
   return at == tensors_.end() ? Tensor() : at->second;
 }
 
-Checkpoint open_checkpoint(const Path& path) {
-  if (is_dir(path)) return open_directory(path);
+Checkpoint open_checkpoint(const Path& path, ConfigCheck check) {
+  if (is_dir(path)) return open_directory(path, check);
   if (!is_there(path)) fail(path.string(), ": no such file or directory");
   if (path.extension() == ".safetensors")
     fail(path.string(), ": give the directory that holds it together with ", kConfig);

@@ -15,8 +15,9 @@
 namespace qwerky {
 
 struct Checkpoint {
-  Path path;    ///< as given by the user
-  Json config;  ///< config.json, or the same keys made from a llama2.c header or GGUF's metadata
+  Path path;                ///< as given by the user
+  Json config;              ///< config.json, or the same keys made from a llama2.c header or GGUF's metadata
+  std::string config_name;  ///< where it stands, for messages
   std::shared_ptr<TensorSource> tensors;  ///< Hugging Face names, [out, in] matrices
   Path tokenizer;                         ///< directory or file for load_tokenizer; empty when there is none
   const PackedFile* packed = nullptr;     ///< `tensors`, when it is a packed file: for inference only
@@ -42,8 +43,10 @@ class ShardedTensors : public TensorSource {
 /// model.safetensors.index.json lists), a .gguf file (or any of its shards; `tensors` is then a GgufSource), a
 /// packed file (by its first bytes), a llama2.c .bin file, or a directory with one .gguf model or one .bin model beside
 /// tok*.bin / tok*.model. A llama2.c model appears as `llama`. Throws Error naming what was looked for and what was
-/// found; a shard that is listed but absent is named.
-Checkpoint open_checkpoint(const Path& path);
+/// found; a shard that is listed but absent is named. `check` sees a directory's config.json and its path before
+/// weights are looked for, and may throw.
+using ConfigCheck = void (*)(const Json& config, const std::string& where);
+Checkpoint open_checkpoint(const Path& path, ConfigCheck check = nullptr);
 
 /// Writes config.json and model.safetensors (in shards of at most `shard_bytes` with an index when larger) into
 /// `dir`, which is made if absent. Each file is written atomically, config.json last; weight files of an earlier

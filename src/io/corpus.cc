@@ -185,6 +185,12 @@ void decompress(std::string_view bytes, const std::string& name, Splitter& split
   if (more != 0) fail(name, ": truncated: the zstd data end inside a frame");
 }
 
+[[noreturn]] void refuse_empty(const CorpusOptions& options, const std::vector<Path>& files) {
+  std::string names;
+  for (const Path& input : options.inputs) names += (names.empty() ? "" : ", ") + input.string();
+  fail("corpus ", names.empty() ? "(no files given)" : names, ": empty; ", files.size(), " files hold no text");
+}
+
 }  // namespace
 
 std::vector<Path> corpus_files(const CorpusOptions& options) {
@@ -216,7 +222,7 @@ int64_t estimate_tokens(const CorpusOptions& options) {
   int64_t tokens = 0;
   for (const Path& file : corpus_files(options)) {
     const int64_t bytes = bytes_under(file);
-    tokens += format_of(file.string()).compressed ? bytes / 3 * 4 : bytes / 3;
+    tokens += format_of(file.string()).compressed ? (bytes + 2) / 3 * 4 : (bytes + 2) / 3;
   }
   return tokens;
 }
@@ -255,10 +261,32 @@ void read_corpus(const CorpusOptions& options, const std::vector<Path>& files, c
     read_documents(file.bytes(), path.string(), options, counted, here);
     before += file.size();
   }
-  if (any) return;
-  std::string names;
-  for (const Path& input : options.inputs) names += (names.empty() ? "" : ", ") + input.string();
-  fail("corpus ", names.empty() ? "(no files given)" : names, ": empty; ", files.size(), " files hold no text");
+  if (!any) refuse_empty(options, files);
+}
+
+void check_corpus(const CorpusOptions& options) {
+  constexpr int64_t kBeginning = int64_t{1} << 20, kMost = int64_t{256} << 20;
+  struct SeenEnough {};
+  const std::vector<Path> files = corpus_files(options);
+  bool any = false;
+  int64_t seen = 0;
+  for (const Path& path : files) {
+    const MappedFile file(path);
+    int64_t here = 0;
+    try {
+      read_documents(
+          file.bytes(), path.string(), options, [&](std::string&&) { any = true; },
+          [&](int64_t done) {
+            here = done;
+            if (done >= kBeginning && done < file.size()) throw SeenEnough();
+          });
+    } catch (const SeenEnough&) {
+      any = true;  // so much may be one document without an end yet
+    }
+    seen += here;
+    if (seen >= kMost) return;
+  }
+  if (!any) refuse_empty(options, files);
 }
 
 void read_corpus(const CorpusOptions& options, const std::function<void(std::string&& document)>& each) {

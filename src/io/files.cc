@@ -98,6 +98,21 @@ std::string why_write_failed(const Path& path, int code) {
   return concat(what, "; free some space or choose another directory");
 }
 
+/// Opens and locks `file`, which is made if absent; -1 when another process has it locked. Its name then means the
+/// locked file: the other may have removed or renamed it between opening and locking. `path` is for messages.
+int open_locked(const Path& file, const Path& path) {
+  while (true) {
+    Descriptor fd(::open(file.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0666));
+    if (fd.get() < 0) fail(why_write_failed(path, errno));
+    if (::flock(fd.get(), LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK) return -1;
+    struct stat mine {
+    }, named{};
+    if (::fstat(fd.get(), &mine) != 0) fail(why_write_failed(path, errno));
+    if (::lstat(file.c_str(), &named) == 0 && mine.st_ino == named.st_ino && mine.st_dev == named.st_dev)
+      return fd.release();
+  }
+}
+
 /// Input iterator over text that tells how far the parser has read.
 class Cursor {
  public:
@@ -231,21 +246,11 @@ std::string read_file(const Path& path) {
 }
 
 FileWriter::FileWriter(const Path& path) : path_(path), temporary_(path.string() + ".partial") {
-  // One fixed temporary name, so what a killed run left is written over. The lock keeps a second writer out; the
-  // name must still mean the locked file, for the first writer may have renamed it in between.
-  while (fd_ < 0) {
-    Descriptor fd(::open(temporary_.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0666));
-    if (fd.get() < 0) fail(why_write_failed(path_, errno));
-    if (::flock(fd.get(), LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK)
-      fail("cannot write ", path_.string(), ": another writer has it open");
-    struct stat mine {
-    }, named{};
-    if (::fstat(fd.get(), &mine) != 0) fail(why_write_failed(path_, errno));
-    if (::lstat(temporary_.c_str(), &named) != 0 || mine.st_ino != named.st_ino || mine.st_dev != named.st_dev)
-      continue;
-    if (::ftruncate(fd.get(), 0) != 0) fail(why_write_failed(path_, errno));
-    fd_ = fd.release();
-  }
+  // One fixed temporary name, so what a killed run left is written over. The lock keeps a second writer out.
+  Descriptor fd(open_locked(temporary_, path_));
+  if (fd.get() < 0) fail("cannot write ", path_.string(), ": another writer has it open");
+  if (::ftruncate(fd.get(), 0) != 0) fail(why_write_failed(path_, errno));
+  fd_ = fd.release();
 }
 
 FileWriter::~FileWriter() {
@@ -275,6 +280,19 @@ void write_file(const Path& path, std::string_view text) {
   FileWriter file(path);
   file.write(text);
   file.commit();
+}
+
+DirectoryLock::DirectoryLock(const Path& dir) : file_(dir / "lock") {
+  for (Path at = dir; !at.empty() && !is_there(at); at = at.parent_path()) made_.push_back(at);
+  make_directory(dir);
+  fd_ = open_locked(file_, file_);
+  if (fd_ < 0) fail(dir.string(), ": another process works in this directory; wait for it, or choose another");
+}
+
+DirectoryLock::~DirectoryLock() {
+  ::unlink(file_.c_str());
+  ::close(fd_);
+  for (const Path& dir : made_) ::rmdir(dir.c_str());  // fails where something was written
 }
 
 Json parse_json(std::string_view text, const std::string& name) {

@@ -59,6 +59,21 @@ class FileWriter {
 
 void write_file(const Path& path, std::string_view text);
 
+/// Keeps other processes out of a directory, which is made if absent, as long as this lives: a second lock on it is an
+/// Error naming the directory. Afterwards the lock's file is gone, and so are directories it made that are still empty.
+class DirectoryLock {
+ public:
+  explicit DirectoryLock(const Path& dir);
+  ~DirectoryLock();
+  DirectoryLock(const DirectoryLock&) = delete;
+  DirectoryLock& operator=(const DirectoryLock&) = delete;
+
+ private:
+  std::vector<Path> made_;  // deepest first
+  Path file_;
+  int fd_ = -1;
+};
+
 /// Parses strict JSON (UTF-8 only, no duplicate keys, nesting at most 64 deep, numbers finite). `name` is for messages.
 Json parse_json(std::string_view text, const std::string& name);
 Json read_json(const Path& path);

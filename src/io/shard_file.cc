@@ -147,6 +147,9 @@ std::vector<std::vector<int32_t>> parse_token_lines(std::string_view text, int64
       ids.push_back(id);
       at = next;
     }
+    if (ids.size() == 1)
+      fail(name, ", line ", number, ": expected at least 2 tokens, found the token ", ids[0],
+           " alone: there is nothing it predicts");
     if (!ids.empty()) lines.push_back(std::move(ids));
     begin = end + 1;
   }

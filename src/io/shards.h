@@ -26,6 +26,9 @@ struct CorpusOptions {
 /// naming file and line; no text at all is an Error too.
 void read_corpus(const CorpusOptions& options, const std::function<void(std::string&& document)>& each);
 
+/// The same errors as far as the beginnings of the files show them: the first MiB of each, 256 MiB in all.
+void check_corpus(const CorpusOptions& options);
+
 /// About how many tokens the files hold, from their sizes alone. Throws as read_corpus when an input is absent or of an
 /// unknown kind.
 int64_t estimate_tokens(const CorpusOptions& options);
@@ -81,7 +84,8 @@ struct Shards {
 Shards prepare_shards(const ShardOptions& options, const Tokenizer& tokenizer, const Path& cache_dir,
                       const std::function<void(int64_t, int64_t)>& progress = nullptr);
 
-/// Token ids from text: one sequence of decimal ids per line, separated by spaces or commas.
+/// Token ids from text: one sequence of at least two decimal ids per line, separated by spaces or commas; blank lines
+/// are skipped.
 std::vector<std::vector<int32_t>> read_token_lines(const Path& file, int64_t vocab_size);
 std::vector<std::vector<int32_t>> parse_token_lines(std::string_view text, int64_t vocab_size, const std::string& name);
 

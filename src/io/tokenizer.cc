@@ -69,9 +69,10 @@ Json json_if_there(const Files& files, const std::string& name) {
 }
 
 TokenizerConfig read_config(const Files& files) {
-  TokenizerConfig config{json_if_there(files, "tokenizer_config.json"), json_if_there(files, "special_tokens_map.json"),
-                         json_if_there(files, "added_tokens.json"), json_if_there(files, "config.json"),
-                         json_if_there(files, "generation_config.json")};
+  TokenizerConfig config{
+      json_if_there(files, "tokenizer_config.json"),  json_if_there(files, "special_tokens_map.json"),
+      json_if_there(files, "added_tokens.json"),      json_if_there(files, "config.json"),
+      json_if_there(files, "generation_config.json"), files.label("")};
   if (files.has("chat_template.jinja")) {
     if (config.tokenizer_config.is_null()) config.tokenizer_config = Json::object();
     if (config.tokenizer_config.is_object())

@@ -25,7 +25,7 @@ std::string token_text(const Json& value) {
 }
 
 /// "eos_token_id": an id, a list of ids, or null; a negative id stands for none.
-std::vector<int64_t> ids_under(const Json& object, const char* key, const char* file) {
+std::vector<int64_t> ids_under(const Json& object, const char* key, const std::string& file) {
   std::vector<int64_t> out;
   if (!object.is_object()) return out;
   const auto it = object.find(key);
@@ -67,7 +67,7 @@ std::vector<AddedToken> TokenizerConfig::listed_tokens() const {
     const auto specials = special_texts();
     for (const auto& [text, id] : added_tokens.items()) {
       if (!id.is_number_integer() || id.get<int64_t>() < 0 || id.get<int64_t>() > INT32_MAX)
-        fail("added_tokens.json: \"", text, "\": expected an id, found ", id.dump().substr(0, 40));
+        fail(place, "added_tokens.json: \"", text, "\": expected an id, found ", id.dump().substr(0, 40));
       const bool special = std::find(specials.begin(), specials.end(), text) != specials.end();
       out.push_back({.id = id.get<int32_t>(), .text = text, .special = special});
     }
@@ -75,14 +75,14 @@ std::vector<AddedToken> TokenizerConfig::listed_tokens() const {
   if (!tokenizer_config.is_object() || !tokenizer_config.contains("added_tokens_decoder")) return out;
   const Json& listed = tokenizer_config["added_tokens_decoder"];
   if (!listed.is_object())
-    fail("tokenizer_config.json: added_tokens_decoder is ", listed.type_name(), ", expected an object");
+    fail(place, "tokenizer_config.json: added_tokens_decoder is ", listed.type_name(), ", expected an object");
   for (const auto& [key, value] : listed.items()) {
     AddedToken token;
     const auto [end, error] = std::from_chars(key.data(), key.data() + key.size(), token.id);
     if (error != std::errc() || end != key.data() + key.size() || token.id < 0)
-      fail("tokenizer_config.json: added_tokens_decoder: \"", key, "\" is not an id");
+      fail(place, "tokenizer_config.json: added_tokens_decoder: \"", key, "\" is not an id");
     token.text = token_text(value);
-    if (token.text.empty()) fail("tokenizer_config.json: added_tokens_decoder: token ", key, " has no content");
+    if (token.text.empty()) fail(place, "tokenizer_config.json: added_tokens_decoder: token ", key, " has no content");
     if (value.is_object()) {
       token.special = boolean(value, "special", false);
       token.normalized = boolean(value, "normalized", !token.special);
@@ -208,7 +208,7 @@ void AddedTokenizer::apply(const TokenizerConfig& config, const std::string& nam
   if (const auto id = by_role("bos_token")) {
     bos = id;
   } else if (!bos) {
-    for (int64_t given : ids_under(config.config, "bos_token_id", "config.json"))
+    for (int64_t given : ids_under(config.config, "bos_token_id", config.place + "config.json"))
       bos = checked(given, "config.json", "bos_token_id");
   }
   if (config.tokenizer_config.is_object()) {
@@ -222,9 +222,9 @@ void AddedTokenizer::apply(const TokenizerConfig& config, const std::string& nam
     if (std::find(ends.begin(), ends.end(), id) == ends.end()) ends.push_back(id);
   };
   if (const auto id = by_role("eos_token")) add_end(*id);
-  for (int64_t id : ids_under(config.config, "eos_token_id", "config.json"))
+  for (int64_t id : ids_under(config.config, "eos_token_id", config.place + "config.json"))
     add_end(checked(id, "config.json", "eos_token_id"));
-  for (int64_t id : ids_under(config.generation_config, "eos_token_id", "generation_config.json"))
+  for (int64_t id : ids_under(config.generation_config, "eos_token_id", config.place + "generation_config.json"))
     add_end(checked(id, "generation_config.json", "eos_token_id"));
   for (int32_t id : eos) add_end(id);
   eos = std::move(ends);

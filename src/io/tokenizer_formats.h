@@ -15,6 +15,7 @@ namespace qwerky {
 /// The JSON files beside a vocabulary; null where absent.
 struct TokenizerConfig {
   Json tokenizer_config, special_tokens_map, added_tokens, config, generation_config;
+  std::string place = {};  ///< what stands before the files' names in messages: "DIRECTORY/"
 
   /// added_tokens_decoder of tokenizer_config.json and the entries of added_tokens.json.
   std::vector<AddedToken> listed_tokens() const;

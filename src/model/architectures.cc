@@ -54,27 +54,34 @@ constexpr std::array kFamilies{
            nullptr},
 };
 
-const Family& family(const std::string& model_type) {
+const Family& family(const std::string& model_type, const std::string& where) {
   for (const Family& f : kFamilies)
     if (model_type == f.model_type) return f;
-  fail("config.json: model_type \"", model_type, "\" is not supported; supported: ", supported_architectures());
+  fail(where, ": model_type \"", model_type, "\" is not supported; supported: ", supported_architectures());
 }
 
-/// A key of config.json with its default; a value of the wrong type is an Error naming the key.
+/// A configuration being read, and its place for messages.
+struct Keys {
+  const Json& json;
+  const std::string& where;
+};
+
+/// A key with its default; a value of the wrong type is an Error naming the key.
 template <class T>
-T value(const Json& json, const char* key, T absent) {
+T value(const Keys& keys, const char* key, T absent) {
+  const auto& [json, where] = keys;
   const auto it = json.find(key);
   if (it == json.end() || it->is_null()) return absent;
   if constexpr (std::is_same_v<T, bool>) {
     if (!it->is_boolean() && !it->is_number_integer())
-      fail("config.json: ", key, ": expected true or false, found ", it->dump());
+      fail(where, ": ", key, ": expected true or false, found ", it->dump());
     return it->is_boolean() ? it->get<bool>() : it->get<int64_t>() != 0;
   } else if constexpr (std::is_integral_v<T>) {
-    if (!it->is_number_integer()) fail("config.json: ", key, ": expected an integer, found ", it->dump());
+    if (!it->is_number_integer()) fail(where, ": ", key, ": expected an integer, found ", it->dump());
   } else if constexpr (std::is_floating_point_v<T>) {
-    if (!it->is_number()) fail("config.json: ", key, ": expected a number, found ", it->dump());
+    if (!it->is_number()) fail(where, ": ", key, ": expected a number, found ", it->dump());
   } else {
-    if (!it->is_string()) fail("config.json: ", key, ": expected text, found ", it->dump());
+    if (!it->is_string()) fail(where, ": ", key, ": expected text, found ", it->dump());
   }
   if constexpr (!std::is_same_v<T, bool>) return it->get<T>();
 }
@@ -83,53 +90,62 @@ T value(const Json& json, const char* key, T absent) {
 constexpr int64_t kMostHidden = int64_t{1} << 20, kMostIntermediate = int64_t{1} << 22, kMostVocab = int64_t{1} << 24;
 constexpr int64_t kMostHeads = int64_t{1} << 14, kMostLayers = 10000, kMostPositions = int64_t{1} << 31;
 
-int64_t positive(const Json& json, const char* key, int64_t most, int64_t absent = 0) {
-  const int64_t n = value<int64_t>(json, key, absent);
+int64_t positive(const Keys& keys, const char* key, int64_t most, int64_t absent = 0) {
+  const auto& [json, where] = keys;
+  const int64_t n = value<int64_t>(keys, key, absent);
   if (n < 1 || n > most)
-    fail("config.json: ", key, ": expected a number from 1 to ", most, ", found ",
+    fail(where, ": ", key, ": expected a number from 1 to ", most, ", found ",
          json.contains(key) ? json.at(key).dump() : "nothing");
   return n;
 }
 
-Rope read_rope(const Json& json, int64_t max_positions) {
+const Family& family_of(const Keys& keys) {
+  if (!keys.json.is_object()) fail(keys.where, ": expected an object, found ", keys.json.type_name());
+  const std::string name = value<std::string>(keys, "model_type", "");
+  // The name of the published modeling_rwkv7qwen3.py for the same mixer.
+  return family(name == "rwkv7qwen3" ? "qwen3rwkv7" : name, keys.where);
+}
+
+Rope read_rope(const Keys& keys, int64_t max_positions) {
+  const auto& [json, where] = keys;
   Rope rope;
   Json scaling = Json::object();
   for (const char* key : {"rope_scaling", "rope_parameters"})
     if (json.contains(key) && json[key].is_object()) scaling = json[key];
-  rope.theta = value<double>(json, "rope_theta", value<double>(scaling, "rope_theta", 10000.0));
-  rope.type = value<std::string>(scaling, "rope_type", value<std::string>(scaling, "type", "default"));
+  const Keys inner{scaling, where};
+  rope.theta = value<double>(keys, "rope_theta", value<double>(inner, "rope_theta", 10000.0));
+  rope.type = value<std::string>(inner, "rope_type", value<std::string>(inner, "type", "default"));
   const std::set<std::string> known{"default", "linear", "llama3", "yarn"};
   if (!known.contains(rope.type))
-    fail("config.json: rope_scaling type \"", rope.type,
-         "\" is not supported; supported: default, linear, llama3, yarn");
-  rope.factor = value<double>(scaling, "factor", 1.0);
-  rope.low_freq_factor = value<double>(scaling, "low_freq_factor", 1.0);
-  rope.high_freq_factor = value<double>(scaling, "high_freq_factor", 4.0);
-  rope.beta_fast = value<double>(scaling, "beta_fast", 32.0);
-  rope.beta_slow = value<double>(scaling, "beta_slow", 1.0);
-  rope.attention_factor = value<double>(scaling, "attention_factor", 0.0);
+    fail(where, ": rope_scaling type \"", rope.type, "\" is not supported; supported: default, linear, llama3, yarn");
+  rope.factor = value<double>(inner, "factor", 1.0);
+  rope.low_freq_factor = value<double>(inner, "low_freq_factor", 1.0);
+  rope.high_freq_factor = value<double>(inner, "high_freq_factor", 4.0);
+  rope.beta_fast = value<double>(inner, "beta_fast", 32.0);
+  rope.beta_slow = value<double>(inner, "beta_slow", 1.0);
+  rope.attention_factor = value<double>(inner, "attention_factor", 0.0);
   rope.original_positions =
-      value<double>(scaling, "original_max_position_embeddings", static_cast<double>(max_positions));
+      value<double>(inner, "original_max_position_embeddings", static_cast<double>(max_positions));
   if (!(rope.theta > 1) || !(rope.factor > 0))
-    fail("config.json: expected rope_theta above 1 and a positive scaling factor, found ", rope.theta, " and ",
+    fail(where, ": expected rope_theta above 1 and a positive scaling factor, found ", rope.theta, " and ",
          rope.factor);
   if (!(rope.original_positions >= 1 && rope.original_positions <= static_cast<double>(kMostPositions)) ||
       rope.original_positions != std::floor(rope.original_positions))
-    fail("config.json: rope_scaling: original_max_position_embeddings: expected a whole number from 1 to ",
-         kMostPositions, ", found ", rope.original_positions);
+    fail(where, ": rope_scaling: original_max_position_embeddings: expected a whole number from 1 to ", kMostPositions,
+         ", found ", rope.original_positions);
   if (rope.type == "llama3" && !(rope.low_freq_factor > 0 && rope.high_freq_factor > rope.low_freq_factor))
-    fail("config.json: rope_scaling: expected 0 < low_freq_factor < high_freq_factor, found ", rope.low_freq_factor,
+    fail(where, ": rope_scaling: expected 0 < low_freq_factor < high_freq_factor, found ", rope.low_freq_factor,
          " and ", rope.high_freq_factor);
   if (rope.type == "yarn" && !(rope.beta_slow > 0 && rope.beta_fast >= rope.beta_slow && rope.attention_factor >= 0))
-    fail("config.json: rope_scaling: expected 0 < beta_slow <= beta_fast and a positive attention_factor, found ",
+    fail(where, ": rope_scaling: expected 0 < beta_slow <= beta_fast and a positive attention_factor, found ",
          rope.beta_slow, ", ", rope.beta_fast, " and ", rope.attention_factor);
   // Of other families' YaRN; none of the supported ones is published with them.
   for (const char* key : {"mscale", "mscale_all_dim"})
-    if (scaling.contains(key) && !scaling[key].is_null()) fail("config.json: rope_scaling: ", key, " is not supported");
-  if (!value<bool>(scaling, "truncate", true)) fail("config.json: rope_scaling: truncate false is not supported");
-  for (const Json* from : {&json, static_cast<const Json*>(&scaling)})
-    if (const double part = value<double>(*from, "partial_rotary_factor", 1.0); part != 1)
-      fail("config.json: partial_rotary_factor ", part, " is not supported; supported: 1");
+    if (scaling.contains(key) && !scaling[key].is_null()) fail(where, ": rope_scaling: ", key, " is not supported");
+  if (!value<bool>(inner, "truncate", true)) fail(where, ": rope_scaling: truncate false is not supported");
+  for (const Keys& from : {keys, inner})
+    if (const double part = value<double>(from, "partial_rotary_factor", 1.0); part != 1)
+      fail(where, ": partial_rotary_factor ", part, " is not supported; supported: 1");
   return rope;
 }
 
@@ -140,9 +156,9 @@ int64_t stored_columns(const TensorSource* tensors, const std::string& name) {
 }
 
 /// A rank: the shape of the first RWKV layer's matrix, else the config key (absent, null or 0: the published rule).
-int64_t rank(const Json& json, const char* key, int64_t stored, int64_t rule) {
+int64_t rank(const Keys& keys, const char* key, int64_t stored, int64_t rule) {
   if (stored > 0) return stored;
-  return value<int64_t>(json, key, 0) != 0 ? positive(json, key, kMostHidden) : rule;
+  return value<int64_t>(keys, key, 0) != 0 ? positive(keys, key, kMostHidden) : rule;
 }
 
 /// The trainer's rule: round(factor · D^power / 32) · 32, at least 32.
@@ -150,71 +166,75 @@ int64_t default_rank(double factor, double power, int64_t hidden) {
   return std::max<int64_t>(1, std::llround(factor * std::pow(static_cast<double>(hidden), power) / 32)) * 32;
 }
 
-void default_ranks(Config& c, const Json& json, const TensorSource* tensors) {
+void default_ranks(Config& c, const Keys& keys, const TensorSource* tensors) {
   const auto layer = std::find(c.mixers.begin(), c.mixers.end(), c.linear_kind()) - c.mixers.begin();
   const std::string prefix = mixer_prefix(layer);
   const auto stored = [&](const char* name) { return stored_columns(tensors, prefix + name); };
   if (c.linear_kind() == MixerKind::rwkv6) {
     const bool small = c.hidden < 4096;  // HF default for absent keys (configuration_rwkv6qwen2.py)
-    c.rank_decay = rank(json, "lora_rank_decay", stored("time_decay_w1"), small ? 64 : 128);
-    c.rank_shift = rank(json, "lora_rank_tokenshift", stored("time_maa_w1") / 5, small ? 32 : 64);
+    c.rank_decay = rank(keys, "lora_rank_decay", stored("time_decay_w1"), small ? 64 : 128);
+    c.rank_shift = rank(keys, "lora_rank_tokenshift", stored("time_maa_w1") / 5, small ? 32 : 64);
   } else if (c.linear_kind() == MixerKind::rwkv7) {
-    c.rank_decay = rank(json, "lora_rank_decay", stored("w1"), default_rank(1.8, 0.5, c.hidden));
-    c.rank_iclr = rank(json, "lora_rank_iclr", stored("a1"), default_rank(1.8, 0.5, c.hidden));
+    c.rank_decay = rank(keys, "lora_rank_decay", stored("w1"), default_rank(1.8, 0.5, c.hidden));
+    c.rank_iclr = rank(keys, "lora_rank_iclr", stored("a1"), default_rank(1.8, 0.5, c.hidden));
     // The first layer's v1 is present but unused in published checkpoints; any RWKV layer tells the rank.
-    c.rank_mix = rank(json, "lora_rank_value_residual_mix",
+    c.rank_mix = rank(keys, "lora_rank_value_residual_mix",
                       std::max(stored("v1"), stored_columns(tensors, mixer_prefix(layer + 1) + "v1")),
                       default_rank(1.3, 0.5, c.hidden));
   }
   if (c.gate == GateKind::low_rank)
-    c.rank_gate = rank(json, "lora_rank_gate", stored("g1"), default_rank(0.6, 0.8, c.hidden));
+    c.rank_gate = rank(keys, "lora_rank_gate", stored("g1"), default_rank(0.6, 0.8, c.hidden));
 }
 
-std::vector<MixerKind> read_mixers(const Json& json, const Family& f, int64_t layers) {
+std::vector<MixerKind> read_mixers(const Keys& keys, const Family& f, int64_t layers) {
+  const auto& [json, where] = keys;
   std::vector<MixerKind> mixers(static_cast<size_t>(layers), f.mixer);
   if (json.contains("qwerky_mixers")) {
     const Json& list = json["qwerky_mixers"];
     if (!list.is_array() || list.size() != mixers.size())
-      fail("config.json: qwerky_mixers: expected a list of ", layers, " names");
+      fail(where, ": qwerky_mixers: expected a list of ", layers, " names");
     for (size_t i = 0; i < mixers.size(); ++i)
-      mixers[i] = mixer_kind(list[i].is_string() ? list[i].get<std::string>() : list[i].dump());
+      mixers[i] =
+          mixer_kind(list[i].is_string() ? list[i].get<std::string>() : list[i].dump(), where + ": qwerky_mixers: ");
     std::set<MixerKind> kinds(mixers.begin(), mixers.end());
     kinds.erase(MixerKind::softmax);
-    if (kinds.size() > 1) fail("config.json: qwerky_mixers: rwkv6 and rwkv7 layers in one model are not supported");
+    if (kinds.size() > 1) fail(where, ": qwerky_mixers: rwkv6 and rwkv7 layers in one model are not supported");
     return mixers;
   }
-  const int64_t kept = value<int64_t>(json, "num_attention_layers", 0);
-  if (kept < 0 || kept > layers) fail("config.json: num_attention_layers: expected 0 to ", layers, ", found ", kept);
+  const int64_t kept = value<int64_t>(keys, "num_attention_layers", 0);
+  if (kept < 0 || kept > layers) fail(where, ": num_attention_layers: expected 0 to ", layers, ", found ", kept);
   std::fill(mixers.end() - kept, mixers.end(), MixerKind::softmax);
   return mixers;
 }
 
-std::vector<int64_t> read_windows(const Json& json, int64_t layers) {
+std::vector<int64_t> read_windows(const Keys& keys, int64_t layers) {
+  const Json& json = keys.json;
+  const std::string& where = keys.where;  // captured below, as a structured binding cannot be
   std::vector<int64_t> windows(static_cast<size_t>(layers), 0);
   const auto list_of = [&](const char* key) -> const Json& {
     const Json& list = json[key];
     if (!list.is_array() || list.size() != windows.size())
-      fail("config.json: ", key, ": expected a list of ", layers, ", one for each layer");
+      fail(where, ": ", key, ": expected a list of ", layers, ", one for each layer");
     return list;
   };
   if (json.contains("qwerky_windows")) {
     const Json& list = list_of("qwerky_windows");
     for (size_t i = 0; i < windows.size(); ++i) {
       if (!list[i].is_number_integer() || list[i].get<int64_t>() < 0 || list[i].get<int64_t>() > kMostPositions)
-        fail("config.json: qwerky_windows: expected numbers from 0 to ", kMostPositions, ", found ", list[i].dump());
+        fail(where, ": qwerky_windows: expected numbers from 0 to ", kMostPositions, ", found ", list[i].dump());
       windows[i] = list[i].get<int64_t>();
     }
-  } else if (value<bool>(json, "use_sliding_window", false) && json.contains("sliding_window") &&
+  } else if (value<bool>(keys, "use_sliding_window", false) && json.contains("sliding_window") &&
              !json["sliding_window"].is_null()) {
-    const int64_t window = positive(json, "sliding_window", kMostPositions);
-    const int64_t from = value<int64_t>(json, "max_window_layers", 28);  // the default of HF's Qwen2 and Qwen3
+    const int64_t window = positive(keys, "sliding_window", kMostPositions);
+    const int64_t from = value<int64_t>(keys, "max_window_layers", 28);  // the default of HF's Qwen2 and Qwen3
     const bool named = json.contains("layer_types") && !json["layer_types"].is_null();
     for (int64_t i = 0; i < layers; ++i) {
       const Json type = named       ? list_of("layer_types")[static_cast<size_t>(i)]
                         : i >= from ? Json("sliding_attention")
                                     : Json("full_attention");
       if (type != "sliding_attention" && type != "full_attention")
-        fail("config.json: layer_types: ", type.dump(), " is not supported; supported: full_attention, ",
+        fail(where, ": layer_types: ", type.dump(), " is not supported; supported: full_attention, ",
              "sliding_attention");
       if (type == "sliding_attention") windows[static_cast<size_t>(i)] = window;
     }
@@ -244,10 +264,10 @@ bool write_windows(Json& json, const Config& c, const Family& f) {
 
 const char* name_of(MixerKind kind) { return mixer_row(kind).name; }
 
-MixerKind mixer_kind(const std::string& name) {
+MixerKind mixer_kind(const std::string& name, const std::string& where) {
   for (const MixerRow& row : kMixers)
     if (name == row.name || name == row.published) return row.kind;
-  fail("mixer \"", name, "\" is not known; known: softmax, ", linear_mixers(", "));
+  fail(where, "mixer \"", name, "\" is not known; known: softmax, ", linear_mixers(", "));
 }
 
 std::string linear_mixers(const char* separator) {
@@ -282,70 +302,67 @@ int64_t Config::first_rwkv7() const {
   return it == mixers.end() ? -1 : it - mixers.begin();
 }
 
-Config read_config(const Json& json, const TensorSource* tensors) {
-  if (!json.is_object()) fail("config.json: expected an object, found ", json.type_name());
+void check_family(const Json& json, const std::string& where) { family_of({json, where}); }
+
+Config read_config(const Json& json, const TensorSource* tensors, const std::string& where) {
+  const Keys keys{json, where};
   Config c;
-  const std::string model_type = value<std::string>(json, "model_type", "");
-  // The name of the published modeling_rwkv7qwen3.py for the same mixer.
-  const Family& f = family(model_type == "rwkv7qwen3" ? "qwen3rwkv7" : model_type);
+  const Family& f = family_of(keys);
   c.model_type = f.model_type;
-  if (const std::string act = value<std::string>(json, "hidden_act", "silu"); act != "silu")
-    fail("config.json: hidden_act \"", act, "\" is not supported; supported: silu");
+  if (const std::string act = value<std::string>(keys, "hidden_act", "silu"); act != "silu")
+    fail(where, ": hidden_act \"", act, "\" is not supported; supported: silu");
   for (const char* key : {"mlp_bias", "quantization_config"})
-    if (json.contains(key) && !json[key].is_null() && json[key] != false)
-      fail("config.json: ", key, " is not supported");
+    if (json.contains(key) && !json[key].is_null() && json[key] != false) fail(where, ": ", key, " is not supported");
 
   // Which layers of later rwkv7qwen3 hybrids are softmax: other rules than the last num_attention_layers.
   for (const char* key : {"transformer_layers", "first_attention_layer", "first_post_attention_layer"})
-    if (json.contains(key) && !json[key].is_null()) fail("config.json: ", key, " is not supported");
-  if (const int64_t every = value<int64_t>(json, "attention_striping", 1); every != 1)
-    fail("config.json: attention_striping ", every, " is not supported; supported: 1");
+    if (json.contains(key) && !json[key].is_null()) fail(where, ": ", key, " is not supported");
+  if (const int64_t every = value<int64_t>(keys, "attention_striping", 1); every != 1)
+    fail(where, ": attention_striping ", every, " is not supported; supported: 1");
 
-  c.hidden = positive(json, "hidden_size", kMostHidden);
-  c.intermediate = positive(json, "intermediate_size", kMostIntermediate);
-  c.vocab = positive(json, "vocab_size", kMostVocab);
-  c.layers = positive(json, "num_hidden_layers", kMostLayers);
-  c.heads = positive(json, "num_attention_heads", kMostHeads);
-  c.kv_heads = positive(json, "num_key_value_heads", kMostHeads, c.heads);
-  c.head_dim = positive(json, "head_dim", kMostHidden, std::max<int64_t>(1, c.hidden / c.heads));
+  c.hidden = positive(keys, "hidden_size", kMostHidden);
+  c.intermediate = positive(keys, "intermediate_size", kMostIntermediate);
+  c.vocab = positive(keys, "vocab_size", kMostVocab);
+  c.layers = positive(keys, "num_hidden_layers", kMostLayers);
+  c.heads = positive(keys, "num_attention_heads", kMostHeads);
+  c.kv_heads = positive(keys, "num_key_value_heads", kMostHeads, c.heads);
+  c.head_dim = positive(keys, "head_dim", kMostHidden, std::max<int64_t>(1, c.hidden / c.heads));
   if (c.heads % c.kv_heads != 0)
-    fail("config.json: num_attention_heads (", c.heads, ") is not a multiple of num_key_value_heads (", c.kv_heads,
-         ")");
+    fail(where, ": num_attention_heads (", c.heads, ") is not a multiple of num_key_value_heads (", c.kv_heads, ")");
   if (c.head_dim < 8 || c.head_dim > 256 || c.head_dim % 2 != 0)
-    fail("config.json: head size ", c.head_dim, " is not supported; supported: even sizes from 8 to 256");
-  c.max_positions = positive(json, "max_position_embeddings", kMostPositions, 2048);
-  c.norm_eps = value<double>(json, "rms_norm_eps", 1e-6);
+    fail(where, ": head size ", c.head_dim, " is not supported; supported: even sizes from 8 to 256");
+  c.max_positions = positive(keys, "max_position_embeddings", kMostPositions, 2048);
+  c.norm_eps = value<double>(keys, "rms_norm_eps", 1e-6);
   if (!(c.norm_eps > 0 && c.norm_eps < 1))
-    fail("config.json: rms_norm_eps: expected a number in (0, 1), found ", c.norm_eps);
-  c.tied = value<bool>(json, "tie_word_embeddings", false);
-  c.rope = read_rope(json, c.max_positions);
-  c.mixers = read_mixers(json, f, c.layers);
-  c.windows = read_windows(json, c.layers);
-  c.sinks = value<int64_t>(json, "qwerky_sinks", 0);
+    fail(where, ": rms_norm_eps: expected a number in (0, 1), found ", c.norm_eps);
+  c.tied = value<bool>(keys, "tie_word_embeddings", false);
+  c.rope = read_rope(keys, c.max_positions);
+  c.mixers = read_mixers(keys, f, c.layers);
+  c.windows = read_windows(keys, c.layers);
+  c.sinks = value<int64_t>(keys, "qwerky_sinks", 0);
   if (c.sinks < 0 || c.sinks > kMostPositions)
-    fail("config.json: qwerky_sinks: expected a number from 0 to ", kMostPositions, ", found ", c.sinks);
+    fail(where, ": qwerky_sinks: expected a number from 0 to ", kMostPositions, ", found ", c.sinks);
 
   if (!has_windows(c)) c.sinks = 0;
 
   const Tensor bias = tensors ? tensors->find(mixer_prefix(0) + "q_proj.bias") : Tensor();
-  c.qkv_bias = value<bool>(json, "attention_bias", tensors ? static_cast<bool>(bias) : f.qkv_bias);
+  c.qkv_bias = value<bool>(keys, "attention_bias", tensors ? static_cast<bool>(bias) : f.qkv_bias);
   if (c.model_type == "qwen2") c.qkv_bias = tensors ? static_cast<bool>(bias) : true;  // HF's Qwen2 ignores the key
-  c.o_bias = value<bool>(json, "attention_output_bias",
+  c.o_bias = value<bool>(keys, "attention_output_bias",
                          c.model_type == "llama" || c.model_type == "qwen3" ? c.qkv_bias : false);
   c.qk_norm = f.qk_norm;
 
-  c.rope_in_rwkv = value<bool>(json, "use_rope", c.model_type == "qwen3rwkv7");
-  c.balance = value<bool>(json, "balance_state", true);
+  c.rope_in_rwkv = value<bool>(keys, "use_rope", c.model_type == "qwen3rwkv7");
+  c.balance = value<bool>(keys, "balance_state", true);
   if (!c.balance && c.model_type == "qwen3rwkv7")  // its published form then leaves keys alone: another recurrence
-    fail("config.json: balance_state false is not supported for ", c.model_type);
-  c.groupnorm = value<bool>(json, "groupnorm_att", false);
-  c.token_shift = value<bool>(json, "use_tokenshift", f.token_shift);
-  if (c.token_shift && f.mixer == MixerKind::rwkv7)
-    fail("config.json: use_tokenshift is not supported for ", c.model_type);
-  const int64_t gate = value<int64_t>(json, "gate_rank_type", static_cast<int64_t>(f.gate));
-  if (gate < 0 || gate > 2) fail("config.json: gate_rank_type: expected 0, 1 or 2, found ", gate);
+    fail(where, ": balance_state false is not supported for ", c.model_type);
+  c.groupnorm = value<bool>(keys, "groupnorm_att", false);
+  c.token_shift = value<bool>(keys, "use_tokenshift", f.token_shift);
+  if (c.token_shift && f.mixer == MixerKind::rwkv7) fail(where, ": use_tokenshift is not supported for ", c.model_type);
+  const int64_t gate = value<int64_t>(keys, "gate_rank_type", static_cast<int64_t>(f.gate));
+  if (gate < 0 || gate > 2) fail(where, ": gate_rank_type: expected 0, 1 or 2, found ", gate);
   c.gate = static_cast<GateKind>(gate);
-  default_ranks(c, json, tensors);
+  default_ranks(c, keys, tensors);
   // Own are the keys that write_config() makes, here or for another model; the others travel.
   Json own = write_config(c);
   for (const char* key : {"auto_map", "head_dim", "attention_output_bias", "rope_scaling", "rope_parameters",
@@ -363,7 +380,7 @@ Config read_config(const Json& json, const TensorSource* tensors) {
 }
 
 Json write_config(const Config& c) {
-  const Family& f = family(c.model_type);
+  const Family& f = family(c.model_type, "configuration");
   Json json = c.extra.is_object() ? c.extra : Json::object();
   json["architectures"] = {f.class_name};
   if (f.auto_map) {

@@ -13,8 +13,8 @@ namespace qwerky {
 
 enum class MixerKind { softmax, rwkv6, rwkv7 };
 const char* name_of(MixerKind kind);
-/// From that name or the published one ("rad-rwkv7"); throws on anything else.
-MixerKind mixer_kind(const std::string& name);
+/// From that name or the published one ("rad-rwkv7"); throws on anything else, with `where` before the message.
+MixerKind mixer_kind(const std::string& name, const std::string& where = "");
 /// The published names of all but softmax.
 std::string linear_mixers(const char* separator);
 
@@ -66,8 +66,10 @@ struct Config {
 };
 
 /// Reads and validates config.json. Ranks and biases that the keys leave open are taken from `tensors` (may be null).
-/// An unsupported family or feature is refused by name, with what is supported.
-Config read_config(const Json& json, const TensorSource* tensors);
+/// An unsupported family or feature is refused by name, with what is supported. `where` is the place for messages.
+Config read_config(const Json& json, const TensorSource* tensors, const std::string& where = "config.json");
+/// Throws unless model_type is a family that read_config() knows: what can be said before any weights are opened.
+void check_family(const Json& json, const std::string& where);
 Json write_config(const Config& config);
 
 /// The configuration of a student of `teacher` with mixers of `kind`, except in `keep_softmax` layers: model_type
