@@ -42,6 +42,7 @@ int bench_ops(const OpsBenchOptions& o) {
   const OneDnn peer = open_onednn();
   const Peaks peaks = measure_peaks(threads(), 1.5);
   const ReadMeter meter(threads());
+  Arena memory("operands");
   std::cout << std::fixed << std::setprecision(1) << "machine   " << threads()
             << (threads() == 1 ? " thread" : " threads") << ": read " << peaks.read_gb_s << " GB/s, f32 "
             << peaks.f32_gflops << ", bf16 " << peaks.bf16_gflops << " GFLOP/s, int8 " << peaks.int8_gops << " GOP/s\n"
@@ -56,9 +57,9 @@ int bench_ops(const OpsBenchOptions& o) {
   std::vector<std::string> wrong;
   for (const OpCase& c : op_cases(z)) {
     const Backend& on = c.type == DType::bf16 ? *pairs : *single;
-    const Agreement agreement = compare_with_reference(c, on);
-    const OpTime t =
-        time_op(c, on, kCallSeconds, &meter, [&](const OpCase& k, int64_t n) { return onednn_call(peer, k, n); });
+    const Agreement agreement = compare_with_reference(c, on, memory);
+    const OpTime t = time_op(c, on, memory, kCallSeconds, &meter,
+                             [&](const OpCase& k, int64_t n) { return onednn_call(peer, k, n); });
     const Roof top = roof(c, t.read_gb_s, product_peak(peaks, c.type, on, half));
     const bool agrees = agreement.difference <= c.tolerance;
     if (!agrees)

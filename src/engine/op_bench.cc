@@ -10,8 +10,10 @@
 namespace qwerky {
 namespace {
 
-constexpr double kReferenceOperations = 1e8;  // at about 10 ns each
-constexpr double kBeyondCaches = 128 << 20;   // bytes of all copies of operands that come from memory
+constexpr double kReferenceOperations = 6e7;  // at about 10 ns each
+/// Bytes of all copies of operands that come from memory: about as many as ReadMeter reads, so that a cache that keeps
+/// some of them helps both alike.
+constexpr double kBeyondCaches = 256 << 20;
 constexpr int kTurns = 5;
 constexpr double kReadSeconds = 0.02;  // of the meter in a turn
 /// Lets the other's threads fall asleep: OpenMP's spin for some milliseconds after their work.
@@ -43,15 +45,15 @@ double difference(const Tensor& found, const Tensor& wanted) {
 
 }  // namespace
 
-Agreement compare_with_reference(const OpCase& c, const Backend& on) {
+Agreement compare_with_reference(const OpCase& c, const Backend& on, Arena& memory) {
   const double per_row = std::max(1.0, c.operations / static_cast<double>(c.rows));
   const int64_t rows = std::clamp<int64_t>(static_cast<int64_t>(kReferenceOperations / per_row), 1, c.rows);
   const auto reference = make_backend("reference", Precision::f32);
-  Arena arena("operands of " + c.name());
-  Operands ours(arena, on);
+  const Scope scope(memory);
+  Operands ours(memory, on);
   const int64_t ours_rows = c.by_row ? c.rows : rows;
   const OpRun found = c.make(ours, ours_rows);
-  Operands copy(arena, *reference, &ours);
+  Operands copy(memory, *reference, &ours);
   const OpRun wanted = c.make(copy, rows);
   found.call(on), wanted.call(*reference);
   Agreement agreement{0, rows};
@@ -60,13 +62,14 @@ Agreement compare_with_reference(const OpCase& c, const Backend& on) {
   return agreement;
 }
 
-OpTime time_op(const OpCase& c, const Backend& on, double seconds, const ReadMeter* meter, const Peer& peer) {
+OpTime time_op(const OpCase& c, const Backend& on, Arena& memory, double seconds, const ReadMeter* meter,
+               const Peer& peer) {
   const int64_t copies = c.streams ? 1 + static_cast<int64_t>(kBeyondCaches / c.bytes) : 1;
-  Arena arena("operands of " + c.name());
+  const Scope scope(memory);
   std::deque<Operands> operands;
   std::vector<OpRun> runs;
   for (int64_t i = 0; i < copies; ++i) {
-    operands.emplace_back(arena, on, i == 0 ? nullptr : &operands.front());
+    operands.emplace_back(memory, on, i == 0 ? nullptr : &operands.front());
     runs.push_back(c.make(operands.back(), c.rows));
   }
   const PeerCall other = peer ? peer(c, copies) : nullptr;

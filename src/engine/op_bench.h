@@ -10,10 +10,10 @@ namespace qwerky {
 struct Agreement {
   double difference =
       0;             ///< largest |difference| of an output ÷ its largest |value|, over all outputs; NaN is infinite
-  int64_t rows = 0;  ///< compared: as many as the reference does in about a second
+  int64_t rows = 0;  ///< compared: as many as the reference does in under a second
 };
-/// Runs the case and the reference on the same numbers.
-Agreement compare_with_reference(const OpCase& c, const Backend& on);
+/// Runs the case and the reference on the same numbers, in `memory`.
+Agreement compare_with_reference(const OpCase& c, const Backend& on, Arena& memory);
 
 /// The same work done by someone else: call i on copy i of its weights. Null when it cannot.
 using PeerCall = std::function<void(int64_t)>;
@@ -25,7 +25,7 @@ struct OpTime {
 };
 /// About `seconds` of calls, in turns with the peer's and the meter's, each turn after a call that is not counted.
 /// Operands that come from memory in a model come from memory here: so many copies take turns that no cache holds them.
-OpTime time_op(const OpCase& c, const Backend& on, double seconds, const ReadMeter* meter = nullptr,
+OpTime time_op(const OpCase& c, const Backend& on, Arena& memory, double seconds, const ReadMeter* meter = nullptr,
                const Peer& peer = nullptr);
 
 /// Operations a second (1e9) that products with weights of this type could reach.
