@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: MIT
 // `bench`: speed of a model beside what the machine could do; with --contexts, the cost of a token as the context
-// grows; with --train, the training steps.
+// grows; with --train, the training steps; with --ops, each operation alone.
 #include <memory>
 
 #include "base/error.h"
 #include "cli/bench_context.h"
+#include "cli/bench_ops.h"
 #include "cli/bench_speed.h"
 #include "cli/bench_train.h"
 #include "cli/command.h"
@@ -19,7 +20,7 @@ struct Options {
   SpeedBenchOptions speed;
   TrainBenchOptions train;
   ContextBenchOptions context;
-  bool trains = false;
+  bool trains = false, ops = false;
 };
 
 }  // namespace
@@ -55,6 +56,9 @@ void register_bench(CLI::App& app, Run& run) {
       ->delimiter(',');
   app.add_option("--svg", o->context.svg, "with --contexts: also draw them into this file");
   app.add_flag("--train", o->trains, "instead: training throughput, stage 1 and stage 2");
+  app.add_flag("--ops", o->ops,
+               "instead: each operation at a --random shape (qwen2.5-0.5b by default) against the reference and its "
+               "roofline, products beside oneDNN where it is installed");
   app.add_option("--precision", o->speed.precision,
                  "of matrix products: auto (f32 with --train, else as the weights are) | f32 | bf16")
       ->capture_default_str();
@@ -71,6 +75,13 @@ void register_bench(CLI::App& app, Run& run) {
   app.callback([o, &run] {
     run = [o] {
       const SpeedBenchOptions& s = o->speed;
+      if (o->ops) {
+        if (!s.model.empty())
+          fail("bench --ops: expected a published shape (--random SHAPE), found the model ", s.model);
+        OpsBenchOptions ops{.backend = s.backend, .precision = s.precision, .json = s.json};
+        if (!s.random.empty()) ops.random = s.random;
+        return bench_ops(ops);
+      }
       if (o->trains) {
         TrainBenchOptions& t = o->train;
         t.model = s.model, t.random = s.random, t.to = s.to, t.backend = s.backend, t.json = s.json;

@@ -4,12 +4,12 @@
 #include <iomanip>
 #include <iostream>
 
-#include "backend/peak.h"
 #include "base/parallel.h"
 #include "cli/command.h"
 #include "cli/result.h"
 #include "engine/engine.h"
 #include "engine/export_packed.h"
+#include "engine/op_bench.h"
 #include "engine/random_model.h"
 #include "engine/throughput.h"
 #include "io/files.h"
@@ -44,14 +44,6 @@ Loaded load(const SpeedBenchOptions& o) {
   return loaded;
 }
 
-/// Operations a second that the products of this format could reach.
-double product_peak(const Peaks& peaks, const Tensor& weight, const Backend& on, Precision precision) {
-  if (on.name() != "avx512") return peaks.f32_gflops;
-  if (weight.type == DType::i8 || weight.type == DType::i4)
-    return has_native_int8() ? peaks.int8_gops : peaks.f32_gflops;
-  return weight.type == DType::bf16 && precision == Precision::bf16 ? peaks.bf16_gflops : peaks.f32_gflops;
-}
-
 std::string share(double part, double whole) {
   return whole > 0 ? concat(std::fixed, std::setprecision(0), 100 * part / whole, " %") : "-";
 }
@@ -67,7 +59,8 @@ int bench_speed(const SpeedBenchOptions& o) {
   const Decoder& decoder = *m.model->decoder;
   const ProductCost cost = product_cost(*m.model);
   const Tensor& matrix = m.model->params.find("model.layers.0.mlp.up_proj.weight")->weight;
-  const double peak = product_peak(peaks, matrix, *m.backend, resolve_precision(o.precision, matrix.type, o.backend));
+  const double peak =
+      product_peak(peaks, matrix.type, *m.backend, resolve_precision(o.precision, matrix.type, o.backend));
   const ReadMeter meter(threads());
   std::cout << "model     " << m.name << ": " << std::setprecision(1)
             << 1e-6 * static_cast<double>(m.model->params.count()) << " M parameters, " << std::setprecision(3)
