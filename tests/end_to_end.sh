@@ -4,6 +4,7 @@
 # generate; then input that must be refused. Needs no data and no network.
 set -u
 qwerky=$(readlink -f "$1")
+bundled=$(readlink -f "$(dirname "$0")/../models/teacher")
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT
 cd "$dir" || exit 1
@@ -169,6 +170,49 @@ ok --threads 1 generate seven --prompt "Soon" --temperature 0 --max-tokens 20
 cp out one
 ok --threads 2 generate seven --prompt "Soon" --temperature 0 --max-tokens 20
 same out one
+
+echo "chat"
+cat >chat.jinja <<'END'
+{%- for m in messages %}{{ {'system': 'Once ', 'user': 'Then ', 'assistant': ''}[m.role] + m.content }}
+{%- if m.role == 'assistant' %}<|endoftext|>{% endif %}{% endfor %}
+END
+# talk LINES ARGS…: one line of input a message
+talk() { local lines=$1; shift; printf "$lines" | "$qwerky" chat "$@" --temperature 0 --max-tokens 20 --timings >out 2>err || die "exit status $? of: qwerky chat $*"; }
+kept() { sed -n 's/^kept \([0-9]*\) tokens, read \([0-9]*\) .*/\1 \2/p' err; } # a line per answer
+refused "has no chat template" chat seven
+talk 'the cat\na dog\n/retry\n' teacher --chat-template chat.jinja
+[ "$(wc -l <out)" = 3 ] && [ "$(sed -n 2p out)" = "$(sed -n 3p out)" ] || die "an answer after kept tokens and the same after all of them differ: $(cat out)"
+kept | awk 'NR == 1 && $1 != 0 || NR == 2 && $1 < 10 || NR == 3 && $1 != 0 { exit 1 }' || die "teacher: tokens kept: $(kept)"
+cp -r seven talking && cp chat.jinja talking/chat_template.jinja
+talk 'the cat\n\na dog\n/retry\n/nonsense\n/system Once\nthe cat\n/help\n/quit\nnever\n' talking
+[ "$(wc -l <out)" = 4 ] && [ "$(sed -n 2p out)" = "$(sed -n 3p out)" ] || die "chat: $(cat out)"
+kept | awk 'NR == 2 { k = $1 } NR == 3 && $1 != k { exit 1 } END { exit !(k > 10) }' || die "talking: tokens kept: $(kept)"
+grep -q "/nonsense is not a command" err && grep -q "^/retry" err || die "chat: commands"
+talk 'the cat\na dog\n' six --chat-template chat.jinja --system "upon a time"
+echo "{{ raise_exception('this model does not talk') }}" >mute.jinja
+refused "mute.jinja, line 1: raise_exception: this model does not talk" chat seven --chat-template mute.jinja
+echo "{% for" >broken.jinja
+refused "broken.jinja, line 1: a tag without its %}" chat seven --chat-template broken.jinja
+echo "x" | refused "conversation of .* does not fit in 3" chat teacher --chat-template chat.jinja --context 3
+refused "template-variables: expected an object" chat seven --chat-template chat.jinja --template-variables '[1]'
+# SIGINT stops one answer of eight, all to the same question, and not the program; without an answer to stop it ends it.
+echo '{% for m in messages %}{{ m.content }} {% endfor %}' >plain.jinja
+mkfifo pipe
+"$qwerky" chat "$bundled" --chat-template plain.jinja --backend reference --temperature 0 --max-tokens 150 --timings <pipe >out 2>err &
+pid=$!
+exec 3>pipe
+for _ in 1 2 3 4 5 6 7 8; do printf 'Once upon a time\n/reset\n'; done >&3
+for _ in $(seq 1200); do [ -s out ] && break; sleep 0.05; done
+sleep 0.1
+kill -INT $pid
+written() { sed -n 's/^kept .* wrote \([0-9]*\) .*/\1/p' err; }
+for _ in $(seq 1200); do [ "$(written | wc -l)" = 8 ] && break; sleep 0.05; done
+[ "$(written | sort -u | wc -l)" = 2 ] || die "SIGINT: expected seven whole answers and one cut short: $(written)"
+sleep 0.2
+kill -INT $pid
+wait $pid
+[ $? = 130 ] || die "SIGINT at the prompt: expected exit status 130"
+exec 3>&-
 
 echo "GGUF"
 ok export six --gguf --type f32 --out six.gguf

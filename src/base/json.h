@@ -7,7 +7,10 @@
 namespace qwerky {
 
 using Json = nlohmann::json;
+/// Keeps the order in which keys were written, where it matters: messages and tools for a chat template.
+using OrderedJson = nlohmann::ordered_json;
 
 }  // namespace qwerky
 
 extern template class nlohmann::basic_json<>;
+extern template class nlohmann::basic_json<nlohmann::ordered_map>;

@@ -17,6 +17,7 @@ using Register = void (*)(CLI::App& app, Run& run);
 void register_convert(CLI::App& app, Run& run);
 void register_train(CLI::App& app, Run& run);
 void register_generate(CLI::App& app, Run& run);
+void register_chat(CLI::App& app, Run& run);
 void register_compare(CLI::App& app, Run& run);
 void register_eval(CLI::App& app, Run& run);
 void register_logits(CLI::App& app, Run& run);

@@ -51,6 +51,7 @@ int run_program(int argc, char** argv) {
       {"convert", "convert a softmax model into an RWKV variant and distil it", register_convert},
       {"train", "train a small softmax model from random weights", register_train},
       {"generate", "continue a prompt", register_generate},
+      {"chat", "talk with a model", register_chat},
       {"compare", "measure a student against its teacher on text", register_compare},
       {"eval", "evaluate one model", register_eval},
       {"logits", "write the logits of given token ids", register_logits},

@@ -216,6 +216,8 @@ void AddedTokenizer::apply(const TokenizerConfig& config, const std::string& nam
     if (std::string text = template_text(config.tokenizer_config); !text.empty()) chat_template = std::move(text);
   }
   adds_bos = adds_bos && bos.has_value();
+  for (const char* key : kRoles)
+    if (std::string text = config.role(key); !text.empty()) special_texts[key] = std::move(text);
 
   std::vector<int32_t> ends;
   const auto add_end = [&](int32_t id) {

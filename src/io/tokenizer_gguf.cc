@@ -177,6 +177,8 @@ std::unique_ptr<Tokenizer> tokenizer_from_gguf(const GgufFile& file) {
   const Tokens tokens(file);
   auto out = model == "gpt2" ? read_byte_level(file, tokens, file.size()) : read_sentencepiece(file, tokens);
   out->chat_template = file.text("tokenizer.chat_template").value_or("");
+  if (out->bos) out->special_texts["bos_token"] = out->piece(*out->bos);
+  if (!out->eos.empty()) out->special_texts["eos_token"] = out->piece(out->eos.front());
   return out;
 }
 
