@@ -9,9 +9,11 @@
 
 #include <cmath>
 #include <cstdio>
+#include <functional>
 
 #include "base/error.h"
 #include "base/random.h"
+#include "io/files.h"
 #include "io/tokenizer.h"
 
 namespace qwerky {
