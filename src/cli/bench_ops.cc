@@ -7,6 +7,7 @@
 #include "base/parallel.h"
 #include "cli/command.h"
 #include "cli/onednn_peer.h"
+#include "cli/result.h"
 #include "engine/engine.h"
 #include "engine/op_bench.h"
 #include "engine/random_model.h"
@@ -93,8 +94,7 @@ int bench_ops(const OpsBenchOptions& o) {
                     {"tolerance", c.tolerance},
                     {"rows_compared", agreement.rows}});
   }
-  if (!o.json.empty())
-    write_file(o.json, Json{{"threads", threads()},
+  write_result(o.json, Json{{"threads", threads()},
                             {"shape", o.random},
                             {"backend", single->name()},
                             {"onednn", peer.about},
@@ -103,9 +103,7 @@ int bench_ops(const OpsBenchOptions& o) {
                               {"f32_gflops", peaks.f32_gflops},
                               {"bf16_gflops", peaks.bf16_gflops},
                               {"int8_gops", peaks.int8_gops}}},
-                            {"operations", rows}}
-                               .dump(1) +
-                           "\n");
+                            {"operations", rows}});
   for (const std::string& what : wrong) std::cerr << "error: " << what << "\n";
   return wrong.empty() ? 0 : 1;
 }
