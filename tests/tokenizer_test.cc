@@ -87,6 +87,14 @@ TEST(Tokenizer, TinySentencePiece) {
   EXPECT_EQ(t->decode(Ids{1, 259, 260}, true), "abc");
   EXPECT_EQ(t->piece(259), " a");
   check_properties(*t, 800);
+  const auto collapsing = tokenizer_from_sentencepiece(
+      testing::tiny_sentencepiece() + testing::bytes_field(3, testing::number_field(4, 1)), {}, "collapsing");
+  EXPECT_EQ(collapsing->encode(" a  a "), (Ids{259, 259}));
+  EXPECT_EQ(collapsing->encode("a</s>b\xE2\x96\x81"
+                               "a"),
+            (Ids{259, 2, 263, 259}))
+      << "U+2581 is a space there, too";
+  check_properties(*collapsing, 400);
 }
 
 TEST(Tokenizer, TiktokenRanks) {

@@ -61,7 +61,7 @@ class SentencePieceTokenizer : public AddedTokenizer {
     }
     merges_ = words_ && build_merges();
     load(first_, bytes);
-    load(rest_, std::string(bytes) + std::string(words_ ? kKeepSpaces : kNoDummyPrefix));
+    if (!merges_) load(rest_, std::string(bytes) + std::string(words_ ? kKeepSpaces : kNoDummyPrefix));
     add_listed(config, size() + 65536, name);
     if (first_.bos_id() >= 0) bos = first_.bos_id();
     if (first_.eos_id() >= 0) eos = {first_.eos_id()};
@@ -151,7 +151,7 @@ class SentencePieceTokenizer : public AddedTokenizer {
       if (!each_character(piece, [&](std::string_view c) { return ids.contains(c); })) return false;
     }
     bpe_.add_all_splits(pieces, ranks, ids);
-    ids_.insert(ids.begin(), ids.end());
+    for (const std::string_view piece : pieces) ids_.emplace(piece, ids[piece]);  // frequent ones side by side
     return true;
   }
 
@@ -188,7 +188,8 @@ class SentencePieceTokenizer : public AddedTokenizer {
       // A literal U+2581 is not collapsed as a space is: left to the library.
       if (first && text.find(kSpaceMark) != std::string_view::npos) return encode_with(first_, text, out);
       text = collapse_spaces(text, storage);
-    } else if (text.find(kSpaceMark) != std::string_view::npos) {
+    }
+    if (text.find(kSpaceMark) != std::string_view::npos) {
       storage = with_spaces(text);
       text = storage;
     }
@@ -221,9 +222,10 @@ class SentencePieceTokenizer : public AddedTokenizer {
 
   std::string name_;
   SentencePieceModel model_;
-  sentencepiece::SentencePieceProcessor first_, rest_;  // for a text's first word, and for later ones
-  bool words_ = true;                                   // no piece spans a cut between words
-  bool merges_ = false;                                 // encoded with what follows, not by the library
+  // For a text's first word, and for later ones. Where merges_ holds, the second is not loaded.
+  sentencepiece::SentencePieceProcessor first_, rest_;
+  bool words_ = true;    // no piece spans a cut between words
+  bool merges_ = false;  // encoded with what follows, not by the library
   Bpe bpe_;
   StringMap<int32_t> ids_;  // of normal pieces
   std::array<int32_t, 256> bytes_{};
