@@ -327,7 +327,7 @@ refused "one_id, line 1: expected at least 2 tokens" eval seven --tokens-file on
 printf '1 2\n5\n' >one_id
 refused "one_id, line 2: expected at least 2 tokens" compare teacher seven --tokens-file one_id
 refused "limit" eval seven --tokens-file ids --limit -1
-refused "task "trivia" is not known; nearest:" eval seven --tasks trivia --data text.txt
+refused 'task "trivia" is not known; nearest:' eval seven --tasks trivia --data text.txt
 refused "subcommand"
 refused "threads" --threads 0 inspect seven
 
