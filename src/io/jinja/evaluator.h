@@ -105,7 +105,6 @@ class Evaluator {
   Flow exec(const Node& node);
   Flow exec_for(const Node& node);
   Flow exec_scope(const Node& body);
-  void exec_call_block(const Node& node);
   void print(const Value& value);
   std::string capture(const Node& body);
   Value call_macro(const Macro& macro, const Arguments& arguments);

@@ -165,7 +165,7 @@ bool Evaluator::compare(const std::string& op, const Value& a, const Value& b) {
   const bool negated = op == "not in";
   if (const std::string* text = b.text()) {
     if (!a.text()) fail("only a text can be in a text, found ", a.type());
-    budget.spend(static_cast<int64_t>((text->size() + a.text()->size()) / 16));
+    budget.spend(static_cast<int64_t>((text->size() + a.text()->size()) / 64));
     return (find_text(*text, *a.text()) != text->npos) != negated;
   }
   if (b.dict()) {

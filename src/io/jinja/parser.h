@@ -25,7 +25,7 @@ enum class Op {
   call,       // function, arguments; names: "" | keyword | "*" | "**" for each kid
   filter,     // input, arguments; text, names
   test,       // input, arguments; text, names
-  captured,   // the text of the block that a filter applies to
+  captured,   // the text of the block that {% set %} puts into a variable
   negative,
   positive,
   not_,
@@ -36,19 +36,16 @@ enum class Op {
   binary,     // left, right; text: the operator
   concat,     // parts
   // statements
-  body,          // statements
-  data,          // text
-  print,         // expression
-  if_,           // test, body, test, body, …, otherwise?
-  for_,          // target, items, filter?, body, otherwise?; flag: the body asks for `loop`
-  set,           // target, expression
-  set_block,     // target, expression over `captured`, body
-  member,        // target of set: text of a namespace, names[0] of its attribute
-  macro,         // defaults, body; text, names: the parameters, then any of caller, varargs, kwargs that the body uses
-  call_block,    // call, macro
-  filter_block,  // expression over `captured`, body
-  with,          // target, value, target, value, …, body
-  scope,         // body
+  body,       // statements
+  data,       // text
+  print,      // expression
+  if_,        // test, body, test, body, …, otherwise?
+  for_,       // target, items, filter?, body, otherwise?
+  set,        // target, expression
+  set_block,  // target, expression over `captured`, body
+  member,     // target of set: text of a namespace, names[0] of its attribute
+  macro,      // default?, …, body; text, names: the parameters
+  scope,      // body
   break_,
   continue_,
 };
@@ -60,15 +57,13 @@ struct Node {
   std::string text = {};
   std::vector<std::string> names = {};
   Value value = {};
-  bool flag = false;
-  size_t parameters = 0;  ///< of a macro: how many of its names are declared
   int nesting = 1;
 };
 
 /// Throws Error that begins with "line N: ", for what Jinja refuses and for what is not supported here.
 std::unique_ptr<Node> parse(std::string_view source);
 
-/// Whether a filter, test or global function of Jinja exists here; a reason to refuse if not.
+/// Whether a filter or test of Jinja exists here.
 enum class Known { yes, unsupported, no };
 Known known_filter(const std::string& name);
 Known known_test(const std::string& name);

@@ -16,9 +16,9 @@
 
 namespace qwerky::jinja {
 
-/// What a hostile template may cost. One step is about one node evaluated, 16 bytes of text or one list item.
+/// What a hostile template may cost. One step is about one node evaluated, 64 bytes of text or one list item.
 struct Limits {
-  static constexpr int64_t kSteps = 20'000'000, kTextBytes = 16 << 20, kSourceBytes = 1 << 20, kRange = 100'000;
+  static constexpr int64_t kSteps = 5'000'000, kTextBytes = 16 << 20, kSourceBytes = 1 << 20, kRange = 100'000;
   static constexpr int kNesting = 200;    ///< of syntax, and of lists in lists
   static constexpr int kRecursion = 600;  ///< of evaluation: nodes within nodes, macros within macros
 };
@@ -31,7 +31,7 @@ class Budget {
   /// Before a text of this many bytes is made.
   void spend_text(size_t bytes) {
     if (bytes > static_cast<size_t>(Limits::kTextBytes)) fail("a text of more than ", Limits::kTextBytes, " bytes");
-    spend(1 + static_cast<int64_t>(bytes / 16));
+    spend(1 + static_cast<int64_t>(bytes / 64));
   }
 
  private:
