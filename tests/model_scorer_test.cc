@@ -96,8 +96,13 @@ TEST(ModelScorer, LongRequestsLoseTheirBeginning) {
   EXPECT_EQ(narrow.truncated(), 1);
   wide.scorer().loglikelihood({&request, 1});
   EXPECT_EQ(wide.truncated(), 0);
+  EXPECT_EQ(narrow.cut(), 0);
   const Request endless{"The", " " + context};
-  EXPECT_TRUE(has(error_of([&] { narrow.scorer().loglikelihood({&endless, 1}); }), "does not fit in 64"));
+  const auto ids = wide.split(endless).ids;
+  const Continuation end{{ids.end() - 65, ids.end()}, 1};
+  EXPECT_NEAR(narrow.scorer().loglikelihood({&endless, 1})[0].loglikelihood, plain.score({&end, 1})[0].loglikelihood,
+              1e-3);
+  EXPECT_EQ(narrow.cut(), 1);
 }
 
 /// Every id once; windows of full length see as much before them as fits.

@@ -95,6 +95,9 @@ int evaluate_tasks(const TaskEvalOptions& given) {
   if (scorer.truncated() > 0)
     std::cout << scorer.truncated() << " requests were longer than " << scorer.max_length()
               << " ids and lost their beginning\n";
+  if (scorer.cut() > 0)
+    std::cout << scorer.cut() << " of their continuations are longer than that and were scored without their beginning "
+              << "(lm-eval stops at these)\n";
   if (result.partial) std::cout << "partial: stopped before the end; the same command goes on\n";
   const double run = static_cast<double>(scorer.work().rows_run()),
                asked = static_cast<double>(scorer.work().rows_asked());

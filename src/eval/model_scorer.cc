@@ -59,10 +59,9 @@ std::vector<Answer> ModelScorer::loglikelihood(std::span<const Request> requests
   for (const Request& request : requests) {
     Continuation c = split(request);
     if (const int64_t over = static_cast<int64_t>(c.ids.size()) - (max_length_ + 1); over > 0) {
-      if (over >= c.first)
-        fail("a continuation of ", static_cast<int64_t>(c.ids.size()) - c.first, " ids does not fit in ", max_length_);
       c.ids.erase(c.ids.begin(), c.ids.begin() + over);
-      c.first -= over;
+      if (over >= c.first) ++cut_;
+      c.first = std::max<int64_t>(1, c.first - over);
       ++truncated_;
     }
     list.push_back(std::move(c));

@@ -32,6 +32,7 @@ class ModelScorer {
 
   int64_t max_length() const { return max_length_; }
   int64_t truncated() const { return truncated_; }  ///< requests that lost their beginning
+  int64_t cut() const { return cut_; }              ///< of these, those whose continuation lost ids too
   const ContinuationScorer& work() const { return continuations_; }
 
  private:
@@ -45,7 +46,7 @@ class ModelScorer {
   ModelScorerOptions options_;
   int64_t max_length_;
   ContinuationScorer continuations_;
-  int64_t truncated_ = 0;
+  int64_t truncated_ = 0, cut_ = 0;
 };
 
 /// Tells models apart: their configuration, and of each tensor name, shape, type and a sample of its values, with the

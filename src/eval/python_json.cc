@@ -7,8 +7,6 @@
 
 #include "io/tokenizer_utf8.h"
 
-template class nlohmann::basic_json<nlohmann::ordered_map>;
-
 namespace qwerky {
 namespace {
 

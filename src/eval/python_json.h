@@ -2,13 +2,11 @@
 // JSON exactly as Python's json.dumps writes it: hashes of texts and files that other tools compare depend on it.
 #pragma once
 
-#include <nlohmann/json.hpp>
 #include <string>
 
-namespace qwerky {
+#include "base/json.h"
 
-/// Keeps its keys in the order in which they were set.
-using OrderedJson = nlohmann::ordered_json;
+namespace qwerky {
 
 /// repr(float): the shortest digits that read back as `x`; "1.0", "1e-05", "inf", "nan".
 std::string python_repr(double x);
@@ -24,5 +22,3 @@ std::string python_dumps(const OrderedJson& value, DumpStyle style = {});
 std::string python_quoted(std::string_view text, bool ascii);
 
 }  // namespace qwerky
-
-extern template class nlohmann::basic_json<nlohmann::ordered_map>;
