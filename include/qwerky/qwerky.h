@@ -91,6 +91,7 @@ struct Generated {
   std::vector<int32_t> ids;
   bool ended = false;  ///< by an end-of-text token
   double prefill_seconds = 0, decode_seconds = 0;
+  int64_t decode_steps = 0;  ///< ids that were read again; the first comes with the prompt
   int64_t prompt_tokens = 0;
 };
 

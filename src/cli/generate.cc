@@ -50,15 +50,17 @@ int generate_text(const Options& o) {
   print(stream.finish());
   if (isatty(STDOUT_FILENO) != 0) print("\n");  // a file or pipe gets the text alone
 
-  const double rate = static_cast<double>(out.ids.size()) / std::max(out.decode_seconds, 1e-9);
-  const int64_t bytes = engine.internals().model->bytes_per_token();
-  const double gb = rate * static_cast<double>(bytes) * 1e-9;
   std::ostringstream line;
   line << std::fixed << std::setprecision(1) << "prompt " << out.prompt_tokens << " tokens in "
-       << out.prefill_seconds * 1e3 << " ms; " << out.ids.size() << " tokens at " << rate << " tok/s, "
-       << std::setprecision(2) << gb << " GB/s of weights ("
-       << bandwidth_text(gb, measure_peaks(threads(), 0.2).read_gb_s, bytes <= largest_cache_bytes()) << "); state "
-       << std::setprecision(2) << static_cast<double>(session.state_bytes()) / 1024 << " KiB; backend "
+       << out.prefill_seconds * 1e3 << " ms; " << out.ids.size() << " tokens";
+  if (out.decode_steps > 0) {
+    const double rate = static_cast<double>(out.decode_steps) / std::max(out.decode_seconds, 1e-9);
+    const int64_t bytes = engine.internals().model->bytes_per_token();
+    const double gb = rate * static_cast<double>(bytes) * 1e-9;
+    line << " at " << rate << " tok/s, " << std::setprecision(2) << gb << " GB/s of weights ("
+         << bandwidth_text(gb, measure_peaks(threads(), 0.2).read_gb_s, bytes <= largest_cache_bytes()) << ")";
+  }
+  line << "; state " << std::setprecision(2) << static_cast<double>(session.state_bytes()) / 1024 << " KiB; backend "
        << engine.internals().backend->name();
   say(line.str(), true);
   return 0;

@@ -181,7 +181,9 @@ Generated generate(Session& session, const Engine& engine, std::span<const int32
     }
     out.ids.push_back(id);
     if (emit && !emit(id)) break;
-    if (i + 1 < options.max_tokens) session.append({&id, 1});
+    if (i + 1 == options.max_tokens) break;
+    session.append({&id, 1});
+    ++out.decode_steps;
   }
   out.decode_seconds = seconds_since(start);
   return out;
