@@ -141,7 +141,7 @@ void code_tile(const CodeTile& t) noexcept {
   }
   const int32_t* q = t.q;
   const int64_t q_row = t.q_row;
-  const I zero = set_i(t.zero * 0x01010101);
+  const I zero = set_i(static_cast<int32_t>(static_cast<uint32_t>(t.zero) * 0x01010101u));
   const char *codes = t.codes, *scales = t.scales;
   for (int64_t g = 0; g < t.groups; ++g, codes += t.codes_step, scales += t.scales_step) {
     I acc[kRows][kCodeCols];
