@@ -16,7 +16,7 @@ cmake --preset fuzz
 cmake --build build-fuzz -j "$jobs"
 cmake --preset asan
 cmake --build build-asan -j "$jobs" --target sanitized_tests
-cmake --preset release -DQWERKY_CHECK_ALL=ON -DQWERKY_FUZZ_SECONDS="$fuzz_seconds"
+cmake --preset release -DQWERKY_TESTS=ON -DQWERKY_BENCH=ON -DQWERKY_CHECK_ALL=ON -DQWERKY_FUZZ_SECONDS="$fuzz_seconds"
 cmake --build build -j "$jobs"
 
 # One ctest runs them all: unit tests, `asan_*` from build-asan, `fuzz_*` from build-fuzz.
