@@ -5,6 +5,7 @@
 #include <numeric>
 
 #include "engine/measure.h"
+#include "engine/prefill.h"
 
 namespace qwerky {
 namespace {
@@ -131,15 +132,8 @@ std::vector<ContinuationScore> ContinuationScorer::score(std::span<const Continu
     if (!known) {
       kept_ = std::make_unique<Kept>(Kept{{start.begin(), start.end()}, take_state(job.capacity)});
       kept_->state->reset();
-      for (int64_t at = 0; at < keep; at += options_.rows) {
-        Scope scope(scratch_);
-        const Exec ex{on_, scratch_};
-        const int64_t rows = std::min(options_.rows, keep - at);
-        const Segment segment{kept_->state.get(), 0, rows};
-        model_.forward(ex, start.subspan(static_cast<size_t>(at), static_cast<size_t>(rows)), {&segment, 1},
-                       ex.make(rows, model_.config().hidden));
-        rows_run_ += rows;
-      }
+      prefill({on_, scratch_}, model_, *kept_->state, start, {});
+      rows_run_ += keep;
     }
     job.grow(0, requests.size(), static_cast<int64_t>(kept_->ids.size()), true, roots);
     parents.assign(roots.size(), kept_->state.get());

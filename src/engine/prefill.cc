@@ -12,7 +12,7 @@ void prefill(const Exec& ex, const Decoder& decoder, State& state, std::span<con
     const Segment segment{&state, 0, rows};
     const Tensor hidden = ex.make(rows, decoder.config().hidden);
     decoder.forward(ex, part, {&segment, 1}, hidden);
-    if (ids.empty()) decoder.logits(ex, hidden.rows(rows - 1, 1), logits);
+    if (ids.empty() && logits) decoder.logits(ex, hidden.rows(rows - 1, 1), logits);
   }
 }
 
