@@ -147,6 +147,15 @@ TEST(ModelScorer, FingerprintsTellModelsApart) {
   const Engine same(kTeacher, {.precision = "f32"}), other(kTeacher, {.backend = "reference"});
   EXPECT_EQ(model_fingerprint(engine()), model_fingerprint(same));
   EXPECT_NE(model_fingerprint(engine()), model_fingerprint(other));
+  // What a journal must not take for the same answers.
+  const std::string plain = ModelScorer(engine(), {}).fingerprint();
+  EXPECT_EQ(plain, ModelScorer(same, {.share = false}).fingerprint());
+  EXPECT_NE(plain, ModelScorer(engine(), {.max_length = 64}).fingerprint());
+  EXPECT_NE(plain, ModelScorer(engine(), {.bos = true}).fingerprint());
+  if (has_native_bf16()) {
+    const Engine rounded(kTeacher, {.precision = "bf16"});
+    EXPECT_NE(plain, ModelScorer(rounded, {}).fingerprint());
+  }
 }
 
 }  // namespace

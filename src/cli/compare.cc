@@ -174,7 +174,7 @@ void register_eval(CLI::App& app, Run& run) {
     tasks->engine.precision = o->precision;
     tasks->eval.limit = o->text.limit;
     if (o->text.data.size() > 1) fail("--data: give one folder, found ", o->text.data.size());
-    if (!o->text.data.empty()) tasks->data = o->text.data[0];
+    if (!o->text.data.empty()) tasks->eval.data = o->text.data[0];
     run = [tasks] { return evaluate_tasks(*tasks); };
   });
 }

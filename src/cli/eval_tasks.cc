@@ -40,7 +40,7 @@ class Reporter {
 }  // namespace
 
 void add_task_flags(CLI::App& app, TaskEvalOptions& o) {
-  app.add_option("--num-fewshot", o.num_fewshot, "examples before each document (default: the task's own number)")
+  app.add_option("--num-fewshot", o.eval.num_fewshot, "examples before each document (default: the task's own number)")
       ->check(CLI::Range(0, 1000));
   app.add_option("--output", o.output, "folder for lm-eval's result files; a stopped evaluation goes on from it");
   app.add_option("--seed", o.eval.seed, "of the choice of examples")->capture_default_str();
@@ -62,14 +62,12 @@ void add_task_flags(CLI::App& app, TaskEvalOptions& o) {
 
 int evaluate_tasks(const TaskEvalOptions& given) {
   TaskEvalOptions o = given;
-  if (o.data.empty()) fail("--data: give the folder with the data sets (docs/evaluation.md lists the files)");
+  if (o.eval.data.empty()) fail("--data: give the folder with the data sets (docs/evaluation.md lists the files)");
   tasks_of(o.eval.tasks);  // names, before a model is loaded
-  o.eval.data = o.data;
-  if (o.num_fewshot >= 0) o.eval.num_fewshot = o.num_fewshot;
   const Engine engine(o.model, o.engine);
   const Model& model = *engine.internals().model;
   ModelScorer scorer(engine, o.scorer);
-  o.eval.model_sha256 = model_fingerprint(engine);
+  o.eval.model_sha256 = scorer.fingerprint();
   if (!o.output.empty()) o.eval.journal = Path(o.output) / "journal";
 
   RunInfo info;
@@ -107,7 +105,7 @@ int evaluate_tasks(const TaskEvalOptions& given) {
   if (run > 0 && asked > run) work << ", " << asked / run << " times as many without sharing";
   say(work.str(), true);
   if (!o.output.empty()) {
-    const Path file = write_results(o.output, info, o.eval, result, o.log_samples);
+    const Path file = write_results(o.output, info, o.eval, result, true);
     say("results: " + file.string(), true);
   }
   return result.partial ? kInterrupted : 0;

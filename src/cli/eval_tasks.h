@@ -16,9 +16,7 @@ struct TaskEvalOptions {
   EngineOptions engine;
   EvalOptions eval;
   ModelScorerOptions scorer;
-  int num_fewshot = -1;
-  std::string data, output;
-  bool log_samples = true;
+  std::string output;
 };
 
 /// --num-fewshot, --output and what else belongs to tasks alone.

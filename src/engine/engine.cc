@@ -36,17 +36,22 @@ Precision resolve_precision(const std::string& name, DType weights, const std::s
   return weights == DType::bf16 && multiplies_bf16 ? Precision::bf16 : Precision::f32;
 }
 
-std::unique_ptr<Backend> backend_for(const Checkpoint& checkpoint, const std::string& backend,
-                                     const std::string& precision) {
+Precision precision_for(const Checkpoint& checkpoint, const std::string& backend, const std::string& precision) {
   DType weights = DType::f32;
   for (const std::string& name : checkpoint.tensors->names())
     if (checkpoint.tensors->info(name)->type == DType::bf16) weights = DType::bf16;
-  return make_backend(backend, resolve_precision(precision, weights, backend));
+  return resolve_precision(precision, weights, backend);
+}
+
+std::unique_ptr<Backend> backend_for(const Checkpoint& checkpoint, const std::string& backend,
+                                     const std::string& precision) {
+  return make_backend(backend, precision_for(checkpoint, backend, precision));
 }
 
 Engine::Engine(const std::string& path, const EngineOptions& options) : internals_(std::make_unique<Internals>()) {
   const Checkpoint checkpoint = open_model(path);
-  internals_->backend = backend_for(checkpoint, options.backend, options.precision);
+  internals_->precision = precision_for(checkpoint, options.backend, options.precision);
+  internals_->backend = make_backend(options.backend, internals_->precision);
   internals_->model = load_model(
       checkpoint, {.need_tokenizer = options.tokenizer, .pack_for = internals_->backend.get(), .copy = options.copy});
 }

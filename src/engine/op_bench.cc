@@ -7,6 +7,9 @@
 #include <limits>
 #include <thread>
 
+#include "base/units.h"
+#include "engine/throughput.h"
+
 namespace qwerky {
 namespace {
 
@@ -18,16 +21,6 @@ constexpr int kTurns = 5;
 constexpr double kReadSeconds = 0.02;  // of the meter in a turn
 /// Lets the other's threads fall asleep: OpenMP's spin for some milliseconds after their work.
 constexpr auto kPause = std::chrono::milliseconds(10);
-
-using Clock = std::chrono::steady_clock;
-
-double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
-
-double median(std::vector<double> values) {
-  const auto middle = values.begin() + static_cast<int64_t>(values.size() / 2);
-  std::nth_element(values.begin(), middle, values.end());
-  return *middle;
-}
 
 double value(const Tensor& t, int64_t i) {
   return t.type == DType::i32 ? t.as<int32_t>()[i] : static_cast<double>(t.as<float>()[i]);

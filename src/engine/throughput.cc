@@ -11,12 +11,6 @@
 namespace qwerky {
 namespace {
 
-double median(std::vector<double> values) {
-  const auto middle = values.begin() + static_cast<int64_t>(values.size() / 2);
-  std::nth_element(values.begin(), middle, values.end());
-  return *middle;
-}
-
 std::vector<int32_t> random_tokens(int64_t n, int64_t vocab) {
   const Random random(1, hash_name("throughput"));
   std::vector<int32_t> ids(static_cast<size_t>(n));
@@ -37,6 +31,12 @@ void pretend_depth(State& state, int64_t scalars, int64_t depth) {
 }
 
 }  // namespace
+
+double median(std::vector<double> values) {
+  const auto middle = values.begin() + static_cast<int64_t>(values.size() / 2);
+  std::nth_element(values.begin(), middle, values.end());
+  return *middle;
+}
 
 ProductCost product_cost(const Model& model) {
   ProductCost cost;

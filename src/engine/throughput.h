@@ -2,6 +2,8 @@
 // How fast a model reads prompts and writes tokens, and what that is of what the machine could do.
 #pragma once
 
+#include <vector>
+
 #include "engine/model.h"
 
 namespace qwerky {
@@ -12,6 +14,9 @@ struct ProductCost {
   int64_t head_params = 0, layer_params = 0;  ///< elements of the matrices
 };
 ProductCost product_cost(const Model& model);
+
+/// The middle one of at least one value.
+double median(std::vector<double> values);
 
 /// Median seconds to read a prompt of `rows` tokens into a fresh state, logits of its last token included.
 double measure_prefill(const Model& model, const Backend& on, int64_t rows, int64_t repeats);

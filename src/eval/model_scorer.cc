@@ -10,7 +10,8 @@
 namespace qwerky {
 
 ModelScorer::ModelScorer(const Engine& engine, const ModelScorerOptions& options)
-    : model_(*engine.internals().model),
+    : engine_(engine),
+      model_(*engine.internals().model),
       on_(*engine.internals().backend),
       options_(options),
       max_length_(options.max_length > 0 ? options.max_length : model_.config().max_positions),
@@ -122,9 +123,15 @@ std::vector<std::string> ModelScorer::generate(std::span<const GenerateRequest> 
   return texts;
 }
 
+std::string ModelScorer::fingerprint() const {
+  return sha256(concat(model_fingerprint(engine_), " length ", max_length_, " bos ", options_.bos, " generated ",
+                       options_.generate));
+}
+
 std::string model_fingerprint(const Engine& engine) {
   const Model& model = *engine.internals().model;
-  std::string all = model.config_json.dump() + engine.internals().backend->name();
+  std::string all = model.config_json.dump() + engine.internals().backend->name() +
+                    (engine.internals().precision == Precision::bf16 ? " bf16" : " f32");
   model.params.each([&](const Param& p) {
     if (!p.weight) return;
     all += concat(p.name, p.shape.str(), name_of(p.weight.type));

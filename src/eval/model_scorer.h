@@ -30,6 +30,9 @@ class ModelScorer {
   /// continuation's ids are those of the joined text behind as many as the context has.
   Continuation split(const Request& request) const;
 
+  /// Tells apart what may answer differently: models, backends, precisions and the options that change what is read.
+  std::string fingerprint() const;
+
   int64_t max_length() const { return max_length_; }
   int64_t truncated() const { return truncated_; }  ///< requests that lost their beginning
   int64_t cut() const { return cut_; }              ///< of these, those whose continuation lost ids too
@@ -41,6 +44,7 @@ class ModelScorer {
   std::vector<std::string> generate(std::span<const GenerateRequest> requests);
   int32_t prefix_id() const;
 
+  const Engine& engine_;
   const Model& model_;
   const Backend& on_;
   ModelScorerOptions options_;
@@ -50,7 +54,7 @@ class ModelScorer {
 };
 
 /// Tells models apart: their configuration, and of each tensor name, shape, type and a sample of its values, with the
-/// backend that computes.
+/// backend and the precision that compute.
 std::string model_fingerprint(const Engine& engine);
 
 }  // namespace qwerky
