@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-// `compare` (student against teacher) and `eval` (one model): perplexity, KL, agreement, alignment, on text or ids.
+// `compare`, student against teacher: perplexity, KL, agreement, alignment, on text or ids.
 #include <cstdio>
 #include <iomanip>
 #include <iostream>
@@ -7,38 +7,18 @@
 
 #include "base/parallel.h"
 #include "cli/command.h"
-#include "cli/eval_tasks.h"
+#include "cli/measure_options.h"
 #include "cli/result.h"
-#include "cli/text_ids.h"
 #include "engine/engine.h"
-#include "engine/measure.h"
 
 namespace qwerky {
 namespace {
 
 struct Options {
-  std::string teacher, student, json, backend = "auto", precision = "auto";
-  TextOptions text;
-  int64_t window = 256, softmax_window = 0, sinks = 4;
+  std::string teacher, student;
+  MeasureOptions measure;
+  int64_t softmax_window = 0, sinks = 4;
 };
-
-/// Windows of every sequence; the ids stay the caller's.
-Windows windows_of(const std::vector<std::vector<int32_t>>& sequences, int64_t length) {
-  Windows windows({}, length);
-  for (const auto& ids : sequences) windows.add(ids);
-  return windows;
-}
-
-void show_progress(int64_t done, int64_t total) {
-  if (interrupted()) throw Interrupted();
-  say(concat("window ", done, "/", total), false);
-}
-
-Json scores_json(const Scores& s) {
-  Json json = to_json(s);
-  json["nll_by_position"] = s.nll_by_position;
-  return json;
-}
 
 /// Mean of values[begin, end).
 double mean(const std::vector<double>& values, size_t begin, size_t end) {
@@ -53,21 +33,22 @@ std::string state_size(const Decoder& d, int64_t window) {
              : concat(d.state_scalars(window), " values at ", window, " tokens");
 }
 
-int compare_models(const Options& o) {
+int compare_models(const Options& options) {
+  const MeasureOptions& o = options.measure;
   const bool need_tokenizer = needs_tokenizer(o.text);
-  const Checkpoint checkpoint = open_model(o.teacher);
+  const Checkpoint checkpoint = open_model(options.teacher);
   const auto backend = backend_for(checkpoint, o.backend, o.precision);
   const auto teacher = load_model(checkpoint, {.need_tokenizer = need_tokenizer, .pack_for = backend.get()});
   LoadOptions other{.need_tokenizer = false, .pack_for = backend.get()};
-  if (o.softmax_window > 0)  // softmax layers see only the window and the first tokens
+  if (options.softmax_window > 0)  // softmax layers see only the window and the first tokens
     other.edit = [&](Config& config) {
-      std::fill(config.windows.begin(), config.windows.end(), o.softmax_window);
-      config.sinks = o.sinks;
+      std::fill(config.windows.begin(), config.windows.end(), options.softmax_window);
+      config.sinks = options.sinks;
     };
-  const auto student = load_model(o.student, other);
+  const auto student = load_model(options.student, other);
   const auto ids = read_ids(o.text, teacher->tokenizer.get(), teacher->config().vocab);
   const Comparison c =
-      compare(*backend, *teacher->decoder, *student->decoder, windows_of(ids, o.window), true, show_progress);
+      compare(*backend, *teacher->decoder, *student->decoder, windows_of(ids, o.window), true, show_windows_done);
   say(concat("compared on ", threads(), " threads, backend ", backend->name()), true);
 
   std::cout << std::setprecision(5) << "measured on " << c.teacher.tokens << " tokens in windows of " << o.window
@@ -111,33 +92,6 @@ int compare_models(const Options& o) {
   return 0;
 }
 
-int evaluate(const Options& o) {
-  const Checkpoint checkpoint = open_model(o.teacher);
-  const auto backend = backend_for(checkpoint, o.backend, o.precision);
-  const auto model = load_model(checkpoint, {.need_tokenizer = needs_tokenizer(o.text), .pack_for = backend.get()});
-  const auto ids = read_ids(o.text, model->tokenizer.get(), model->config().vocab);
-  const Scores s = score(*backend, *model->decoder, windows_of(ids, o.window), show_progress);
-  say(concat("scored on ", threads(), " threads, backend ", backend->name()), true);
-  std::cout << std::setprecision(6) << "perplexity " << s.perplexity() << " (" << s.nll << " nats per token) on "
-            << s.tokens << " tokens in windows of " << o.window << "\n";
-  write_result(o.json, scores_json(s));
-  return 0;
-}
-
-void add_common(CLI::App& app, const std::shared_ptr<Options>& o) {
-  app.add_option("--data", o->text.data, "text (.txt, .jsonl, .zst, directories), or a .tokens shard");
-  app.add_option("--tokens-file", o->text.tokens_file, "token ids, one sequence a line; no tokenizer needed");
-  app.add_option("--field", o->text.field, "field of .jsonl rows that holds the text")->capture_default_str();
-  app.add_option("--split-before", o->text.split_before,
-                 "cut .txt files without <|endoftext|> before lines that begin so");
-  app.add_option("--window", o->window, "tokens of a window")->capture_default_str()->check(CLI::PositiveNumber);
-  app.add_option("--limit", o->text.limit, "at most so many tokens, or documents of a task (0: all)")
-      ->capture_default_str()
-      ->check(CLI::NonNegativeNumber);
-  add_json_flag(app, o->json);
-  add_backend_flags(app, o->backend, o->precision);
-}
-
 }  // namespace
 
 void register_compare(CLI::App& app, Run& run) {
@@ -151,32 +105,8 @@ void register_compare(CLI::App& app, Run& run) {
   app.add_option("--sinks", o->sinks, "first tokens that stay visible with --softmax-window")
       ->capture_default_str()
       ->check(CLI::NonNegativeNumber);
-  add_common(app, o);
+  add_measure_flags(app, o->measure);
   app.callback([o, &run] { run = [o] { return compare_models(*o); }; });
-}
-
-void register_eval(CLI::App& app, Run& run) {
-  const auto o = std::make_shared<Options>();
-  const auto tasks = std::make_shared<TaskEvalOptions>();
-  app.add_option("model", o->teacher, "model directory or file")->required();
-  app.add_option("--tasks", tasks->eval.tasks, "perplexity (of --data as text), or tasks and groups of lm-eval")
-      ->delimiter(',')
-      ->default_str("perplexity");
-  add_common(app, o);
-  add_task_flags(app, *tasks);
-  app.callback([o, tasks, &run] {
-    if (tasks->eval.tasks.empty() || tasks->eval.tasks == std::vector<std::string>{"perplexity"}) {
-      run = [o] { return evaluate(*o); };
-      return;
-    }
-    tasks->model = o->teacher;
-    tasks->engine.backend = o->backend;
-    tasks->engine.precision = o->precision;
-    tasks->eval.limit = o->text.limit;
-    if (o->text.data.size() > 1) fail("--data: give one folder, found ", o->text.data.size());
-    if (!o->text.data.empty()) tasks->eval.data = o->text.data[0];
-    run = [tasks] { return evaluate_tasks(*tasks); };
-  });
 }
 
 }  // namespace qwerky
