@@ -2,13 +2,13 @@
 # SPDX-License-Identifier: MIT
 # Installs what is missing from Debian's packages (Debian 12 or later). This is the one list of what Qwerky needs.
 #   tools/install.sh          to build and run
-#   tools/install.sh tests    also for the tests, the fuzzers and the kernel benchmarks
+#   tools/install.sh tests    also for the tests, the fuzzers, the kernel benchmarks and several processes (MPI)
 set -eu
 
 packages="g++ cmake ninja-build pkg-config nlohmann-json3-dev libcli11-dev libpcre2-dev libutf8proc-dev
   libsentencepiece-dev libzstd-dev"
 if [ "${1:-}" = tests ]; then
-  packages="$packages libgtest-dev libbenchmark-dev clang-14 libclang-rt-14-dev"
+  packages="$packages libgtest-dev libbenchmark-dev clang-14 libclang-rt-14-dev libopenmpi-dev openmpi-bin"
 fi
 
 missing=""

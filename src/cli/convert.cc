@@ -25,7 +25,7 @@ void register_convert(CLI::App& app, Run& run) {
       ->capture_default_str();
   Flags flags{app};
   o->run.visit(flags);
-  app.callback([o, &run] { run = [o] { return status(convert(*o, say, interrupted())); }; });
+  app.callback([o, &run] { run = [o] { return status(convert(*o, say, interrupted(), ranks_of_this_run())); }; });
 }
 
 void register_train(CLI::App& app, Run& run) {
@@ -36,7 +36,7 @@ void register_train(CLI::App& app, Run& run) {
       ->capture_default_str();
   Flags flags{app};
   o->run.visit(flags);
-  app.callback([o, &run] { run = [o] { return status(train(*o, say, interrupted())); }; });
+  app.callback([o, &run] { run = [o] { return status(train(*o, say, interrupted(), ranks_of_this_run())); }; });
 }
 
 }  // namespace qwerky

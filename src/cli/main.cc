@@ -8,6 +8,7 @@
 #include <cstdio>
 #include <mutex>
 
+#include "backend/collective.h"
 #include "base/error.h"
 #include "base/parallel.h"
 #include "base/version.h"
@@ -83,21 +84,29 @@ int run_program(int argc, char** argv) {
   return run();
 }
 
+/// The exit status of a program that cannot go on; other ranks of the run would wait for it, and are ended.
+int give_up(int status, const char* what) {
+  const std::string rank = rank_name();
+  std::fprintf(stderr, "%s%s%s\n", rank.c_str(), rank.empty() ? "" : ": ", what);
+  if (!rank.empty()) ranks_of_this_run().abort(status);
+  return status;
+}
+
 }  // namespace
 }  // namespace qwerky
 
 int main(int argc, char** argv) {
+  using qwerky::give_up;
   try {
     return qwerky::run_program(argc, argv);
   } catch (const qwerky::Error& e) {
-    std::fprintf(stderr, "error: %s\n", e.what());
+    return give_up(1, ("error: " + std::string(e.what())).c_str());
   } catch (const qwerky::Interrupted&) {
-    std::fprintf(stderr, "interrupted\n");
-    return qwerky::kInterrupted;
+    return give_up(qwerky::kInterrupted, "interrupted");
   } catch (const nlohmann::json::exception& e) {
-    std::fprintf(stderr, "error: a path or text that is not valid UTF-8 cannot be recorded: %s\n", e.what());
+    return give_up(
+        1, ("error: a path or text that is not valid UTF-8 cannot be recorded: " + std::string(e.what())).c_str());
   } catch (const std::bad_alloc&) {
-    std::fprintf(stderr, "error: out of memory\n");
+    return give_up(1, "error: out of memory");
   }
-  return 1;
 }

@@ -36,6 +36,7 @@ struct Job {
   const RunOptions& options;
   const Say& say;
   const std::atomic<bool>& stop;
+  Collective& ranks;
   Recipe recipe;
   std::unique_ptr<Backend> backend;
   double peak_gflops = 0;                 // of the precision used
@@ -48,17 +49,19 @@ struct Job {
 
 /// No other run may write there until this one ends. A dry run writes nothing.
 void lock_out(Job& job) {
-  if (!job.lock && !job.options.dry_run) job.lock = std::make_unique<DirectoryLock>(job.training());
+  if (job.ranks.first() && !job.lock && !job.options.dry_run)
+    job.lock = std::make_unique<DirectoryLock>(job.training());
 }
 
-Job make_job(const RunOptions& options, const Say& say, const std::atomic<bool>& stop) {
+Job make_job(const RunOptions& options, const Say& say, const std::atomic<bool>& stop, Collective& ranks) {
   if (options.out.empty()) fail("--out: expected a directory to write");
   if (options.report_steps < 1) fail("--report-steps: expected at least 1, found ", options.report_steps);
   if (options.holdout < 0) fail("--holdout: expected at least 0, found ", options.holdout);
   if (!(options.checkpoint_seconds >= 0))
     fail("--checkpoint-seconds: expected at least 0, found ", options.checkpoint_seconds);
-  Job job{options, say, stop, load_recipe(options.recipe, options.set), nullptr};
+  Job job{options, say, stop, ranks, load_recipe(options.recipe, options.set), nullptr};
   job.backend = make_backend(options.backend, resolve_precision(options.precision, DType::f32, options.backend));
+  if (!ranks.first()) return job;  // the first looks at what is there, before it or another changes it
   if (is_there(job.out() / "config.json") && !is_there(job.training()))
     fail("--out: ", job.out().string(),
          " already holds a model that was not made there by this command; choose another directory");
@@ -70,6 +73,7 @@ Job make_job(const RunOptions& options, const Say& say, const std::atomic<bool>&
 /// The plan, before anything is read, sampled or written; not again when only the closing measurement is left.
 /// `text_tokens`: about what the run's text holds; `copies`: of it on disk while it is prepared.
 void plan(Job& job, const Config& config, const Model* teacher, int64_t text_tokens, int64_t copies, DType stored_as) {
+  if (!job.ranks.first()) return;
   lock_out(job);
   const Peaks peaks = measure_peaks(threads(), 0.3);
   job.peak_gflops = job.options.precision == "bf16" ? peaks.bf16_gflops : peaks.f32_gflops;
@@ -83,9 +87,20 @@ void plan(Job& job, const Config& config, const Model* teacher, int64_t text_tok
                                 .corpus_tokens = text_tokens,
                                 .shard_bytes = 4 * copies * text_tokens,
                                 .scalar_bytes = size_of(stored_as),
-                                .out = job.out()},
+                                .out = job.out(),
+                                .ranks = job.ranks.size(),
+                                .ranks_on_this_machine = job.ranks.on_this_machine()},
                                job.say, job.stop)
                          .step_seconds;
+}
+
+/// Runs on the first rank, then on the others, which find what it left in files.
+template <class F>
+auto first_then_others(Collective& ranks, const F& f) {
+  if (!ranks.first()) ranks.wait();
+  auto result = f();
+  if (ranks.first()) ranks.wait();
+  return result;
 }
 
 /// Trains what is left, from a checkpoint or from what `initialise` makes.
@@ -126,7 +141,8 @@ TrainerOptions trainer_options(const Job& job, const Json& settings) {
           .peak_gflops = job.peak_gflops,
           .step_seconds = job.step_seconds,
           .report = [&say = job.say](const TrainStatus& s) { say(progress_line(s), s.validated); },
-          .stop = &job.stop};
+          .stop = &job.stop,
+          .ranks = &job.ranks};
 }
 
 /// The held-out tokens of the closing measurement.
@@ -183,9 +199,11 @@ Outcome convert_model(Job& job, const ConvertOptions& options) {
   plan(job, config, teacher.get(), sampled ? options.sample_tokens : check_text(options.run), sampled ? 1 : 2,
        stored_as);
   if (options.run.dry_run) return Outcome::finished;
-  const RunData data = sampled ? sample_data(job.out(), *teacher, *job.backend, options.sample_tokens, window,
-                                             job.recipe.seed, job.say, job.stop)
-                               : read_data(options.run, *teacher->tokenizer, job.say, job.stop);
+  const RunData data = first_then_others(job.ranks, [&] {
+    return sampled ? sample_data(job.out(), *teacher, *job.backend, options.sample_tokens, window, job.recipe.seed,
+                                 job.say, job.stop)
+                   : read_data(options.run, *teacher->tokenizer, job.say, job.stop);
+  });
 
   const Json settings{{"recipe", to_json(job.recipe)},
                       {"teacher", fingerprint(*teacher)},
@@ -218,6 +236,7 @@ Outcome convert_model(Job& job, const ConvertOptions& options) {
   if (run_stages(job, *trainer, initialise, before_stage) == Outcome::interrupted) return Outcome::interrupted;
   const double seconds = seconds_since(start);
   trainer.reset();  // its memory is not needed any more
+  if (!job.ranks.first()) return Outcome::finished;
 
   save_model(job.out(), config, student->params, stored_as, teacher->tokenizer_path);
   const auto stored = load_model(job.out(), {.need_tokenizer = false});  // the figures are those of what was written
@@ -283,12 +302,15 @@ Outcome train_model(Job& job, const TrainOptions& options) {
 
   plan(job, planned, nullptr, check_text(options.run), 2, DType::bf16);
   if (options.run.dry_run) return Outcome::finished;
-  if (!tokenizer_there) make_tokenizer(job, tokenizer_file, options.vocab);
-  const auto tokenizer = load_tokenizer(job.out());
+  const auto tokenizer = first_then_others(job.ranks, [&] {
+    if (!is_there(tokenizer_file)) make_tokenizer(job, tokenizer_file, options.vocab);
+    return load_tokenizer(job.out());
+  });
   json["vocab_size"] = tokenizer->size();
   if (!tokenizer->eos.empty()) json["eos_token_id"] = tokenizer->eos.front();
   const Config config = read_config(json, nullptr, options.config);
-  const RunData data = read_data(options.run, *tokenizer, job.say, job.stop);
+  const RunData data =
+      first_then_others(job.ranks, [&] { return read_data(options.run, *tokenizer, job.say, job.stop); });
 
   const Json settings{{"recipe", to_json(job.recipe)},   {"config", write_config(config)},
                       {"data", data.shards.corpus_hash}, {"training_tokens", data.shards.train->hash()},
@@ -298,6 +320,7 @@ Outcome train_model(Job& job, const TrainOptions& options) {
                   trainer_options(job, settings));
   const auto initialise = [&] { init_random(*model, job.recipe.seed); };
   if (run_stages(job, trainer, initialise) == Outcome::interrupted) return Outcome::interrupted;
+  if (!job.ranks.first()) return Outcome::finished;
   save_model(job.out(), config, model->params, DType::bf16, {});
   const auto stored = load_model(job.out());  // the figure is that of what was written
   const auto measurer =
@@ -319,9 +342,10 @@ Outcome train_model(Job& job, const TrainOptions& options) {
 
 /// Runs `work`; what it had saved when the user stopped it decides what there is to say.
 template <class Options>
-Outcome run_job(const Options& options, const Say& say, const std::atomic<bool>& stop,
+Outcome run_job(const Options& options, const Say& say, const std::atomic<bool>& stop, Collective& ranks,
                 Outcome (*work)(Job&, const Options&)) {
-  Job job = make_job(options.run, say, stop);
+  const Say silent = [](const std::string&, bool) {};
+  Job job = make_job(options.run, ranks.first() ? say : silent, stop, ranks);
   try {
     return work(job, options);
   } catch (const Interrupted&) {
@@ -336,12 +360,12 @@ Outcome run_job(const Options& options, const Say& say, const std::atomic<bool>&
 
 }  // namespace
 
-Outcome convert(const ConvertOptions& options, const Say& say, const std::atomic<bool>& stop) {
-  return run_job(options, say, stop, convert_model);
+Outcome convert(const ConvertOptions& options, const Say& say, const std::atomic<bool>& stop, Collective& ranks) {
+  return run_job(options, say, stop, ranks, convert_model);
 }
 
-Outcome train(const TrainOptions& options, const Say& say, const std::atomic<bool>& stop) {
-  return run_job(options, say, stop, train_model);
+Outcome train(const TrainOptions& options, const Say& say, const std::atomic<bool>& stop, Collective& ranks) {
+  return run_job(options, say, stop, ranks, train_model);
 }
 
 }  // namespace qwerky

@@ -72,7 +72,7 @@ TokenStream made_up_tokens(const Recipe& recipe, int64_t vocab) {
 
 Plan make_plan(const PlanInput& in, const Say& say, const std::atomic<bool>& stop) {
   const Recipe& recipe = in.recipe;
-  const int64_t available = available_memory_bytes();  // the teacher is in memory already
+  const int64_t available = available_memory_bytes() / in.ranks_on_this_machine;  // the teacher is in memory already
   const TrainerBlocks blocks(recipe);
   Params declared;
   const Decoder shape(in.student, declared);  // declares without memory
@@ -99,7 +99,8 @@ Plan make_plan(const PlanInput& in, const Say& say, const std::atomic<bool>& sto
   int64_t scratch = 0, trained_tokens = 0, targets = 0;
   for (size_t i = 0; i < recipe.stages.size(); ++i) {
     const Stage& s = recipe.stages[i];
-    const Cost cost = measure_stage(trainer, s, available - held, in.stage_seconds, stop);
+    Cost cost = measure_stage(trainer, s, available - held, in.stage_seconds, stop);
+    cost.step_seconds /= in.ranks;
     const double stage_seconds = cost.step_seconds * static_cast<double>(s.steps());
     const double rate = static_cast<double>(s.batch * s.context) / cost.step_seconds;
     const double gflops = rate * flops_per_token(s, in.student, in.teacher ? &in.teacher->config() : nullptr) * 1e-9;

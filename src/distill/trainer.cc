@@ -13,6 +13,15 @@ namespace qwerky {
 namespace {
 
 constexpr const char* kCheckpoint = "checkpoint.safetensors";
+constexpr int64_t kMostRanks = 1 << 20;
+
+constexpr const char* kShard = "optimiser-";
+
+/// Files of the optimiser's state that ranks after the first hold: optimiser-STAGE-STEP-RANK.safetensors.
+std::string shard_prefix(const std::string& moment) { return kShard + moment + "-"; }
+std::string shard_name(const std::string& moment, int rank) {
+  return shard_prefix(moment) + std::to_string(rank) + ".safetensors";
+}
 
 Json number(double x) { return std::isfinite(x) ? Json(x) : Json(); }
 
@@ -35,6 +44,14 @@ std::string differences(const Json& was, const Json& now) {
              shown(changes[i].contains("value") ? &changes[i]["value"] : nullptr);
   }
   return changes.size() > kMost ? lines + concat("\n  and ", changes.size() - kMost, " more") : lines;
+}
+
+/// A flat f32 tensor of a checkpoint.
+Tensor checked(const SafetensorsFile& stored, const Path& file, const char* name, int64_t count) {
+  const Tensor t = stored.find(name);
+  if (!t || t.type != DType::f32 || t.count() != count)
+    fail(file.string(), ": tensor ", name, " is missing, is not f32, or has another size than the model needs");
+  return t.shaped({count});
 }
 
 /// Elements of the matrices a token passes: all layers and the head, or the linear mixers alone.
@@ -83,11 +100,15 @@ Trainer::Trainer(const Backend& on, Model& student, const Model* teacher, const 
       fail("training data: ", train.size(), " tokens, fewer than one window of ", s.context + 1, " that stage ", s.name,
            " asks for");
   }
+  for (const Stage& s : recipe_.stages)
+    if (s.batch < options_.ranks->size())
+      fail("stage ", s.name, ": ", options_.ranks->size(), " ranks cannot share a batch of ", s.batch,
+           " windows; start fewer, or raise it (--set)");
   const TrainerBlocks blocks(recipe_);
-  const Shape block{student_.params.block_count()};
-  first_moment_ = memory_.zeros(DType::f32, block);
-  second_moment_ = memory_.zeros(DType::f32, block);
-  if (blocks.moments > 2) average_ = memory_.zeros(DType::f32, block);
+  const Shape block{student_.params.block_count()}, owned{shard(options_.ranks->rank(), options_.ranks->size()).count};
+  first_moment_ = memory_.zeros(DType::f32, owned);
+  second_moment_ = memory_.zeros(DType::f32, owned);
+  if (blocks.moments > 2) average_ = memory_.zeros(DType::f32, owned);
   for (int64_t i = 0; i < blocks.lanes; ++i) {
     gradients_.push_back(memory_.zeros(DType::f32, block));
     scratch_.push_back(std::make_unique<Arena>("training scratch"));
@@ -107,31 +128,64 @@ int64_t Trainer::scratch_bytes() const {
 
 Tensor Trainer::slice(Tensor block, const Run& run) const { return block.rows(run.offset, run.count); }
 
+Trainer::Run Trainer::shard(int rank, int ranks) const {
+  const int64_t all = student_.params.block_count();
+  const int64_t each = (all + 64 * ranks - 1) / (64 * ranks) * 64;
+  const int64_t begin = std::min(all, rank * each);
+  return {begin, std::min(all, begin + each) - begin, false};
+}
+
+std::vector<int64_t> Trainer::shares(const Run& run) const {
+  std::vector<int64_t> counts;
+  for (int rank = 0; rank < options_.ranks->size(); ++rank) {
+    const Run s = shard(rank, options_.ranks->size());
+    counts.push_back(
+        std::max<int64_t>(0, std::min(run.offset + run.count, s.offset + s.count) - std::max(run.offset, s.offset)));
+  }
+  return counts;
+}
+
+std::vector<Trainer::Run> Trainer::own_runs() const {
+  const Run s = shard(options_.ranks->rank(), options_.ranks->size());
+  std::vector<Run> own;
+  for (const Run& run : runs_)
+    if (const int64_t n = shares(run)[static_cast<size_t>(options_.ranks->rank())]; n > 0)
+      own.push_back({std::max(run.offset, s.offset), n, run.mixer});
+  return own;
+}
+
+Tensor Trainer::state_slice(Tensor state, const Run& own) const {
+  return state.rows(own.offset - shard(options_.ranks->rank(), options_.ranks->size()).offset, own.count);
+}
+
 void Trainer::prepare(const Stage& stage) {
   student_.params.freeze_all_but(stage.train);
   runs_.clear();
   student_.params.each([&](const Param& p) {
     if (!p.trains) return;
     const bool mixer = glob_match(stage.mixer_glob, p.name);
-    const int64_t padded = (p.count() + 63) / 64 * 64;
-    if (!runs_.empty() && runs_.back().mixer == mixer && runs_.back().offset + runs_.back().count == p.offset) {
-      runs_.back().count += padded;
-    } else {
-      runs_.push_back({p.offset, padded, mixer});
+    int64_t offset = p.offset, left = (p.count() + 63) / 64 * 64;
+    while (left > 0) {
+      const bool joins = !runs_.empty() && runs_.back().mixer == mixer && runs_.back().count < kMostElements &&
+                         runs_.back().offset + runs_.back().count == offset;
+      if (!joins) runs_.push_back({offset, 0, mixer});
+      const int64_t n = std::min(left, kMostElements - runs_.back().count);
+      runs_.back().count += n, offset += n, left -= n;
     }
   });
   for (const Tensor& g : gradients_) on_.zero(g);
 }
 
-/// The windows of one lane, so many at once as the stage allows, added up in order.
+/// The windows of one lane of this rank, so many at once as the stage allows, added up in order.
 double Trainer::lane_step(const Stage& stage, int64_t index, int64_t step, int64_t lane,
                           std::span<const int32_t> tokens, double weight) {
-  const int64_t stride = stage.context + 1, last = stage.batch * (lane + 1) / stage.lanes;
+  const int64_t stride = stage.context + 1, lanes = options_.ranks->size() * stage.lanes,
+                number = options_.ranks->rank() * stage.lanes + lane, last = stage.batch * (number + 1) / lanes;
   const int64_t group = stage.windows_at_once > 0 ? stage.windows_at_once : stage.batch;
   const Exec ex{on_, *scratch_[static_cast<size_t>(lane)], gradients_[static_cast<size_t>(lane)]};
   const TargetCache cache(targets_dir());
   double loss = 0;
-  for (int64_t first = stage.batch * lane / stage.lanes; first < last; first += group) {
+  for (int64_t first = stage.batch * number / lanes; first < last; first += group) {
     const int64_t count = std::min(group, last - first);
     const WindowBatch windows{tokens.subspan(static_cast<size_t>(first * stride), static_cast<size_t>(count * stride)),
                               count, stage.context};
@@ -148,7 +202,8 @@ double Trainer::lane_step(const Stage& stage, int64_t index, int64_t step, int64
   return loss;
 }
 
-/// Gradients of one step's windows, summed over lanes in order into lane 0. Returns the mean loss.
+/// Gradients of this rank's windows of one step, summed over lanes in order into lane 0. Returns its part of the mean
+/// loss.
 double Trainer::step(const Stage& stage, int64_t index, int64_t step) {
   const int64_t stride = stage.context + 1;
   std::vector<int32_t> tokens(static_cast<size_t>(stage.batch * stride));
@@ -187,12 +242,16 @@ void Trainer::diverged(const Stage& stage, int64_t step, const std::string& what
 }
 
 void Trainer::update(const Stage& stage, int64_t step) {
+  Collective& ranks = *options_.ranks;
   double square = 0;
-  for (const Run& run : runs_) square += on_.sum_of_squares(slice(gradients_[0], run));
+  for (const Run& run : runs_) ranks.reduce_scatter(slice(gradients_[0], run), shares(run));
+  const std::vector<Run> own = own_runs();
+  for (const Run& run : own) square += on_.sum_of_squares(slice(gradients_[0], run));
+  ranks.sum({&square, 1});
   gradient_norm_ = std::sqrt(square);
   if (!std::isfinite(gradient_norm_)) diverged(stage, step, "the gradient is not finite");
   const double clip = stage.clip > 0 && gradient_norm_ > stage.clip ? stage.clip / gradient_norm_ : 1;
-  for (const Run& run : runs_) {
+  for (const Run& run : own) {
     const AdamW rule{.lr = stage.rate(step, run.mixer),
                      .beta1 = stage.beta1,
                      .beta2 = stage.beta2,
@@ -200,15 +259,18 @@ void Trainer::update(const Stage& stage, int64_t step) {
                      .weight_decay = stage.weight_decay,
                      .step = step + 1,
                      .grad_scale = clip};
-    on_.adamw(rule, slice(student_.params.block(), run), slice(gradients_[0], run), slice(first_moment_, run),
-              slice(second_moment_, run));
+    on_.adamw(rule, slice(student_.params.block(), run), slice(gradients_[0], run), state_slice(first_moment_, run),
+              state_slice(second_moment_, run));
+  }
+  for (const Run& run : runs_) {
     on_.zero(slice(gradients_[0], run));
+    ranks.all_gather(slice(student_.params.block(), run), shares(run));
   }
   if (stage.average_from < 1 &&
       static_cast<double>(step + 1) > stage.average_from * static_cast<double>(stage.steps())) {
     ++averaged_;
-    for (const Run& run : runs_)
-      on_.lerp(slice(average_, run), slice(student_.params.block(), run), 1.0 / static_cast<double>(averaged_));
+    for (const Run& run : own)
+      on_.lerp(state_slice(average_, run), slice(student_.params.block(), run), 1.0 / static_cast<double>(averaged_));
   }
 }
 
@@ -233,17 +295,32 @@ double Trainer::measure_step_seconds(const Stage& measured, int64_t steps) {
 
 void Trainer::save(int64_t stage, int64_t step) {
   const auto block = [&](const char* name, Tensor t) { return NamedTensor{name, t, DType::f32}; };
-  Json state{{"stage", stage},
-             {"step", step},
-             {"averaged", averaged_},
-             {"loss_sum", number(loss_sum_)},
-             {"loss_steps", loss_steps_},
-             {"reports", reports_},
-             {"settings", options_.settings}};
-  std::vector<NamedTensor> tensors{block("weights", student_.params.block()), block("first_moment", first_moment_),
-                                   block("second_moment", second_moment_)};
-  if (average_) tensors.push_back(block("mean", average_));
-  write_safetensors(options_.dir / kCheckpoint, tensors, {{"state", state.dump()}});
+  Collective& ranks = *options_.ranks;
+  const auto optimiser = [&] {
+    std::vector<NamedTensor> tensors{block("first_moment", first_moment_), block("second_moment", second_moment_)};
+    if (average_) tensors.push_back(block("mean", average_));
+    return tensors;
+  };
+  // The first rank's file names those of this moment that the others have already written; the older ones go last.
+  const std::string moment = concat(stage, "-", step);
+  if (!ranks.first()) write_safetensors(options_.dir / shard_name(moment, ranks.rank()), optimiser(), {});
+  ranks.wait();
+  if (ranks.first()) {
+    Json state{{"stage", stage},
+               {"step", step},
+               {"averaged", averaged_},
+               {"loss_sum", number(loss_sum_)},
+               {"loss_steps", loss_steps_},
+               {"reports", reports_},
+               {"ranks", ranks.size()},
+               {"settings", options_.settings}};
+    std::vector<NamedTensor> tensors = optimiser();
+    tensors.insert(tensors.begin(), block("weights", student_.params.block()));
+    write_safetensors(options_.dir / kCheckpoint, tensors, {{"state", state.dump()}});
+    for (const std::string& name : list_names(options_.dir))
+      if (name.starts_with(kShard) && !name.starts_with(shard_prefix(moment))) remove_tree(options_.dir / name);
+  }
+  ranks.wait();
 }
 
 int64_t Trainer::finished_stages(const Path& dir) {
@@ -271,15 +348,8 @@ bool Trainer::resume() {
     fail("resume: ", options_.dir.string(),
          " was started with other settings:", differences(state["settings"], options_.settings),
          "\nrepeat the first command to go on, or choose another --out");
-  const auto load = [&](const char* name, Tensor to) {
-    const Tensor from = stored.find(name);
-    if (!from || from.type != DType::f32 || from.count() != to.count())
-      fail(file.string(), ": tensor ", name, " is missing, is not f32, or has another size than the model needs");
-    convert(to, from.shaped(to.shape));
-  };
-  load("weights", student_.params.block());
-  load("first_moment", first_moment_), load("second_moment", second_moment_);
-  if (average_) load("mean", average_);
+  const Tensor weights = checked(stored, file, "weights", student_.params.block_count());
+  convert(student_.params.block(), weights.shaped(student_.params.block().shape));
   const auto count = [&](const char* key, int64_t most) {
     const bool fine = state.contains(key) && state[key].is_number_integer() && state[key].get<int64_t>() >= 0 &&
                       state[key].get<int64_t>() <= most;
@@ -294,7 +364,29 @@ bool Trainer::resume() {
   step_ = count("step", steps), averaged_ = count("averaged", steps), loss_steps_ = count("loss_steps", steps),
   reports_ = count("reports", steps);
   loss_sum_ = state.contains("loss_sum") && state["loss_sum"].is_number() ? state["loss_sum"].get<double>() : 0;
+  load_optimiser(file, stored, state.contains("ranks") ? static_cast<int>(count("ranks", kMostRanks)) : 1);
   return true;
+}
+
+/// From the files of however many ranks wrote them, what lies in this rank's shard.
+void Trainer::load_optimiser(const Path& file, const SafetensorsFile& stored, int ranks) {
+  if (ranks < 1) fail(file.string(), ": ranks: expected at least 1, found ", ranks);
+  const Run mine = shard(options_.ranks->rank(), options_.ranks->size());
+  for (int rank = 0; rank < ranks; ++rank) {
+    const Run theirs = shard(rank, ranks);
+    const int64_t begin = std::max(mine.offset, theirs.offset),
+                  count = std::min(mine.offset + mine.count, theirs.offset + theirs.count) - begin;
+    if (count <= 0) continue;
+    const Path path = rank == 0 ? file : options_.dir / shard_name(concat(stage_, "-", step_), rank);
+    std::optional<SafetensorsFile> other;
+    if (rank > 0) other.emplace(path);
+    const auto load = [&](const char* name, Tensor to) {
+      const Tensor from = checked(other ? *other : stored, path, name, theirs.count);
+      convert(to.rows(begin - mine.offset, count), from.rows(begin - theirs.offset, count));
+    };
+    load("first_moment", first_moment_), load("second_moment", second_moment_);
+    if (average_) load("mean", average_);
+  }
 }
 
 void Trainer::validate(const Stage& stage, TrainStatus& status) const {
@@ -312,9 +404,13 @@ void Trainer::validate(const Stage& stage, TrainStatus& status) const {
 
 Outcome Trainer::run(const std::function<void(int64_t)>& before_stage) {
   if (stage_ == static_cast<int64_t>(recipe_.stages.size())) return Outcome::finished;
-  make_directory(options_.dir);
-  if (stage_ == 0 && step_ == 0) remove_tree(targets_dir());  // of a run that was never saved
-  trim_log(options_.dir / "log.jsonl", stage_, step_);
+  Collective& ranks = *options_.ranks;
+  if (ranks.first()) {
+    make_directory(options_.dir);
+    if (stage_ == 0 && step_ == 0) remove_tree(targets_dir());  // of a run that was never saved
+    trim_log(options_.dir / "log.jsonl", stage_, step_);
+  }
+  ranks.wait();
   auto saved = Clock::now();
   int64_t done = 0;
   for (; stage_ < static_cast<int64_t>(recipe_.stages.size()); ++stage_, step_ = 0) {
@@ -325,6 +421,8 @@ Outcome Trainer::run(const std::function<void(int64_t)>& before_stage) {
       if (average_) on_.zero(average_);
       averaged_ = loss_steps_ = reports_ = 0, loss_sum_ = 0;
     }
+    const Tensor weights = student_.params.block();
+    ranks.broadcast(weights.data, weights.bytes());
     prepare(stage);
     const int64_t steps = stage.steps();
     TrainStatus status{.stage = &stage, .stage_index = stage_, .steps = steps};
@@ -332,7 +430,8 @@ Outcome Trainer::run(const std::function<void(int64_t)>& before_stage) {
     int64_t timed = 0;
     while (step_ < steps) {
       const auto begin = Clock::now();
-      const double loss = step(stage, stage_, step_);
+      double loss = step(stage, stage_, step_);
+      ranks.sum({&loss, 1});
       if (!std::isfinite(loss)) diverged(stage, step_, concat("the loss is ", loss));
       update(stage, step_);
       busy += seconds_since(begin);
@@ -343,7 +442,7 @@ Outcome Trainer::run(const std::function<void(int64_t)>& before_stage) {
         status.tokens_per_second = static_cast<double>(timed * stage.batch * stage.context) / busy;
         const double gflops = flops_per_token(stage, student_.config(), teacher_ ? &teacher_->config() : nullptr) *
                               status.tokens_per_second * 1e-9;
-        status.share_of_peak = options_.peak_gflops > 0 ? gflops / options_.peak_gflops : 0;
+        status.share_of_peak = options_.peak_gflops > 0 ? gflops / (options_.peak_gflops * ranks.size()) : 0;
         status.stage_eta_seconds = busy / static_cast<double>(timed) * static_cast<double>(steps - step_);
         status.eta_seconds = status.stage_eta_seconds;
         for (size_t later = static_cast<size_t>(stage_) + 1; later < options_.step_seconds.size(); ++later)
@@ -351,7 +450,7 @@ Outcome Trainer::run(const std::function<void(int64_t)>& before_stage) {
         status.memory_bytes = memory_bytes();
         status.validated =
             options_.validate_reports > 0 && (++reports_ % options_.validate_reports == 0 || step_ == steps);
-        if (status.validated) validate(stage, status);
+        if (status.validated && ranks.first()) validate(stage, status);
         Json entry{{"stage", stage_},
                    {"name", stage.name},
                    {"step", step_},
@@ -362,13 +461,17 @@ Outcome Trainer::run(const std::function<void(int64_t)>& before_stage) {
         if (status.validated && teacher_) entry["validation_kl"] = number(status.validation_kl);
         if (status.validated)
           entry[teacher_ ? "validation_ratio" : "validation_perplexity"] = number(status.validation_ratio);
-        append_line(options_.dir / "log.jsonl", entry.dump());
-        if (options_.report) options_.report(status);
+        if (ranks.first()) append_line(options_.dir / "log.jsonl", entry.dump());
+        if (ranks.first() && options_.report) options_.report(status);
         loss_sum_ = busy = 0, loss_steps_ = timed = 0;
       }
-      const bool asked = (options_.stop && options_.stop->load()) ||
-                         (options_.stop_after_steps > 0 && done >= options_.stop_after_steps);
-      if (asked || seconds_since(saved) >= options_.checkpoint_seconds) {
+      const bool told = (options_.stop && options_.stop->load()) ||
+                        (options_.stop_after_steps > 0 && done >= options_.stop_after_steps);
+      const bool due = ranks.first() && seconds_since(saved) >= options_.checkpoint_seconds;
+      double votes[] = {told ? 1.0 : 0.0, due ? 1.0 : 0.0};
+      ranks.sum(votes);
+      const bool asked = votes[0] > 0;
+      if (asked || votes[1] > 0) {
         save(stage_, step_);
         saved = Clock::now();
       }
@@ -377,9 +480,11 @@ Outcome Trainer::run(const std::function<void(int64_t)>& before_stage) {
     for (const Run& run : runs_)  // the last update was followed by no loss that would tell
       if (!std::isfinite(on_.sum_of_squares(slice(student_.params.block(), run))))
         diverged(stage, steps - 1, "its weights are not finite");
-    if (stage.cache_targets) remove_tree(targets_dir());
-    if (averaged_ > 0)
-      for (const Run& run : runs_) on_.copy(slice(student_.params.block(), run), slice(average_, run));
+    if (stage.cache_targets && ranks.first()) remove_tree(targets_dir());
+    if (averaged_ > 0) {
+      for (const Run& run : own_runs()) on_.copy(slice(weights, run), state_slice(average_, run));
+      for (const Run& run : runs_) ranks.all_gather(slice(weights, run), shares(run));
+    }
   }
   averaged_ = loss_steps_ = reports_ = 0, loss_sum_ = 0;
   save(stage_, 0);

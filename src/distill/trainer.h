@@ -6,6 +6,7 @@
 #include <functional>
 #include <limits>
 
+#include "backend/collective.h"
 #include "distill/stage.h"
 #include "distill/steps.h"
 #include "engine/measure.h"
@@ -32,7 +33,7 @@ struct TrainStatus {
 double flops_per_token(const Stage& stage, const Config& student, const Config* teacher);
 
 /// Blocks as large as the weights that training holds beside them: a gradient for each lane; two moments of AdamW and,
-/// where a stage asks for it, the average of the weights.
+/// where a stage asks for it, the average of the weights, which ranks share.
 struct TrainerBlocks {
   explicit TrainerBlocks(const Recipe& recipe);
   int64_t lanes = 1, moments = 2;
@@ -50,6 +51,7 @@ struct TrainerOptions {
   std::function<void(const TrainStatus&)> report;
   const std::atomic<bool>* stop = nullptr;  ///< set by a signal handler: save and return
   int64_t stop_after_steps = 0;             ///< for tests: as if stopped after so many steps of this call
+  Collective* ranks = &one_process();       ///< they share the windows of a step and the optimiser's state
 };
 
 enum class Outcome { finished, interrupted };
@@ -57,6 +59,11 @@ enum class Outcome { finished, interrupted };
 class Trainer {
  public:
   /// `student` holds f32 masters. `teacher` may be null when no stage needs one; `validation` may be null.
+  ///
+  /// With several ranks each computes its share of a step's windows, gradients are summed to the rank that owns their
+  /// part of the weights, which updates it, and the weights are gathered again (ZeRO stage 1, arXiv 1910.02054). Losses
+  /// are those of one rank up to rounding. Files are written by the first rank, moments by each its own; `dir` is the
+  /// same for all, and a run may go on with another number of ranks.
   Trainer(const Backend& on, Model& student, const Model* teacher, const TokenStream& train,
           const TokenStream* validation, const Recipe& recipe, TrainerOptions options);
 
@@ -86,8 +93,16 @@ class Trainer {
   void update(const Stage& stage, int64_t step);
   [[noreturn]] void diverged(const Stage& stage, int64_t step, const std::string& what) const;
   void save(int64_t stage, int64_t step);
+  void load_optimiser(const Path& file, const SafetensorsFile& stored, int ranks);
   void validate(const Stage& stage, TrainStatus& status) const;
   Tensor slice(Tensor block, const Run& run) const;
+  /// Elements of a run that each rank owns.
+  std::vector<int64_t> shares(const Run& run) const;
+  /// What this rank owns of the runs.
+  std::vector<Run> own_runs() const;
+  /// The same elements of the optimiser's state, of which this rank holds its own alone.
+  Tensor state_slice(Tensor state, const Run& own) const;
+  Run shard(int rank, int ranks) const;  ///< what a rank owns of the block
   Path targets_dir() const { return options_.dir / "targets"; }
 
   const Backend& on_;
@@ -98,9 +113,9 @@ class Trainer {
   Recipe recipe_;
   TrainerOptions options_;
   Arena memory_{"gradients and optimiser"};
-  std::vector<std::unique_ptr<Arena>> scratch_;  // per lane
-  std::vector<Tensor> gradients_;                // per lane
-  Tensor first_moment_, second_moment_, average_;
+  std::vector<std::unique_ptr<Arena>> scratch_;    // per lane
+  std::vector<Tensor> gradients_;                  // per lane
+  Tensor first_moment_, second_moment_, average_;  // of this rank's shard
   std::vector<Run> runs_;
   int64_t stage_ = 0, step_ = 0, averaged_ = 0;
   double loss_sum_ = 0;                   // since the last report

@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: MIT
+// Ranks over MPI (3.1).
+#include <mpi.h>
+
+#include <algorithm>
+#include <cstdlib>
+#include <vector>
+
+#include "backend/collective.h"
+#include "base/error.h"
+
+namespace qwerky {
+namespace {
+
+bool started = false;
+
+class Mpi final : public Collective {
+ public:
+  Mpi() {
+    started = true;
+    MPI_Init(nullptr, nullptr);  // its errors end all ranks with a message, which is its default
+    MPI_Comm_rank(MPI_COMM_WORLD, &rank_);
+    MPI_Comm_size(MPI_COMM_WORLD, &size_);
+    MPI_Comm machine;
+    MPI_Comm_split_type(MPI_COMM_WORLD, MPI_COMM_TYPE_SHARED, rank_, MPI_INFO_NULL, &machine);
+    MPI_Comm_size(machine, &on_this_machine_);
+    MPI_Comm_free(&machine);
+  }
+  ~Mpi() override { MPI_Finalize(); }
+
+  int rank() const override { return rank_; }
+  int size() const override { return size_; }
+
+  void reduce_scatter(Tensor block, std::span<const int64_t> counts) override {
+    const Parts parts = parts_of(block, counts);
+    const auto mine = static_cast<size_t>(parts.count[static_cast<size_t>(rank_)]);
+    part_.resize(mine);  // MPI writes no result into the middle of its input
+    MPI_Reduce_scatter(block.data, part_.data(), parts.count.data(), MPI_FLOAT, MPI_SUM, MPI_COMM_WORLD);
+    std::copy(part_.begin(), part_.end(), block.as<float>() + parts.begin[static_cast<size_t>(rank_)]);
+  }
+
+  void all_gather(Tensor block, std::span<const int64_t> counts) override {
+    const Parts parts = parts_of(block, counts);
+    MPI_Allgatherv(MPI_IN_PLACE, 0, MPI_DATATYPE_NULL, block.data, parts.count.data(), parts.begin.data(), MPI_FLOAT,
+                   MPI_COMM_WORLD);
+  }
+
+  void sum(std::span<double> values) override {
+    MPI_Allreduce(MPI_IN_PLACE, values.data(), static_cast<int>(values.size()), MPI_DOUBLE, MPI_SUM, MPI_COMM_WORLD);
+  }
+
+  void broadcast(void* data, int64_t bytes) override {
+    for (int64_t begin = 0; begin < bytes; begin += kMostElements)
+      MPI_Bcast(static_cast<char*>(data) + begin, static_cast<int>(std::min(kMostElements, bytes - begin)), MPI_BYTE, 0,
+                MPI_COMM_WORLD);
+  }
+
+  int on_this_machine() const override { return on_this_machine_; }
+
+  void abort(int status) override {
+    MPI_Abort(MPI_COMM_WORLD, status);
+    std::_Exit(status);
+  }
+
+ private:
+  struct Parts {
+    std::vector<int> count, begin;
+  };
+  Parts parts_of(Tensor block, std::span<const int64_t> counts) const {
+    CHECK(static_cast<int>(counts.size()) == size_ && block.count() <= kMostElements, "parts of a block of ",
+          block.count(), " elements for ", counts.size(), " of ", size_, " ranks");
+    Parts parts;
+    int at = 0;
+    for (int64_t n : counts) {
+      parts.begin.push_back(at);
+      parts.count.push_back(static_cast<int>(n));
+      at += static_cast<int>(n);
+    }
+    CHECK(at == block.count(), "parts of ", at, " elements of a block of ", block.count());
+    return parts;
+  }
+
+  std::vector<float> part_;
+  int rank_ = 0, size_ = 1, on_this_machine_ = 1;
+};
+
+bool started_by_mpirun() {
+  return std::getenv("OMPI_COMM_WORLD_SIZE") || std::getenv("PMI_SIZE") || std::getenv("PMIX_RANK");
+}
+
+}  // namespace
+
+Collective& ranks_of_this_run() {
+  if (!started_by_mpirun()) return one_process();
+  static Mpi mpi;
+  return mpi;
+}
+
+std::string rank_name() {
+  if (!started) return "";
+  Collective& ranks = ranks_of_this_run();
+  char host[MPI_MAX_PROCESSOR_NAME] = "";
+  int length = 0;
+  MPI_Get_processor_name(host, &length);
+  return concat("rank ", ranks.rank(), " of ", ranks.size(), " on ", std::string(host, static_cast<size_t>(length)));
+}
+
+}  // namespace qwerky

@@ -1,0 +1,91 @@
+#!/bin/bash
+# SPDX-License-Identifier: MIT
+# ranks.sh QWERKY: one run on 1, 2 and 4 processes of one machine, under mpirun. The losses are the same up to rounding, the
+# result and an interrupted run too; a rank that dies ends the run with its name.
+set -u
+qwerky=$(readlink -f "$1")
+command -v mpirun >/dev/null || { echo "skipped: no mpirun (Debian: openmpi-bin)"; exit 77; }
+ldd "$qwerky" | grep -q libmpi || { echo "skipped: built without MPI"; exit 77; }
+dir=$(mktemp -d)
+trap 'rm -rf "$dir"' EXIT
+cd "$dir" || exit 1
+export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
+
+die() {
+  echo "FAILED: $*" >&2
+  [ -s err ] && sed 's/^/  | /' err >&2
+  exit 1
+}
+# on RANKS ARGS…: stdout in `out`, stderr in `err`
+on() {
+  local ranks=$1
+  shift
+  mpirun --oversubscribe --bind-to none -n "$ranks" "$qwerky" --threads 1 "$@" >out 2>err
+}
+# close FILE FILE KEY: numbers of that key in two logs differ by less than 1e-4 of their size
+close() {
+  for file in "$1" "$2"; do grep -o "\"$3\":[^,}]*" "$file" | cut -d: -f2 >"$(basename "$(dirname "$(dirname "$file")")").numbers"; done
+  local a b
+  a=$(basename "$(dirname "$(dirname "$1")")").numbers b=$(basename "$(dirname "$(dirname "$2")")").numbers
+  [ -s "$a" ] || die "no $3 in $1"
+  paste "$a" "$b" | awk 'NF != 2 { exit 1 } { d = $1 - $2; if (d < 0) d = -d; if (d > 1e-4 * $1) exit 1 }' ||
+    die "$3 of $1 and $2: $(paste -sd' ' "$a") | $(paste -sd' ' "$b")"
+}
+
+awk 'BEGIN {
+  srand(7)
+  split("the cat,a dog,my bird,the old man,a girl,the fish", who, ","); split("sat,ran,slept,sang,hid,waited", did, ",")
+  for (i = 0; i < 1500; ++i) {
+    for (j = 0; j < 3; ++j) printf "Then %s %s and %s %s. ", who[1 + int(6 * rand())], did[1 + int(6 * rand())], who[1 + int(6 * rand())], did[1 + int(6 * rand())]
+    print "<|endoftext|>"
+  }
+}' >text.txt
+cat >config.json <<'END'
+{"model_type": "qwen2", "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 3, "num_attention_heads": 4,
+ "num_key_value_heads": 2, "max_position_embeddings": 128, "rms_norm_eps": 1e-6, "rope_theta": 10000.0, "tie_word_embeddings": true}
+END
+data=(--data text.txt --holdout 3000 --report-steps 5)
+shape() { echo "--set stages.$1.context=32 --set stages.$1.batch=8 --set stages.$1.warmup=5 --set stages.$1.tokens=$((256 * $2))"; }
+
+echo "a teacher on two ranks"
+# shellcheck disable=SC2046  # words are meant to split
+on 2 train config.json --vocab 300 "${data[@]}" --out teacher $(shape 0 60) --set stages.0.lr=5e-3 || die "train on 2 ranks"
+[ -e teacher/config.json ] || die "train wrote no model"
+
+# shellcheck disable=SC2207
+steps=($(shape 0 20) $(shape 1 20) --set calibration_tokens=2048 --set stages.1.average_from=0.5 --set stages.0.cache_targets=true --set stages.0.passes=2)
+for ranks in 1 2 4; do
+  echo "convert on $ranks"
+  on "$ranks" convert teacher --to rad-rwkv7 "${data[@]}" --out "on$ranks" "${steps[@]}" || die "convert on $ranks ranks"
+  [ "$(grep -c '^done' err)" = 1 ] || die "one rank speaks"
+  close on1/training/log.jsonl "on$ranks/training/log.jsonl" loss
+  find "on$ranks" -name 'optimiser-*' | awk -v n="$ranks" 'END { exit NR != n - 1 }' || die "files of $ranks ranks: $(ls "on$ranks/training")"
+done
+
+echo "begun on four ranks, gone on with two, then one"
+(
+  await() { for _ in $(seq 1200); do grep -qs '"step":5' "$1" && return; sleep 0.05; done; }
+  await moved/training/log.jsonl
+  pkill -INT -n -f "out moved"  # one rank alone is told
+) &
+on 4 convert teacher --to rad-rwkv7 "${data[@]}" --out moved "${steps[@]}" --checkpoint-seconds 0
+status=$?
+wait
+[ $status = 130 ] || [ $status = 0 ] || die "an interrupted run ended with $status"
+on 2 convert teacher --to rad-rwkv7 "${data[@]}" --out moved "${steps[@]}" || die "going on with 2 ranks"
+close on1/training/log.jsonl moved/training/log.jsonl loss
+
+echo "a rank dies"
+(
+  for _ in $(seq 1200); do grep -qs '"step":5' dead/training/log.jsonl && break; sleep 0.05; done
+  pkill -KILL -n -f "convert.*out dead"
+) &
+on 2 convert teacher --to rad-rwkv7 "${data[@]}" --out dead $(shape 0 2000) $(shape 1 20) --set calibration_tokens=2048 --checkpoint-seconds 0 &&
+  die "a run without one of its ranks ended well"
+wait
+grep -q "process rank [01] .*signal 9" err || die "nothing names the rank that died"
+
+echo "refusals"
+on 4 convert teacher --to rad-rwkv7 "${data[@]}" --out few "${steps[@]}" --set stages.0.batch=2 && die "2 windows for 4 ranks"
+grep -q "rank [0-3] of 4 on .*: error: stage .*: 4 ranks cannot share a batch of 2 windows" err || die "no message of ranks and windows"
+echo "passed"
