@@ -157,6 +157,15 @@ ok bench seven --contexts 4 --json -
 grep -q '"seconds_per_token"' out || die "bench --contexts --json -"
 ok bench seven --prefill 4 --depths 0 --batches 1 --tokens 1 --json -
 grep -q '"seconds_per_step"' out || die "bench --json -"
+refused "model is only for" bench seven --random qwen2.5-0.5b
+refused "model is only for" bench seven --ops
+refused "model2 is only for" bench seven teacher --train
+refused "--svg is only for" bench seven --svg x.svg
+refused "--random is only for" bench --random qwen2.5-0.5b --contexts 8
+refused "--type is only for" bench seven --type int8
+refused "--to is only for" bench seven --to rad-rwkv6
+refused "--depths is only for" bench --ops --depths 8
+refused "--steps is only for" bench seven --steps 3
 [ -e - ] && die "a file called - was written"
 # A final norm of 10 everywhere makes a model too sure of itself: columns must hold perplexities of many digits.
 rm -rf loud && cp -r seven loud
