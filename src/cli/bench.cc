@@ -62,18 +62,16 @@ void register_bench(CLI::App& app, Run& run) {
   app.add_option("--prefill", o->speed.prefill, "prompt lengths")
       ->delimiter(',')
       ->capture_default_str()
-      ->check(CLI::PositiveNumber);
+      ->check(kPositive);
   app.add_option("--depths", o->speed.depths, "tokens that a sequence has seen when it decodes")
       ->delimiter(',')
       ->capture_default_str()
-      ->check(CLI::NonNegativeNumber);
+      ->check(kNotNegative);
   app.add_option("--batches", o->speed.batches, "sequences that decode together")
       ->delimiter(',')
       ->capture_default_str()
-      ->check(CLI::PositiveNumber);
-  app.add_option("--tokens", o->speed.tokens, "steps of decoding measured")
-      ->capture_default_str()
-      ->check(CLI::PositiveNumber);
+      ->check(kPositive);
+  app.add_option("--tokens", o->speed.tokens, "steps of decoding measured")->capture_default_str()->check(kPositive);
   app.add_option("--contexts", o->context.contexts, "instead: time per token and state memory after reading so much")
       ->delimiter(',');
   app.add_option("--svg", o->context.svg, "with --contexts: also draw them into this file");
@@ -89,9 +87,7 @@ void register_bench(CLI::App& app, Run& run) {
   app.add_option("--batch", o->train.batch, "with --train: windows of a step")->capture_default_str();
   app.add_option("--lanes", o->train.lanes, "with --train: groups of windows with gradients of their own")
       ->capture_default_str();
-  app.add_option("--steps", o->train.steps, "with --train: steps measured")
-      ->capture_default_str()
-      ->check(CLI::PositiveNumber);
+  app.add_option("--steps", o->train.steps, "with --train: steps measured")->capture_default_str()->check(kPositive);
   app.add_flag("--copy", o->speed.copy, "copy the weights of a packed file into huge pages instead of mapping them");
   add_json_flag(app, o->speed.json);
   app.callback([o, &run, &app] {
