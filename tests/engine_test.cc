@@ -144,7 +144,8 @@ TEST(Engine, WithoutATokenizerTextIsAnErrorAndIdsWork) {
 TEST(Engine, SamplerRefusesWhatIsNoNumber) {
   const std::vector<float> logits{1, 2, 3};
   const auto message = [&](const SamplerOptions& o) { return error_of([&] { sample(logits, o, 0); }); };
-  for (double wrong : {-1.0, std::nan(""), double{INFINITY}}) EXPECT_PRED2(has, message({.temperature = wrong}), "temperature");
+  for (double wrong : {-1.0, std::nan(""), double{INFINITY}})
+    EXPECT_PRED2(has, message({.temperature = wrong}), "temperature");
   for (double wrong : {-1.0, std::nan(""), 1.5})
     EXPECT_PRED2(has, message({.temperature = 1, .top_p = wrong}), "top-p: expected a number from 0 to 1");
   EXPECT_PRED2(has, message({.temperature = 1, .top_k = -1}), "top-k");
@@ -197,19 +198,16 @@ TEST(Footprint, IsWhatALoadedModelTakes) {
       }
 }
 
-/// 800 GB of bf16 weights, of which the file system keeps none.
-TEST(Footprint, NeedsNoMemoryForTheWeights) {
-  const Path dir = scratch_dir("footprint-large");
-  Json json = tiny("qwen2");
-  json["hidden_size"] = 16384, json["intermediate_size"] = 65536, json["num_hidden_layers"] = 110;
-  json["num_attention_heads"] = 128, json["num_key_value_heads"] = 8, json["head_dim"] = 128, json["vocab_size"] = 1000;
-  write_file(dir / "config.json", json.dump());
+/// A model whose weights, two bytes each ("BF16" or "F16"), are a hole in a file; false where the file system has none
+/// of that size.
+bool hollow_model(const Path& dir, const Json& config, const char* type) {
+  write_file(dir / "config.json", config.dump());
   Json header = Json::object();
   int64_t bytes = 0;
-  const auto model = declare_model(read_config(json, nullptr));
+  const auto model = declare_model(read_config(config, nullptr));
   model->params.each([&](const Param& p) {
     std::vector<int64_t> shape(p.shape.dim.begin(), p.shape.dim.begin() + p.shape.rank);
-    header[p.name] = {{"dtype", "BF16"}, {"shape", shape}, {"data_offsets", {bytes, bytes + 2 * p.count()}}};
+    header[p.name] = {{"dtype", type}, {"shape", shape}, {"data_offsets", {bytes, bytes + 2 * p.count()}}};
     bytes += 2 * p.count();
   });
   std::string text = header.dump();
@@ -220,13 +218,38 @@ TEST(Footprint, NeedsNoMemoryForTheWeights) {
   write_file(dir / "model.safetensors", file + text);
   std::error_code refused;
   std::filesystem::resize_file(dir / "model.safetensors", 8 + length + static_cast<uint64_t>(bytes), refused);
-  if (refused) GTEST_SKIP() << "the file system has no files of " << bytes << " bytes: " << refused.message();
+  return !refused;
+}
+
+/// 800 GB of bf16 weights, of which the file system keeps none.
+TEST(Footprint, NeedsNoMemoryForTheWeights) {
+  const Path dir = scratch_dir("footprint-large");
+  Json json = tiny("qwen2");
+  json["hidden_size"] = 16384, json["intermediate_size"] = 65536, json["num_hidden_layers"] = 110;
+  json["num_attention_heads"] = 128, json["num_key_value_heads"] = 8, json["head_dim"] = 128, json["vocab_size"] = 1000;
+  if (!hollow_model(dir, json, "BF16")) GTEST_SKIP() << "the file system has no files of 800 GB";
   const Checkpoint checkpoint = open_model(dir);
   const auto on = backend_for(checkpoint, "reference", "auto");
   const Footprint need = footprint(checkpoint, read_config(checkpoint.config, checkpoint.tensors.get()), *on, 600);
   EXPECT_GT(need.weights, 700'000'000'000);
   EXPECT_GT(need.scratch, 256 * 65536 * 4);
   EXPECT_PRED2(has, error_of([&] { load_model(checkpoint, {.need_tokenizer = false}); }), "this machine has");
+  std::filesystem::remove_all(dir);
+}
+
+/// f16 weights that would fit as they are, but not as the f32 that they become.
+TEST(Engine, MemoryIsThatOfTheWeightsAsTheyAreHeld) {
+  const Path dir = scratch_dir("wide-f16");
+  Json json = tiny("qwen2");
+  constexpr int64_t kHidden = 1024;
+  json["hidden_size"] = kHidden;
+  json["intermediate_size"] =
+      available_memory_bytes() / 10 * 9 / (2 * 2 * 3 * kHidden);  // two layers of three matrices
+  if (!hollow_model(dir, json, "F16")) GTEST_SKIP() << "the file system has no files as large as the memory";
+  const Checkpoint checkpoint = open_model(dir);
+  const auto on = make_backend("auto", Precision::f32);
+  EXPECT_PRED2(has, error_of([&] { load_model(checkpoint, {.need_tokenizer = false, .pack_for = on.get()}); }),
+               "this machine has");
   std::filesystem::remove_all(dir);
 }
 

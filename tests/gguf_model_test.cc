@@ -9,9 +9,11 @@
 #include "backend/backend.h"
 #include "data.h"
 #include "engine/export_gguf.h"
+#include "engine/packing.h"
 #include "expect_error.h"
 #include "gguf_bytes.h"
 #include "golden_models.h"
+#include "tensor/panels.h"
 
 namespace qwerky {
 namespace {
@@ -195,6 +197,43 @@ TEST(GgufSource, HeadsComeBackInHalves) {
   EXPECT_FALSE(source.stored_rows("model.layers.0.self_attn.k_proj.bias"));
   EXPECT_FALSE(source.stored_rows("absent"));
   EXPECT_FALSE(source.find("absent"));
+}
+
+/// Blocks of every type in panels: those that groups of 32 can express keep every value to the bit.
+TEST(GgufSource, BlocksArePackedAsFarAsPossibleWithoutLoss) {
+  const GgufFile golden(testing::golden("gguf/python.gguf"));
+  const auto backend = make_backend("auto", Precision::f32);
+  for (const BlockType type : {BlockType::q8_0, BlockType::q4_0, BlockType::q4_1, BlockType::q5_0, BlockType::q5_1,
+                               BlockType::q4_k, BlockType::q5_k, BlockType::q6_k}) {
+    const char* name = format_of(type).name;
+    const GgufTensor& t = *golden.find(name);
+    const int64_t N = t.rows(), K = t.cols();
+    const std::string bytes = small_llama()
+                                  .tensor("blk.0.ffn_up.weight", {static_cast<uint64_t>(K), static_cast<uint64_t>(N)},
+                                          type, std::string(t.data))
+                                  .bytes();
+    const GgufSource source(bytes, "g");
+    Params params;
+    Param& p = params.declare("model.layers.0.mlp.up_proj.weight", {N, K}, Use::product);
+    Arena arena;
+    ASSERT_TRUE(Packer(*backend, std::nullopt, arena).place_blocks(p, source)) << name;
+    const PanelView view(p.weight);
+    const bool four = type == BlockType::q4_0 || type == BlockType::q4_1 || type == BlockType::q4_k;
+    EXPECT_EQ(p.weight.type, four ? DType::i4 : DType::i8) << name;
+    const bool exact = four ? type != BlockType::q4_k : type == BlockType::q8_0 || type == BlockType::q5_0;
+    std::vector<float> want(static_cast<size_t>(K));
+    for (int64_t n = 0; n < N; ++n) {
+      dequantise_row(type, t.data.data() + n * t.row_bytes(), K, want.data());
+      for (int64_t k = 0; k < K; ++k) {
+        // Q4_K: scale and minimum rounded to f16; the others: half a step of int8, and the f16 scale's rounding.
+        const double scale = std::abs(view.scale(n, k / 32));
+        const double bound = exact  ? 0
+                             : four ? 0x1p-11 * (15 * scale + std::abs(view.minimum(n, k / 32)))
+                                    : (0.5 + 127 * 0x1p-11) * scale;
+        ASSERT_NEAR(view.value(n, k), want[static_cast<size_t>(k)], bound * (1 + 1e-6)) << name << " " << n << "," << k;
+      }
+    }
+  }
 }
 
 TEST(GgufSource, MadeTensorsAreForgottenAndMadeAgain) {

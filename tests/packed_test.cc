@@ -6,7 +6,10 @@
 
 #include <algorithm>
 #include <cstring>
+#include <map>
+#include <set>
 
+#include "base/parallel.h"
 #include "base/random.h"
 #include "data.h"
 #include "engine/engine.h"
@@ -229,6 +232,38 @@ TEST(Packed, RefusesWhatNeedsRows) {
   EXPECT_PRED2(has, testing::error_of([&] { save_model(dir / "s", model->config(), model->params, DType::f32, {}); }),
                "packed for inference");
   EXPECT_PRED2(has, testing::error_of([&] { export_packed(dir.string(), file, "q4"); }), "--type: expected f32");
+}
+
+/// Makes every tensor on demand, as a GGUF file of codes does.
+struct OnDemand : TensorSource {
+  mutable std::map<std::string, std::vector<float>, std::less<>> made;
+  mutable size_t most = 0;
+  std::string describe() const override { return "on demand"; }
+  std::vector<std::string> names() const override {
+    std::vector<std::string> all;
+    for (int i = 0; i < 100; ++i) all.push_back(std::to_string(i));
+    return all;
+  }
+  Tensor find(std::string_view name) const override {
+    auto& values = made.try_emplace(std::string(name), std::vector<float>{std::stof(std::string(name))}).first->second;
+    most = std::max(most, made.size());
+    return {values.data(), DType::f32, {1}};
+  }
+  void forget(std::string_view name) const override { made.erase(std::string(name)); }
+};
+
+TEST(Packed, TheHashOfTheOriginDoesNotHoldTheModel) {
+  const auto source = std::make_shared<OnDemand>();
+  const int before = threads();
+  std::set<std::string> sums;
+  for (const int n : {1, 3}) {
+    set_threads(n);
+    sums.insert(origin({.path = "m", .config = {}, .config_name = {}, .tensors = source, .tokenizer = {}})["sha256"]);
+    EXPECT_LE(source->most, static_cast<size_t>(n));
+    EXPECT_TRUE(source->made.empty());
+  }
+  set_threads(before);
+  EXPECT_EQ(sums.size(), 1u) << "the same for any number of threads";
 }
 
 TEST(Packed, AFileOfAnotherShapeIsRefused) {

@@ -23,6 +23,28 @@ struct Options {
   bool trains = false, ops = false;
 };
 
+/// What another kind of measurement would leave out of account is refused.
+void check_flags(const CLI::App& app, const Options& o) {
+  const bool random = !o.speed.random.empty();
+  const bool contexts = !o.ops && !o.trains && (!o.context.contexts.empty() || !o.second.empty());
+  const bool speed = !o.ops && !o.trains && !contexts;
+  const struct {
+    std::vector<const char*> flags;
+    bool used;
+    const char* by;
+  } kinds[] = {{{"model"}, !o.ops && !random, "a measurement of that model; --ops and --random SHAPE need none"},
+               {{"model2", "--contexts", "--svg"}, contexts, "--contexts with models"},
+               {{"--random"}, !contexts, "measuring without --contexts"},
+               {{"--to"}, (speed && random) || o.trains, "--random and --train"},
+               {{"--type"}, speed && random, "--random models that are run"},
+               {{"--prefill", "--depths", "--batches", "--tokens", "--copy"}, speed, "prefill and decode"},
+               {{"--context", "--batch", "--lanes", "--steps"}, o.trains, "--train"}};
+  for (const auto& kind : kinds)
+    for (const char* flag : kind.flags)
+      if (app.count(flag) > 0 && !kind.used) fail("bench: ", flag, " is only for ", kind.by);
+  if (o.ops && o.trains) fail("bench: expected one of --ops and --train, found both");
+}
+
 }  // namespace
 
 void register_bench(CLI::App& app, Run& run) {
@@ -40,18 +62,16 @@ void register_bench(CLI::App& app, Run& run) {
   app.add_option("--prefill", o->speed.prefill, "prompt lengths")
       ->delimiter(',')
       ->capture_default_str()
-      ->check(CLI::PositiveNumber);
+      ->check(kPositive);
   app.add_option("--depths", o->speed.depths, "tokens that a sequence has seen when it decodes")
       ->delimiter(',')
       ->capture_default_str()
-      ->check(CLI::NonNegativeNumber);
+      ->check(kNotNegative);
   app.add_option("--batches", o->speed.batches, "sequences that decode together")
       ->delimiter(',')
       ->capture_default_str()
-      ->check(CLI::PositiveNumber);
-  app.add_option("--tokens", o->speed.tokens, "steps of decoding measured")
-      ->capture_default_str()
-      ->check(CLI::PositiveNumber);
+      ->check(kPositive);
+  app.add_option("--tokens", o->speed.tokens, "steps of decoding measured")->capture_default_str()->check(kPositive);
   app.add_option("--contexts", o->context.contexts, "instead: time per token and state memory after reading so much")
       ->delimiter(',');
   app.add_option("--svg", o->context.svg, "with --contexts: also draw them into this file");
@@ -67,17 +87,14 @@ void register_bench(CLI::App& app, Run& run) {
   app.add_option("--batch", o->train.batch, "with --train: windows of a step")->capture_default_str();
   app.add_option("--lanes", o->train.lanes, "with --train: groups of windows with gradients of their own")
       ->capture_default_str();
-  app.add_option("--steps", o->train.steps, "with --train: steps measured")
-      ->capture_default_str()
-      ->check(CLI::PositiveNumber);
+  app.add_option("--steps", o->train.steps, "with --train: steps measured")->capture_default_str()->check(kPositive);
   app.add_flag("--copy", o->speed.copy, "copy the weights of a packed file into huge pages instead of mapping them");
   add_json_flag(app, o->speed.json);
-  app.callback([o, &run] {
-    run = [o] {
+  app.callback([o, &run, &app] {
+    run = [o, &app] {
+      check_flags(app, *o);
       const SpeedBenchOptions& s = o->speed;
       if (o->ops) {
-        if (!s.model.empty())
-          fail("bench --ops: expected a published shape (--random SHAPE), found the model ", s.model);
         OpsBenchOptions ops{.backend = s.backend, .precision = s.precision, .json = s.json};
         if (!s.random.empty()) ops.random = s.random;
         return bench_ops(ops);

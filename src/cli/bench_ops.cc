@@ -98,11 +98,7 @@ int bench_ops(const OpsBenchOptions& o) {
                             {"shape", o.random},
                             {"backend", single->name()},
                             {"onednn", peer.about},
-                            {"peaks",
-                             {{"read_gb_s", peaks.read_gb_s},
-                              {"f32_gflops", peaks.f32_gflops},
-                              {"bf16_gflops", peaks.bf16_gflops},
-                              {"int8_gops", peaks.int8_gops}}},
+                            {"peaks", to_json(peaks)},
                             {"operations", rows}});
   for (const std::string& what : wrong) std::cerr << "error: " << what << "\n";
   return wrong.empty() ? 0 : 1;

@@ -341,10 +341,10 @@ void register_chat(CLI::App& app, Run& run) {
                  R"(JSON object for the template, such as {"enable_thinking": false})");
   app.add_option("--temperature", o->sampler.temperature, "0: the most likely token each time")
       ->capture_default_str()
-      ->check(CLI::NonNegativeNumber);
+      ->check(kNotNegative);
   app.add_option("--top-k", o->sampler.top_k, "draw from the k likeliest tokens (0: all)")
       ->capture_default_str()
-      ->check(CLI::NonNegativeNumber);
+      ->check(kNotNegative);
   app.add_option("--top-p", o->sampler.top_p, "draw from the likeliest tokens of this mass")
       ->capture_default_str()
       ->check(CLI::Range(0.0, 1.0));

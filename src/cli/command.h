@@ -47,6 +47,17 @@ struct Flags {
   }
 };
 
+/// Checks of numbers whose messages a reader understands: CLI11's own tell the largest double.
+inline CLI::Validator number_check(bool zero) {
+  const auto check = [zero](const std::string& text) -> std::string {
+    double value = 0;
+    if (CLI::detail::lexical_cast(text, value) && (zero ? value >= 0 : value > 0)) return {};
+    return (zero ? "expected a number of at least 0, found " : "expected a number above 0, found ") + text;
+  };
+  return {check, zero ? "NONNEGATIVE" : "POSITIVE"};
+}
+inline const CLI::Validator kPositive = number_check(false), kNotNegative = number_check(true);
+
 constexpr int kInterrupted = 130;  ///< exit status after SIGINT, as a shell reports it
 
 /// --backend and --precision.

@@ -101,10 +101,10 @@ void register_compare(CLI::App& app, Run& run) {
   app.add_option("--softmax-window", o->softmax_window,
                  "restrict the second model's softmax layers to so many tokens (0: no)")
       ->capture_default_str()
-      ->check(CLI::NonNegativeNumber);
+      ->check(kNotNegative);
   app.add_option("--sinks", o->sinks, "first tokens that stay visible with --softmax-window")
       ->capture_default_str()
-      ->check(CLI::NonNegativeNumber);
+      ->check(kNotNegative);
   add_measure_flags(app, o->measure);
   app.callback([o, &run] { run = [o] { return compare_models(*o); }; });
 }

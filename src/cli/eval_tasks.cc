@@ -46,18 +46,16 @@ void add_task_flags(CLI::App& app, TaskEvalOptions& o) {
   app.add_option("--seed", o.eval.seed, "of the choice of examples")->capture_default_str();
   app.add_option("--bootstrap-iters", o.eval.bootstrap_iters, "of the standard error of a perplexity; 0: no errors")
       ->capture_default_str()
-      ->check(CLI::NonNegativeNumber);
+      ->check(kNotNegative);
   app.add_flag("--allow-partial", o.eval.allow_partial,
                "also evaluate data that are not the published ones, and say so");
   app.add_option("--max-length", o.scorer.max_length,
                  "ids a model may read; longer requests lose their beginning (0: what config.json allows)")
       ->capture_default_str()
-      ->check(CLI::NonNegativeNumber);
+      ->check(kNotNegative);
   app.add_flag("--add-bos", o.scorer.bos, "begin every context with BOS");
   app.add_flag("!--no-sharing", o.scorer.share, "run every request alone from its beginning");
-  app.add_option("--documents", o.eval.batch, "documents asked about at once")
-      ->capture_default_str()
-      ->check(CLI::PositiveNumber);
+  app.add_option("--documents", o.eval.batch, "documents asked about at once")->capture_default_str()->check(kPositive);
 }
 
 int evaluate_tasks(const TaskEvalOptions& given) {

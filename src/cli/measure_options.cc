@@ -12,10 +12,10 @@ void add_measure_flags(CLI::App& app, MeasureOptions& o) {
   app.add_option("--field", o.text.field, "field of .jsonl rows that holds the text")->capture_default_str();
   app.add_option("--split-before", o.text.split_before,
                  "cut .txt files without <|endoftext|> before lines that begin so");
-  app.add_option("--window", o.window, "tokens of a window")->capture_default_str()->check(CLI::PositiveNumber);
+  app.add_option("--window", o.window, "tokens of a window")->capture_default_str()->check(kPositive);
   app.add_option("--limit", o.text.limit, "at most so many tokens, or documents of a task (0: all)")
       ->capture_default_str()
-      ->check(CLI::NonNegativeNumber);
+      ->check(kNotNegative);
   add_json_flag(app, o.json);
   add_backend_flags(app, o.backend, o.precision);
 }

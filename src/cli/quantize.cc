@@ -111,27 +111,21 @@ void register_quantize(CLI::App& app, Run& run) {
   app.add_option("--split-before", o->text.split_before,
                  "cut .txt files without <|endoftext|> before lines that begin so");
   app.add_option("--calibrate", o->calibrate, "none | scale | gptq")->capture_default_str();
-  app.add_option("--tokens", o->tokens, "most tokens to calibrate on")
-      ->capture_default_str()
-      ->check(CLI::PositiveNumber);
+  app.add_option("--tokens", o->tokens, "most tokens to calibrate on")->capture_default_str()->check(kPositive);
   app.add_option("--measure-tokens", o->measure_tokens, "most tokens to measure on")
       ->capture_default_str()
-      ->check(CLI::PositiveNumber);
-  app.add_option("--window", o->window, "tokens of a window")->capture_default_str()->check(CLI::PositiveNumber);
+      ->check(kPositive);
+  app.add_option("--window", o->window, "tokens of a window")->capture_default_str()->check(kPositive);
   app.add_option("--tune", o->tune.steps,
                  "then so many steps that move int4 codes, scales and vectors towards the model's logits on --data")
       ->capture_default_str()
-      ->check(CLI::NonNegativeNumber);
-  app.add_option("--tune-batch", o->tune.batch, "windows of such a step")
-      ->capture_default_str()
-      ->check(CLI::PositiveNumber);
-  app.add_option("--tune-rate", o->tune.code_rate, "its rate, in codes")
-      ->capture_default_str()
-      ->check(CLI::PositiveNumber);
+      ->check(kNotNegative);
+  app.add_option("--tune-batch", o->tune.batch, "windows of such a step")->capture_default_str()->check(kPositive);
+  app.add_option("--tune-rate", o->tune.code_rate, "its rate, in codes")->capture_default_str()->check(kPositive);
   app.add_option("--layers-at-once", o->quantize.layers_at_once,
                  "layers calibrated in one pass over the text (0: one, more in large models)")
       ->capture_default_str()
-      ->check(CLI::NonNegativeNumber);
+      ->check(kNotNegative);
   app.callback([o, &run] { run = [o] { return run_quantize(*o); }; });
 }
 

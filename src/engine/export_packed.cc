@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: MIT
 #include "engine/export_packed.h"
 
+#include <algorithm>
 #include <cmath>
+#include <span>
 
 #include "base/parallel.h"
 #include "tensor/panels.h"
@@ -39,14 +41,18 @@ Json origin(const Checkpoint& checkpoint) {
   const TensorSource& source = *checkpoint.tensors;
   const std::vector<std::string> names = source.names();
   std::vector<std::string> sums(names.size());
-  std::vector<Tensor> tensors;
-  for (const std::string& name : names) tensors.push_back(source.find(name));
-  parallel_for(static_cast<int64_t>(names.size()), 1, [&](int64_t begin, int64_t end) {
-    for (int64_t i = begin; i < end; ++i) {
-      const Tensor& t = tensors[static_cast<size_t>(i)];
-      sums[static_cast<size_t>(i)] = sha256({static_cast<const char*>(t.data), static_cast<size_t>(t.bytes())});
-    }
-  });
+  // Some at a time: a source may make tensors on demand and keep them until they are forgotten.
+  const size_t together = static_cast<size_t>(threads());
+  for (size_t first = 0; first < names.size(); first += together) {
+    const std::span part = std::span(names).subspan(first, std::min(together, names.size() - first));
+    std::vector<Tensor> tensors;
+    for (const std::string& name : part) tensors.push_back(source.find(name));
+    parallel_for(static_cast<int64_t>(part.size()), 1, [&](int64_t begin, int64_t end) {
+      for (auto i = static_cast<size_t>(begin); i < static_cast<size_t>(end); ++i)
+        sums[first + i] = sha256({static_cast<const char*>(tensors[i].data), static_cast<size_t>(tensors[i].bytes())});
+    });
+    for (const std::string& name : part) source.forget(name);
+  }
   Sha256 all;
   all.update(checkpoint.config.dump());
   for (size_t i = 0; i < names.size(); ++i) all.update(names[i] + " " + sums[i] + "\n");

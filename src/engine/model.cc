@@ -10,11 +10,8 @@
 namespace qwerky {
 namespace {
 
-/// `bytes(param)`: of one element. Throws Error when the machine lacks the memory.
-template <class Bytes>
-void check_memory(const Params& params, const Bytes& bytes) {
-  int64_t need = 0;
-  params.each([&](const Param& p) { need += p.count() * bytes(p); });
+/// Throws Error when the machine lacks the memory for weights of so many bytes.
+void check_memory(int64_t need) {
   if (const int64_t have = available_memory_bytes(); need > have)
     fail("the weights of this model need ", bytes_text(need), " of memory, this machine has ", bytes_text(have),
          " available");
@@ -22,7 +19,7 @@ void check_memory(const Params& params, const Bytes& bytes) {
 
 void allocate(Model& model, bool train, bool bf16) {
   const DType matrices = bf16 && !train ? DType::bf16 : DType::f32;
-  check_memory(model.params, [&](const Param&) { return size_of(matrices); });
+  check_memory(model.params.count() * size_of(matrices));
   if (train) {
     model.params.allocate(*model.weights, DType::f32);
   } else {
@@ -114,10 +111,6 @@ std::unique_ptr<Model> load_model(const Checkpoint& checkpoint, const LoadOption
         *checkpoint.tensors, [&](Param& p, Tensor t) { borrow(*model, p, t, options.copy); }, ignore);
     model->source = checkpoint.tensors;
   } else if (options.pack_for != nullptr && (options.formats != nullptr || options.pack_for->prefers_panels())) {
-    check_memory(model->params, [&](const Param& p) {
-      const auto info = checkpoint.tensors->info(p.name);
-      return info->codes ? 1 : size_of(options.bf16 ? DType::bf16 : info->type);
-    });
     std::optional<PackFormats> formats;
     if (options.formats != nullptr) {
       formats = *options.formats;
@@ -128,6 +121,12 @@ std::unique_ptr<Model> load_model(const Checkpoint& checkpoint, const LoadOption
     // Blocks go over as they are only where no other format was asked for.
     const auto* blocks =
         options.formats == nullptr ? dynamic_cast<const GgufSource*>(checkpoint.tensors.get()) : nullptr;
+    int64_t need = 0;
+    model->params.each([&](const Param& p) {
+      const Tensor codes = blocks == nullptr ? Tensor() : Packer::block_form(p, *blocks);
+      need += (codes.shape.rank > 0 ? codes : packer.form(p, checkpoint.tensors->info(p.name)->type)).bytes();
+    });
+    check_memory(need);
     model->params.bind(
         *checkpoint.tensors,
         [&](Param& p, Tensor t) {
