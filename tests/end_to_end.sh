@@ -304,7 +304,9 @@ refused "expected int8 or int4" quantize seven --type q4 --out x.qwk
 refused "inference only" convert seven8.qwk --out x
 refused "not a packed file" inspect seven --verify
 head -c -100 seven.qwk >cut.qwk
-refused "needs" inspect cut.qwk
+refused "truncated: needs" inspect cut.qwk
+head -c -100 eight.gguf >cut.gguf
+refused "truncated" inspect cut.gguf
 refused "expected f32, f16, bf16, q8_0 or q4_0" export six --gguf --type q3 --out x.gguf
 
 echo "input that must be refused"

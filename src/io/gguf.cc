@@ -184,7 +184,7 @@ void GgufFile::read_tensors(GgufCursor& at, uint64_t count, std::string_view byt
     const int64_t size = tensor.shape.count() / format.elements * format.bytes;
     if (offset > bytes.size() || static_cast<uint64_t>(size) > bytes.size() - offset)
       fail(name_, ": ", what, ": ", tensor.shape.str(), " of ", format.name, " needs ", size, " bytes at offset ",
-           offset, ", the whole file has ", bytes.size());
+           offset, ", the whole file has ", bytes.size(), ": it is truncated or damaged");
     places.push_back({static_cast<int64_t>(offset), static_cast<int64_t>(offset) + size, tensors_.size()});
     tensors_.push_back(std::move(tensor));
   }

@@ -158,7 +158,8 @@ void PackedFile::parse(std::string_view bytes) {
   const auto place = [&](const Fields& f, int64_t size) {
     const int64_t offset = f.count("offset");
     if (offset != at) fail(f.where(), ": begins at byte ", offset, ", expected ", at);
-    if (size > bytes_ - at) fail(f.where(), ": needs ", size, " bytes from ", at, " on, the file has ", bytes_);
+    if (size > bytes_ - at)
+      fail(f.where(), ": truncated: needs ", size, " bytes from ", at, " on, the file has ", bytes_);
     const std::string_view data = bytes.substr(static_cast<size_t>(at), static_cast<size_t>(size));
     end = at + size;
     at = round_up(end, kAlign);
