@@ -298,6 +298,7 @@ ok quantize seven --type int8 --out seven8.qwk
 grep -q "no --data" err || die "plain rounding is not announced"
 ok bench seven8.qwk --prefill 16 --tokens 2
 : >empty.txt
+refused "expected --data" quantize seven --calibrate gptq --out x.qwk
 refused "hold no text" quantize seven --data empty.txt --out x.qwk
 refused "packed model already" quantize seven8.qwk --out x.qwk
 refused "expected int8 or int4" quantize seven --type q4 --out x.qwk

@@ -13,7 +13,7 @@ namespace qwerky {
 namespace {
 
 struct Options {
-  std::string model, out, calibrate = "gptq";
+  std::string model, out, calibrate;  // by default gptq with text, else none
   std::vector<std::string> measure;
   TextOptions text;
   QuantizeOptions quantize;
@@ -30,7 +30,9 @@ std::span<const int32_t> part(const std::vector<int32_t>& ids, int64_t from, int
 
 int run_quantize(const Options& o) {
   QuantizeOptions options = o.quantize;
-  options.calibration = calibration_named(o.calibrate, "--calibrate");
+  options.calibration = calibration_named(o.calibrate.empty() ? "gptq" : o.calibrate, "--calibrate");
+  if (!o.calibrate.empty() && options.calibration != Calibration::none && o.text.data.empty())
+    fail("--calibrate ", o.calibrate, ": expected --data, text to calibrate on");
   const Checkpoint checkpoint = open_model(o.model);
   const Config config = read_config(checkpoint.config, checkpoint.tensors.get(), checkpoint.config_name);
   quantised_formats(options, config);  // complains before any text is read
@@ -110,7 +112,7 @@ void register_quantize(CLI::App& app, Run& run) {
   app.add_option("--field", o->text.field, "field of .jsonl rows that holds the text")->capture_default_str();
   app.add_option("--split-before", o->text.split_before,
                  "cut .txt files without <|endoftext|> before lines that begin so");
-  app.add_option("--calibrate", o->calibrate, "none | scale | gptq")->capture_default_str();
+  app.add_option("--calibrate", o->calibrate, "none | scale | gptq (default with --data)");
   app.add_option("--tokens", o->tokens, "most tokens to calibrate on")->capture_default_str()->check(kPositive);
   app.add_option("--measure-tokens", o->measure_tokens, "most tokens to measure on")
       ->capture_default_str()
