@@ -4,10 +4,11 @@
 
 compare_llama_cpp.py QWERKY LLAMA_CPP_LOGITS MODEL.gguf [TOKENS]
 
-Three comparisons on TOKENS (400) random ids:
-  both programs on the file;
+Four comparisons on TOKENS (400) random ids:
+  both programs on the file, ours by its reference backend, which rounds no activations;
   both programs on the values of the file: the file's weights, dequantised and written as F32;
-  llama.cpp on the file and on those values: what its rounding of activations to the weights' type costs alone.
+  llama.cpp on the file and on those values: what its rounding of activations to the weights' type costs alone;
+  Qwerky on the file and on those values: what ours costs.
 Where the second is f32 rounding and the first equals the third, the programs compute the same function of the file.
 """
 import subprocess
@@ -25,21 +26,23 @@ def main(qwerky, peer, model, count=400):
                        stdout=subprocess.DEVNULL)
         vocabulary = run_qwerky(qwerky, values, [0], scratch).shape[1]
         ids = np.random.default_rng(1).integers(3, vocabulary - 1, int(count)).tolist()
-        ours = run_qwerky(qwerky, model, ids, scratch)
+        ours, fast = run_qwerky(qwerky, model, ids, scratch, "reference"), run_qwerky(qwerky, model, ids, scratch)
+        fast_exact = run_qwerky(qwerky, values, ids, scratch)
         theirs, exact = run_peer(peer, model, ids, scratch), run_peer(peer, values, ids, scratch)
         report("qwerky, llama.cpp on the file", ours, theirs)
-        report("qwerky, llama.cpp on its values as F32", ours, exact)
+        report("qwerky, llama.cpp on its values as F32", fast_exact, exact)
         report("llama.cpp on the values, on the file", exact, theirs)
+        report("qwerky on the values, on the file", fast_exact, fast)
 
 
 def joined(ids):
     return ",".join(map(str, ids))
 
 
-def run_qwerky(qwerky, model, ids, scratch):
+def run_qwerky(qwerky, model, ids, scratch, backend="auto"):
     out = f"{scratch}/ours.safetensors"
-    subprocess.run([qwerky, "logits", model, "--tokens", joined(ids), "--precision", "f32", "--out", out], check=True,
-                   stdout=subprocess.DEVNULL)
+    subprocess.run([qwerky, "logits", model, "--tokens", joined(ids), "--precision", "f32", "--backend", backend,
+                    "--out", out], check=True, stdout=subprocess.DEVNULL)
     return load_file(out)["logits"]
 
 
