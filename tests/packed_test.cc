@@ -205,6 +205,26 @@ TEST(Packed, ModelsRunFromTheFile) {
     }
 }
 
+/// A GGUF file's blocks go over as they are run, not as the f32 values that they stand for.
+TEST(Packed, GgufBlocksStayCodes) {
+  const Path dir = scratch_dir("packed-gguf");
+  const std::string gguf = (dir / "m.gguf").string(), file = (dir / "m.qwk").string();
+  for (const char* type : {"q8_0", "q4_0"}) {
+    export_gguf(testing::tiny_model("packed-gguf-from", "rwkv6qwen2", false, 131, 192).string(), gguf, type);
+    export_packed(gguf, file, "auto");
+    const Checkpoint packed = open_checkpoint(file);
+    if (make_backend("auto", Precision::f32)->prefers_panels()) {
+      EXPECT_EQ(packed.tensors->info("model.layers.0.mlp.up_proj.weight")->type,
+                type == std::string("q8_0") ? DType::i8 : DType::i4);
+      EXPECT_EQ(packed.packed->card()["type"], "GGUF blocks");
+    }
+    const Engine a(gguf, {.tokenizer = false}), b(file, {.tokenizer = false});
+    Session x(a, 8), y(b, 8);
+    for (Session* s : {&x, &y}) s->append(std::vector<int32_t>{1, 3, 2});
+    EXPECT_TRUE(std::equal(x.logits().begin(), x.logits().end(), y.logits().begin(), y.logits().end())) << type;
+  }
+}
+
 TEST(Packed, TheModelKeepsTheMapping) {
   const Path dir = make_directory("qwen2", true);
   const std::string file = (dir / "m.qwk").string();

@@ -42,8 +42,8 @@ void register_export(CLI::App& app, Run& run) {
   app.add_option("--out", o->out, "file to write")->required();
   app.add_flag("--packed", o->packed, "one file that starts at once, for this program");
   app.add_option("--type", o->type,
-                 "of matrices: f32 | f16 | bf16 (default) | q8_0 | q4_0 with --gguf; f32 | bf16 (default: as stored) | "
-                 "int8 | int4 with --packed");
+                 "of matrices: f32 | f16 | bf16 (default) | q8_0 | q4_0 with --gguf; f32 | bf16 | int8 | int4 with "
+                 "--packed (default: as stored)");
   app.callback([o, &run] { run = [o] { return write(*o); }; });
 }
 

@@ -77,9 +77,14 @@ int64_t export_packed(const std::string& model, const std::string& out, const st
   LoadOptions options{.need_tokenizer = false, .rows = true};
   const PackFormats formats = PackFormats::for_file(weights);
   options.pack_for = backend.get();
-  options.formats = &formats;
+  const std::vector<std::string> names = checkpoint.tensors->names();
+  const bool blocks = type == "auto" && std::any_of(names.begin(), names.end(), [&](const std::string& name) {
+                        return checkpoint.tensors->info(name)->codes;
+                      });
+  if (!blocks) options.formats = &formats;  // else as a GGUF file's blocks are run
   const auto packed = load_model(checkpoint, options);
-  const Json card{{"from", origin(checkpoint)}, {"type", name_of(weights)}, {"calibration", "none"}};
+  const Json card{
+      {"from", origin(checkpoint)}, {"type", blocks ? "GGUF blocks" : name_of(weights)}, {"calibration", "none"}};
   return write_packed_model(*packed, card, out);
 }
 

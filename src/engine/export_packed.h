@@ -18,7 +18,7 @@ DType weight_type(const std::string& name, const std::string& flag);
 Json origin(const Checkpoint& checkpoint);
 
 /// Weights of `model` (anything open_checkpoint() reads in rows) rounded to nearest where `type` has fewer digits;
-/// "auto": f32 or bf16 as they are stored. Returns the file's bytes.
+/// "auto": f32 or bf16 as they are stored, a GGUF file's blocks as load_model() holds them. Returns the file's bytes.
 int64_t export_packed(const std::string& model, const std::string& out, const std::string& type);
 
 }  // namespace qwerky
