@@ -42,7 +42,7 @@ struct LengthLoss {
   }
 };
 
-/// Loss on tokens with `from` to `to` - 1 tokens before them that the model read.
+/// Loss of the predictions made at positions `from` to `to` - 1 of what was read.
 struct PositionLoss {
   int64_t from = 0, to = 0, tokens = 0;
   double nll = 0, perplexity = 0;
@@ -60,22 +60,72 @@ struct Recall {
   std::vector<RecallCell> cells;          ///< by task, length, depth as they were asked for
   std::vector<LengthLoss> by_length;      ///< of ppl_by_length
   std::vector<PositionLoss> by_position;  ///< of its reads of the longest length
+  int64_t last_tokens = 0;                ///< that ppl_by_length scores at the end of each text
   template <class V>
   void visit(V& v) {
     v("seed", seed, ""), v("partial", partial, ""), v("cells", cells, "");
-    v("ppl_by_length", by_length, ""), v("ppl_by_position", by_position, "");
+    v("ppl_by_length", by_length, ""), v("ppl_by_position", by_position, ""), v("last_tokens", last_tokens, "");
   }
 };
 
 struct RecallOptions {
-  std::vector<std::string> tasks;
-  std::vector<int64_t> lengths;
+  std::vector<std::string> tasks;                     ///< of is_recall_task()
+  std::vector<int64_t> lengths = {1024, 4096};        ///< tokens
   std::vector<double> depths = {0, 25, 50, 75, 100};  ///< percent
-  int64_t samples = 10;                               ///< a cell; windows of ppl_by_length
+  int64_t samples = 10;                               ///< needles a cell; texts of ppl_by_length, at most
   uint64_t seed = 1234;
-  bool bos = false;        ///< prompts begin with BOS even where the tokenizer does not ask for it
-  bool share = true;       ///< false: every prompt is read alone from its beginning
-  int64_t max_length = 0;  ///< longest length that is allowed; 0: what the model is made for
+  bool bos = false;              ///< prompts begin with BOS even where the tokenizer does not ask for it
+  std::string haystack;          ///< text for niah; empty: made-up sentences
+  std::span<const int32_t> ids;  ///< one long text for ppl_by_length
 };
+
+/// passkey, niah, niah_multikey, ppl_by_length
+bool is_recall_task(const std::string& name);
+
+/// "4096", "64k" (of 1024)
+int64_t parse_length(const std::string& text);
+
+constexpr int64_t kRecallKeys = 10;  ///< the right key and distractors
+constexpr int64_t kAnswerSlack = 8;  ///< tokens that a greedy answer may have besides the key
+
+/// A haystack with its needles, and the question.
+struct RecallPrompt {
+  std::vector<int32_t> ids;
+  std::string key;                         ///< what the question asks for
+  std::vector<std::vector<int32_t>> keys;  ///< as continuations of `ids`: the right one, then the distractors
+};
+
+/// Prompts of one task and length, by depth, then by sample; prompt, answer and slack have at most `length` tokens.
+/// The keys of a sample are the same at every depth and length. Throws where the length leaves no room.
+std::vector<RecallPrompt> recall_prompts(const std::string& task, int64_t length, const RecallOptions& options,
+                                         const Tokenizer& tokenizer);
+
+struct RecallAnswer {
+  std::vector<int32_t> greedy;         ///< ids of the answer
+  std::vector<double> loglikelihoods;  ///< of the keys, in their order
+};
+
+/// What reads. Both call `on_rows` after each part of their work and stop when it returns false.
+struct RecallModel {
+  using OnRows = std::function<bool(int64_t rows)>;
+  using OnAnswer = std::function<void(size_t prompt, const RecallAnswer& answer)>;
+  /// Rows that answering these prompts takes.
+  std::function<int64_t(std::span<const RecallPrompt>)> rows;
+  /// Answers prompts, in any order, each greedily with at most as many ids as the key has and kAnswerSlack more.
+  std::function<void(std::span<const RecallPrompt>, const OnRows&, const OnAnswer&)> answer;
+  /// -ln p of ids[first, …) given all ids before each; fewer when stopped.
+  std::function<std::vector<double>(std::span<const int32_t> ids, int64_t first, const OnRows&)> losses;
+};
+
+struct RecallProgress {
+  std::string task;
+  int64_t length;
+  int64_t done, wanted;      ///< answers or texts of this task and length
+  int64_t rows, total_rows;  ///< tokens read, of all tasks
+};
+
+/// `progress` may return false: what is finished is then the result, marked as partial.
+Recall measure_recall(const RecallOptions& options, const Tokenizer& tokenizer, const RecallModel& model,
+                      const std::function<bool(const RecallProgress&)>& progress);
 
 }  // namespace qwerky
