@@ -67,8 +67,13 @@ std::vector<T> ordered(std::vector<T> list) {
 
 }  // namespace
 
+const std::vector<std::string>& recall_tasks() {
+  static const std::vector<std::string> names = {"passkey", "niah", "niah_multikey", kLosses};
+  return names;
+}
+
 bool is_recall_task(const std::string& name) {
-  return name == "passkey" || name == "niah" || name == "niah_multikey" || name == kLosses;
+  return std::find(recall_tasks().begin(), recall_tasks().end(), name) != recall_tasks().end();
 }
 
 int64_t parse_length(const std::string& text) {

@@ -69,17 +69,18 @@ struct Recall {
 };
 
 struct RecallOptions {
-  std::vector<std::string> tasks;                     ///< of is_recall_task()
+  std::vector<std::string> tasks = {};                ///< of is_recall_task()
   std::vector<int64_t> lengths = {1024, 4096};        ///< tokens
   std::vector<double> depths = {0, 25, 50, 75, 100};  ///< percent
   int64_t samples = 10;                               ///< needles a cell; texts of ppl_by_length, at most
   uint64_t seed = 1234;
-  bool bos = false;              ///< prompts begin with BOS even where the tokenizer does not ask for it
-  std::string haystack;          ///< text for niah; empty: made-up sentences
-  std::span<const int32_t> ids;  ///< one long text for ppl_by_length
+  bool bos = false;                   ///< prompts begin with BOS even where the tokenizer does not ask for it
+  std::string haystack = {};          ///< text for niah; empty: made-up sentences
+  std::span<const int32_t> ids = {};  ///< one long text for ppl_by_length
 };
 
 /// passkey, niah, niah_multikey, ppl_by_length
+const std::vector<std::string>& recall_tasks();
 bool is_recall_task(const std::string& name);
 
 /// "4096", "64k" (of 1024)

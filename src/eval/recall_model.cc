@@ -29,7 +29,7 @@ struct Answerer {
   const Decoder& model;
   const Tokenizer& tokenizer;
 
-  /// -ln p of targets, one a row of hidden [n, D] or of logits [n, V]
+  /// -ln p of targets [n] under logits [n, V]
   std::vector<double> losses(Tensor logits, std::span<const int32_t> targets) const {
     const Tensor loss = ex.make(1, static_cast<int64_t>(targets.size()));
     ex.on.cross_entropy(loss, {}, logits, targets, 1);
@@ -72,12 +72,13 @@ struct Answerer {
   /// The likeliest ids from the state on, which is used up.
   std::vector<int32_t> go_on(State& state, Tensor logits, int64_t most) const {
     std::vector<int32_t> ids;
-    while (static_cast<int64_t>(ids.size()) < most) {
+    for (;;) {
       Scope scope(ex.scratch);
       int32_t id = 0;
       ex.on.argmax({&id, 1}, logits);
       if (std::find(tokenizer.eos.begin(), tokenizer.eos.end(), id) != tokenizer.eos.end()) break;
       ids.push_back(id);
+      if (static_cast<int64_t>(ids.size()) == most) break;
       const Segment segment{&state, 0, 1};
       const Tensor hidden = ex.make(1, model.config().hidden);
       model.forward(ex, {&id, 1}, {&segment, 1}, hidden);
