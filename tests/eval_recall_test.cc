@@ -28,7 +28,7 @@ const Tokenizer& tokenizer() {
   return *loaded;
 }
 std::vector<RecallPrompt> prompts_of(const std::string& task, int64_t length, const RecallOptions& options = {}) {
-  return recall_prompts(task, length, options, tokenizer());
+  return recall_prompts(task, length, options, tokenizer()).needles;
 }
 std::string text_of(const RecallPrompt& prompt) { return tokenizer().decode(prompt.ids); }
 std::string digits_of(const std::vector<int32_t>& key) { return tokenizer().decode(key).substr(1); }
@@ -57,7 +57,7 @@ TEST(RecallPrompts, AreTheSameFromTheSameSeed) {
 /// Never longer than asked for, and shorter by less than a sentence.
 void expect_lengths(const Tokenizer& t, const std::string& task, int64_t length, const RecallOptions& options,
                     int64_t sentence) {
-  for (const RecallPrompt& prompt : recall_prompts(task, length, options, t)) {
+  for (const RecallPrompt& prompt : recall_prompts(task, length, options, t).needles) {
     size_t key = 0;
     for (const auto& ids : prompt.keys) key = std::max(key, ids.size());
     const auto used = static_cast<int64_t>(prompt.ids.size() + key) + kAnswerSlack;
@@ -79,8 +79,9 @@ TEST(RecallPrompts, HoldNeedlesAndQuestionsInAnyVocabulary) {
     const RecallOptions options{.depths = {0, 50, 100}, .samples = 2};
     for (const std::string& task : kNeedleTasks) {
       expect_lengths(*t, task, 400, options, 40);
-      for (const RecallPrompt& prompt : recall_prompts(task, 400, options, *t)) {
+      for (const RecallPrompt& prompt : recall_prompts(task, 400, options, *t).needles) {
         auto whole = prompt.ids;
+        if (t->adds_bos) whole.erase(whole.begin());
         const std::string text = t->decode(whole);
         whole.insert(whole.end(), prompt.keys[0].begin(), prompt.keys[0].end());
         EXPECT_PRED2(has, text, " is " + prompt.key + ".") << name;
@@ -139,7 +140,7 @@ TEST(RecallPrompts, TheHaystackMayBeText) {
   const RecallOptions endless{.samples = 1, .haystack = std::string(9000, 'a')};  // no sentence ends in it
   expect_lengths(tokenizer(), "niah", 700, endless, 1);
   EXPECT_PRED2(has, error_of([&] { prompts_of("niah", 700, {.haystack = "Too short."}); }),
-               "niah: length 700 needs as many tokens of text, --data holds 4");
+               "niah: length 700 needs as many tokens of text, --data holds 5");
 }
 
 TEST(RecallPrompts, TooShortLengthsAreRefused) {
@@ -175,15 +176,22 @@ RecallModel made_up(std::function<double(const RecallPrompt&, size_t key)> score
   return model;
 }
 
-/// Reads the number behind the last "… is" of the haystack that matches the question.
+/// Numbers that anyone likes more or less.
+double liking(const RecallPrompt& prompt, size_t key) {
+  return static_cast<double>(Random(hash_name(digits_of(prompt.keys[key]))).below(0, 9));
+}
+/// Finds the number that the question asks for.
 double found(const RecallPrompt& prompt, size_t key) {
   const std::string text = text_of(prompt), question = text.substr(text.rfind("? The ") + 1);
-  return has(text, question + " " + digits_of(prompt.keys[key])) ? -1 : -9;
+  return liking(prompt, key) + (has(text, question + " " + digits_of(prompt.keys[key])) ? 8 : 0);
 }
-/// Sees keys but not whose they are or whether they were read.
+/// Says any number that it read.
+double copied(const RecallPrompt& prompt, size_t key) {
+  return liking(prompt, key) + (has(text_of(prompt), digits_of(prompt.keys[key])) ? 8 : 0);
+}
+/// Remembers nothing that tells keys apart, and is not the same twice.
 double guessed(const RecallPrompt& prompt, size_t key) {
-  const uint64_t seen = hash_name(digits_of(prompt.keys[key]));
-  return -Random(seen, prompt.ids.size()).uniform(static_cast<uint64_t>(prompt.ids[prompt.ids.size() / 2]));
+  return liking(prompt, key) + Random(hash_name(digits_of(prompt.keys[key])), prompt.ids.size()).uniform(1);
 }
 
 const auto go_on = [](const RecallProgress&) { return true; };
@@ -200,40 +208,55 @@ TEST(Recall, WhoeverReadsScoresAllAndWhoeverGuessesChance) {
   EXPECT_EQ(all.cells[4].task, "niah");
   for (const RecallCell& cell : all.cells) {
     EXPECT_EQ(cell.samples, 60);
-    EXPECT_EQ(cell.generated, 1) << cell.task;
-    EXPECT_EQ(cell.ranked, 1);
-    EXPECT_NEAR(cell.share, 1 / (1 + 9 * std::exp(-8)), 1e-12);
-    EXPECT_NEAR(cell.loglikelihood, -1, 1e-12);
+    EXPECT_EQ(cell.ranked, 1) << cell.task;
+    EXPECT_NEAR(cell.margin, 8, 1e-12);
     EXPECT_EQ(cell.chance, 0.1);
   }
   const Recall chance = measure_recall(options, tokenizer(), made_up(guessed), go_on);
-  double ranked = 0, share = 0;
-  for (const RecallCell& cell : chance.cells) ranked += cell.ranked / 12, share += cell.share / 12;
-  // The keys of 180 samples are drawn: standard error √(0.09 / 180) = 0.022, less where cells differ.
+  double ranked = 0, margin = 0;
+  for (const RecallCell& cell : chance.cells) ranked += cell.ranked / 12, margin += cell.margin / 12;
+  // Keys of 180 samples are drawn: standard error √(0.09 / 180) = 0.022 where depths and lengths repeat one another.
   EXPECT_NEAR(ranked, 0.1, 0.07);
-  EXPECT_NEAR(share, 0.1, 0.02);
-  const Recall blind = measure_recall(options, tokenizer(), made_up([](auto&, size_t) { return -3.0; }), go_on);
+  EXPECT_NEAR(margin, 0, 0.1);
+  const Recall blind = measure_recall(options, tokenizer(), made_up(liking), go_on);
   for (const RecallCell& cell : blind.cells) {
     EXPECT_EQ(cell.ranked, 0) << "no difference is no recall";
-    EXPECT_NEAR(cell.share, 0.1, 1e-12);
+    EXPECT_EQ(cell.margin, 0);
   }
-  EXPECT_PRED2(
-      has, error_of([&] { measure_recall(options, tokenizer(), made_up([](auto&, size_t) { return NAN; }), go_on); }),
-      "log-likelihood of a key is nan");
+  const Recall copies = measure_recall(options, tokenizer(), made_up(copied), go_on);
+  for (const RecallCell& cell : copies.cells)
+    EXPECT_EQ(cell.ranked, cell.task == "niah_multikey" ? 0 : 1) << "several needles tell finding from copying";
+  const auto nothing = [](const RecallPrompt&, size_t) { return NAN; };
+  EXPECT_PRED2(has, error_of([&] { measure_recall(options, tokenizer(), made_up(nothing), go_on); }),
+               "log-likelihoods of a key are nan");
+}
+
+TEST(Recall, AGreedyAnswerThatHasTheKeyCounts) {
+  const RecallOptions options{.tasks = {"niah"}, .lengths = {300}, .depths = {0}, .samples = 8};
+  RecallModel model = made_up(liking);
+  model.answer = [](std::span<const RecallPrompt> prompts, const RecallModel::OnRows&, const RecallModel::OnAnswer& f) {
+    for (size_t i = 0; i < prompts.size(); ++i) {
+      const std::string said = i < 2 ? prompts[i].key : prompts[i].key.substr(1);
+      f(i, {tokenizer().encode(" It is " + said + "!"), std::vector<double>(prompts[i].keys.size(), -2.5)});
+    }
+  };
+  const Recall recall = measure_recall(options, tokenizer(), model, go_on);
+  EXPECT_EQ(recall.cells[0].generated, 0.25);
+  EXPECT_EQ(recall.cells[0].loglikelihood, -2.5);
 }
 
 TEST(Recall, AStoppedRunKeepsWhatIsFinished) {
   const RecallOptions options{.tasks = {"passkey", "niah"}, .lengths = {300}, .depths = {0, 100}, .samples = 4};
   const Recall recall = measure_recall(options, tokenizer(), made_up(found), [](const RecallProgress& now) {
-    EXPECT_EQ(now.total_rows, 16);
-    return now.rows <= 6;
+    EXPECT_EQ(now.total_rows, 2 * (4 + 8));
+    return now.rows <= 4 + 6;
   });
   EXPECT_TRUE(recall.partial);
   ASSERT_EQ(recall.cells.size(), 4u);
   for (const auto& [cell, samples] : {std::pair{0, 4}, {1, 2}, {2, 0}, {3, 0}}) {
     EXPECT_EQ(recall.cells[static_cast<size_t>(cell)].samples, samples);
     EXPECT_EQ(recall.cells[static_cast<size_t>(cell)].wanted, 4);
-    EXPECT_EQ(recall.cells[static_cast<size_t>(cell)].generated, samples > 0 ? 1 : 0);
+    EXPECT_EQ(recall.cells[static_cast<size_t>(cell)].ranked, samples > 0 ? 1 : 0);
   }
   Recall read;
   from_json(read, to_json(recall), "recall");

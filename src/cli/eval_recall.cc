@@ -38,7 +38,8 @@ bool asked(const RecallOptions& o, const char* task) {
 std::string percent(double depth) { return concat(depth, " %"); }
 
 /// One value of all cells of a task, a row for each depth and their mean.
-void print_grid(const Recall& recall, const std::string& task, const char* title, double RecallCell::*value) {
+void print_grid(const Recall& recall, const std::string& task, const std::string& title, double RecallCell::*value,
+                double unit) {
   std::vector<int64_t> lengths;
   std::vector<double> depths;
   for (const RecallCell& cell : recall.cells) {
@@ -59,8 +60,8 @@ void print_grid(const Recall& recall, const std::string& task, const char* title
         samples += cell.samples, wanted += cell.wanted;
       }
       std::ostringstream text;
-      text << std::fixed << std::setprecision(1);
-      samples > 0 ? text << 100 * sum / static_cast<double>(samples) : text << "-";
+      text << std::fixed << std::setprecision(unit == 1 ? 2 : 1);
+      samples > 0 ? text << unit * sum / static_cast<double>(samples) : text << "-";
       if (samples > 0 && samples < wanted) text << "*";
       std::cout << std::setw(9) << text.str();
     }
@@ -95,13 +96,11 @@ void print(const RecallOptions& o, const Recall& recall) {
       continue;
     }
     std::cout << task << ": seed " << recall.seed << ", " << o.samples << " samples a cell\n";
-    print_grid(recall, task, "% of samples whose greedy answer has the key (chance 0)", &RecallCell::generated);
-    const std::string chance = concat(" (chance ", 100 / kRecallKeys, ")");
-    print_grid(recall, task, concat("% whose right key is the likeliest of ", kRecallKeys, chance).c_str(),
-               &RecallCell::ranked);
+    print_grid(recall, task, "% of samples whose greedy answer has the key (chance 0)", &RecallCell::generated, 100);
     print_grid(recall, task,
-               concat("% of the probability of ", kRecallKeys, " keys that the right one has", chance).c_str(),
-               &RecallCell::share);
+               concat("% whose right key gains most of ", kRecallKeys, " (chance ", 100 / kRecallKeys, ")"),
+               &RecallCell::ranked, 100);
+    print_grid(recall, task, "nats by which it gains more than the others (chance 0)", &RecallCell::margin, 1);
   }
 }
 

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <charconv>
 #include <cmath>
+#include <numeric>
 
 #include "base/error.h"
 
@@ -18,7 +19,7 @@ constexpr int64_t kFirstBucket = 64;  ///< of positions; each further one ends a
 struct Trial {
   std::string task;
   int64_t length;
-  std::vector<RecallPrompt> prompts;
+  RecallPrompts prompts;
   size_t cell;  ///< index of the first of its cells, one a depth
 };
 
@@ -33,22 +34,23 @@ void check(const RecallOptions& o) {
   if (o.samples < 1) fail("samples: expected at least 1, found ", o.samples);
 }
 
-/// Adds one sample to the means of a cell.
-void add(RecallCell& cell, const RecallPrompt& prompt, const RecallAnswer& answer, const Tokenizer& tokenizer) {
-  const std::vector<double>& p = answer.loglikelihoods;
-  CHECK(p.size() == prompt.keys.size(), p.size(), " keys scored of ", prompt.keys.size());
-  const double best = *std::max_element(p.begin(), p.end());
-  double total = 0;
-  for (const double x : p) {
-    if (!std::isfinite(x)) fail(cell.task, ", length ", cell.length, ": the log-likelihood of a key is ", x);
-    total += std::exp(x - best);
+/// Adds one sample to the means of a cell. What a key gains is its log-likelihood behind the needles less that behind
+/// the same question without them: what the model thinks of the digits themselves cancels.
+void add(RecallCell& cell, const RecallPrompt& prompt, const RecallAnswer& answer, const RecallAnswer& control,
+         const Tokenizer& tokenizer) {
+  std::vector<double> gains;
+  for (size_t k = 0; k < prompt.keys.size(); ++k) {
+    gains.push_back(answer.loglikelihoods.at(k) - control.loglikelihoods.at(k));
+    if (!std::isfinite(gains[k]))
+      fail(cell.task, ", length ", cell.length, ": the log-likelihoods of a key are ", answer.loglikelihoods[k],
+           " and ", control.loglikelihoods[k]);
   }
-  const auto n = static_cast<double>(++cell.samples);
+  const auto n = static_cast<double>(++cell.samples), others = static_cast<double>(gains.size() - 1);
   const auto mean = [n](double& value, double x) { value += (x - value) / n; };
   mean(cell.generated, tokenizer.decode(answer.greedy, true).find(prompt.key) != std::string::npos ? 1 : 0);
-  mean(cell.ranked, std::all_of(p.begin() + 1, p.end(), [&](double x) { return x < p[0]; }) ? 1 : 0);
-  mean(cell.share, std::exp(p[0] - best) / total);
-  mean(cell.loglikelihood, p[0]);
+  mean(cell.ranked, gains[0] > *std::max_element(gains.begin() + 1, gains.end()) ? 1 : 0);
+  mean(cell.margin, gains[0] - std::accumulate(gains.begin() + 1, gains.end(), 0.0) / others);
+  mean(cell.loglikelihood, answer.loglikelihoods[0]);
 }
 
 template <class Loss>
@@ -100,7 +102,7 @@ Recall measure_recall(const RecallOptions& given, const Tokenizer& tokenizer, co
     if (task == kLosses) continue;
     for (const int64_t length : o.lengths) {
       trials.push_back({task, length, recall_prompts(task, length, o, tokenizer), result.cells.size()});
-      now.total_rows += model.rows(trials.back().prompts);
+      now.total_rows += model.rows(trials.back().prompts.controls) + model.rows(trials.back().prompts.needles);
       for (const double depth : o.depths)
         result.cells.push_back({.task = task,
                                 .length = length,
@@ -131,10 +133,15 @@ Recall measure_recall(const RecallOptions& given, const Tokenizer& tokenizer, co
   };
   for (const Trial& trial : trials) {
     if (result.partial) break;
+    const auto& [needles, controls] = trial.prompts;
     now.task = trial.task, now.length = trial.length, now.done = 0;
-    now.wanted = static_cast<int64_t>(trial.prompts.size());
-    model.answer(trial.prompts, on_rows, [&](size_t i, const RecallAnswer& answer) {
-      add(result.cells[trial.cell + i / static_cast<size_t>(o.samples)], trial.prompts[i], answer, tokenizer);
+    now.wanted = static_cast<int64_t>(needles.size());
+    std::vector<RecallAnswer> without(controls.size());
+    model.answer(controls, on_rows, [&](size_t i, const RecallAnswer& answer) { without[i] = answer; });
+    if (result.partial) break;
+    model.answer(needles, on_rows, [&, &needles = needles](size_t i, const RecallAnswer& answer) {
+      const auto sample = i % without.size();
+      add(result.cells[trial.cell + i / without.size()], needles[i], answer, without[sample], tokenizer);
       ++now.done;
     });
   }

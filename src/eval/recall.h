@@ -20,15 +20,15 @@ struct RecallCell {
   double depth = 0;    ///< where the needle is, in percent of the haystack; 100: directly before the question
   int64_t samples = 0, wanted = 0;  ///< finished, and asked for; 0 finished: no value below means anything
   double generated = 0;             ///< share of samples whose greedy answer has the key; chance 0
-  double ranked = 0;                ///< share of samples whose right key is likelier than every distractor
-  double share = 0;                 ///< mean p(right) / Σ p over right key and distractors
-  double loglikelihood = 0;         ///< mean ln p of the right key
-  double chance = 0;                ///< of `ranked`, and of `share` for a model that sees no difference
+  double ranked = 0;                ///< share of samples whose right key the needle made likelier than any distractor
+  double margin = 0;         ///< by how much: mean gain of the right key less that of the distractors, nats; chance 0
+  double loglikelihood = 0;  ///< mean ln p of the right key
+  double chance = 0;         ///< of `ranked`
   template <class V>
   void visit(V& v) {
     v("task", task, ""), v("length", length, ""), v("depth", depth, "");
     v("samples", samples, ""), v("wanted", wanted, ""), v("generated", generated, ""), v("ranked", ranked, "");
-    v("share", share, ""), v("loglikelihood", loglikelihood, ""), v("chance", chance, "");
+    v("margin", margin, ""), v("loglikelihood", loglikelihood, ""), v("chance", chance, "");
   }
 };
 
@@ -92,14 +92,19 @@ constexpr int64_t kAnswerSlack = 8;  ///< tokens that a greedy answer may have b
 /// A haystack with its needles, and the question.
 struct RecallPrompt {
   std::vector<int32_t> ids;
-  std::string key;                         ///< what the question asks for
+  std::string key;                         ///< what the question asks for; empty: no greedy answer is wanted
   std::vector<std::vector<int32_t>> keys;  ///< as continuations of `ids`: the right one, then the distractors
 };
 
-/// Prompts of one task and length, by depth, then by sample; prompt, answer and slack have at most `length` tokens.
-/// The keys of a sample are the same at every depth and length. Throws where the length leaves no room.
-std::vector<RecallPrompt> recall_prompts(const std::string& task, int64_t length, const RecallOptions& options,
-                                         const Tokenizer& tokenizer);
+/// Of one task and length. The keys of a sample are the same at every depth and length.
+struct RecallPrompts {
+  std::vector<RecallPrompt> needles;   ///< by depth, then by sample
+  std::vector<RecallPrompt> controls;  ///< by sample: its question and keys, but no needle
+};
+
+/// Prompt, answer and slack have at most `length` tokens. Throws where the length leaves no room.
+RecallPrompts recall_prompts(const std::string& task, int64_t length, const RecallOptions& options,
+                             const Tokenizer& tokenizer);
 
 struct RecallAnswer {
   std::vector<int32_t> greedy;         ///< ids of the answer

@@ -118,7 +118,8 @@ RecallModel recall_model(const Engine& engine, bool share) {
     read_prompts(ex, *model.decoder, ids_of(prompts), share, room, on_rows, [&](size_t i, State& state, Tensor logits) {
       RecallAnswer answer;
       answer.loglikelihoods = answerer.score(prompts[i], state, logits);
-      answer.greedy = answerer.go_on(state, logits, longest_key(prompts[i]) + kAnswerSlack);
+      if (!prompts[i].key.empty())
+        answer.greedy = answerer.go_on(state, logits, longest_key(prompts[i]) + kAnswerSlack);
       on_answer(i, answer);
     });
   };

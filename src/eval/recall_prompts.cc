@@ -114,55 +114,60 @@ std::string filled(const std::string& pattern, const std::string& name, const st
 
 }  // namespace
 
-std::vector<RecallPrompt> recall_prompts(const std::string& task, int64_t length, const RecallOptions& options,
-                                         const Tokenizer& tokenizer) {
+RecallPrompts recall_prompts(const std::string& task, int64_t length, const RecallOptions& options,
+                             const Tokenizer& tokenizer) {
   const Wording words = wording_of(task);
   const Haystack hay = make_haystack(task, length, options, tokenizer);
   std::vector<int32_t> intro = tokenizer.encode(words.intro, false);
   if (tokenizer.bos && (tokenizer.adds_bos || options.bos)) intro.insert(intro.begin(), *tokenizer.bos);
-  std::vector<RecallPrompt> prompts;
-  for (const double depth : options.depths)
-    for (int64_t sample = 0; sample < options.samples; ++sample) {
-      Secrets secrets(task, sample, options.seed);
-      const std::string question = filled(words.question, secrets.names[0], "");
-      RecallPrompt prompt{intro, secrets.keys[0], {}};
-      const auto question_ids = ids_behind(tokenizer, ".", question);
-      size_t answer = 0;
-      for (const std::string& key : secrets.keys) {
-        prompt.keys.push_back(ids_behind(tokenizer, question, " " + key));
-        answer = std::max(answer, prompt.keys.back().size());
-      }
-      struct Needle {
-        std::vector<int32_t> ids;
-        int64_t at = 0;
-      };
-      std::vector<Needle> needles;
-      auto room = length - static_cast<int64_t>(intro.size() + question_ids.size() + answer) - kAnswerSlack;
-      for (size_t i = 0; i < words.needles; ++i) {
-        needles.push_back({ids_behind(tokenizer, ".", filled(words.needle, secrets.names[i], secrets.keys[i]))});
-        room -= static_cast<int64_t>(needles.back().ids.size());
-      }
-      if (room < kShortestHaystack)
-        fail(task, ": length ", length, " is too short: needles, question and answer take ", length - room,
-             " tokens, expected ", kShortestHaystack, " more for a haystack");
-      const int64_t end = hay.end_before(room);
-      needles[0].at = hay.end_before(std::llround(static_cast<double>(end) * depth / 100));
-      for (size_t i = 1; i < needles.size(); ++i)
-        needles[i].at = hay.end_before(static_cast<int64_t>(secrets.below(static_cast<uint64_t>(end) + 1)));
-      std::stable_sort(needles.begin(), needles.end(), [](const Needle& a, const Needle& b) { return a.at < b.at; });
-      int64_t at = 0;
-      const auto hay_until = [&](int64_t to) {
-        prompt.ids.insert(prompt.ids.end(), hay.ids.begin() + at, hay.ids.begin() + to);
-        at = to;
-      };
-      for (const Needle& needle : needles) {
-        hay_until(needle.at);
-        prompt.ids.insert(prompt.ids.end(), needle.ids.begin(), needle.ids.end());
-      }
-      hay_until(end);
-      prompt.ids.insert(prompt.ids.end(), question_ids.begin(), question_ids.end());
-      prompts.push_back(std::move(prompt));
+
+  /// With `count` needles, the one that is asked for at `depth`.
+  const auto make = [&](int64_t sample, size_t count, double depth) {
+    Secrets secrets(task, sample, options.seed);
+    const std::string question = filled(words.question, secrets.names[0], "");
+    RecallPrompt prompt{intro, count > 0 ? secrets.keys[0] : "", {}};
+    const auto question_ids = ids_behind(tokenizer, ".", question);
+    size_t answer = 0;
+    for (const std::string& key : secrets.keys) {
+      prompt.keys.push_back(ids_behind(tokenizer, question, " " + key));
+      answer = std::max(answer, prompt.keys.back().size());
     }
+    struct Needle {
+      std::vector<int32_t> ids;
+      int64_t at = 0;
+    };
+    std::vector<Needle> needles;
+    auto room = length - static_cast<int64_t>(intro.size() + question_ids.size() + answer) - kAnswerSlack;
+    for (size_t i = 0; i < count; ++i) {
+      needles.push_back({ids_behind(tokenizer, ".", filled(words.needle, secrets.names[i], secrets.keys[i]))});
+      room -= static_cast<int64_t>(needles.back().ids.size());
+    }
+    if (room < kShortestHaystack)
+      fail(task, ": length ", length, " is too short: needles, question and answer take ", length - room,
+           " tokens, expected ", kShortestHaystack, " more for a haystack");
+    const int64_t end = hay.end_before(room);
+    for (size_t i = 0; i < count; ++i)
+      needles[i].at = hay.end_before(i == 0 ? std::llround(static_cast<double>(end) * depth / 100)
+                                            : static_cast<int64_t>(secrets.below(static_cast<uint64_t>(end) + 1)));
+    std::stable_sort(needles.begin(), needles.end(), [](const Needle& a, const Needle& b) { return a.at < b.at; });
+    int64_t at = 0;
+    const auto hay_until = [&](int64_t to) {
+      prompt.ids.insert(prompt.ids.end(), hay.ids.begin() + at, hay.ids.begin() + to);
+      at = to;
+    };
+    for (const Needle& needle : needles) {
+      hay_until(needle.at);
+      prompt.ids.insert(prompt.ids.end(), needle.ids.begin(), needle.ids.end());
+    }
+    hay_until(end);
+    prompt.ids.insert(prompt.ids.end(), question_ids.begin(), question_ids.end());
+    return prompt;
+  };
+  RecallPrompts prompts;
+  for (const double depth : options.depths)
+    for (int64_t sample = 0; sample < options.samples; ++sample)
+      prompts.needles.push_back(make(sample, words.needles, depth));
+  for (int64_t sample = 0; sample < options.samples; ++sample) prompts.controls.push_back(make(sample, 0, 0));
   return prompts;
 }
 
