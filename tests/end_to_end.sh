@@ -30,6 +30,7 @@ same() { cmp -s "$1" "$2" || die "$1 and $2 differ"; }
 losses() { sed 's/"tokens_per_second":[0-9.e+]*,*//' "$1/training/log.jsonl"; }
 whole() { [ -e "$1/config.json" ]; }
 await() { for _ in $(seq 400); do [ -e "$1" ] && return; sleep 0.05; done; die "$1 did not appear"; }
+await_line() { for _ in $(seq 1200); do [ -s "$1" ] && return; sleep 0.05; done; die "$1 stayed empty"; }
 
 awk 'BEGIN {
   srand(7)
@@ -148,6 +149,18 @@ ok generate seven --max-tokens 5
 cp out one
 ok generate seven --max-tokens 5 --prompt ""
 same out one
+ok eval seven --tasks passkey,niah,niah_multikey,ppl_by_length --lengths 600,1k --depths 0,100 --samples 2 --data text.txt --json recall.json
+grep -q "^niah_multikey: seed 1234, 2 samples a cell" out && grep -q "^ *100 % .* .*" out || die "recall: $(cat out)"
+[ "$(grep -c '"depth"' recall.json)" = 12 ] && grep -q '"partial": false' recall.json || die "recall.json"
+refused "teacher: length 600 is more than the 128 positions" eval teacher --tasks passkey --lengths 600
+refused "length: expected a number of tokens such as 4096 or 64k" eval seven --tasks passkey --lengths 1m
+refused "nearest: passkey" eval seven --tasks paskey --data text.txt
+"$qwerky" eval seven --tasks passkey --lengths 64k --output stopped_recall >out 2>err &
+pid=$!
+await_line err
+kill -INT $pid
+wait $pid
+[ $? = 130 ] && grep -q "^partial: " out && grep -q '"partial": true' stopped_recall/seven/recall_*.json || die "SIGINT in a haystack: $(cat out)"
 for wrong in nan inf -1; do refused "temperature: expected a number of at least 0" generate seven --temperature=$wrong; done
 refused "top-p: expected" generate seven --temperature 1 --top-p nan
 printf '1 2 3 4\n5 6 7 8 9\n' >ids

@@ -143,11 +143,11 @@ int evaluate_recall(const RecallCommand& command) {
   const Recall recall =
       measure_recall(o.recall, *model.tokenizer, recall_model(engine, o.share), [&](const RecallProgress& now) {
         const double seconds = seconds_since(began), rate = static_cast<double>(now.rows) / std::max(1e-9, seconds);
-        std::ostringstream line;
-        line << now.task << "  " << now.length << " tokens  " << now.done << "/" << now.wanted << "  "
-             << static_cast<int64_t>(rate) << " tok/s  ETA "
-             << duration_text(static_cast<double>(now.total_rows - now.rows) / rate);
-        say(line.str(), false);
+        std::string line = concat(now.task, "  ", now.length, " tokens  ", now.done, "/", now.wanted);
+        if (seconds > 1)  // before, the rate is that of a cold start
+          line += concat("  ", static_cast<int64_t>(rate), " tok/s  ETA ",
+                         duration_text(static_cast<double>(now.total_rows - now.rows) / rate));
+        say(line, false);
         last = now;
         return !interrupted();
       });
