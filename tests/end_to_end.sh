@@ -1,68 +1,59 @@
-#!/ bin / bash
-#SPDX - License - Identifier : MIT
-#end_to_end.sh QWERKY : the whole program on a tiny model.Train a teacher, convert it, kill and resume, measure,
-#generate; then input that must be refused.Needs no data and no network.
-set - u qwerky = $(readlink - f "$1") bundled = $(readlink - f "$(dirname " $0 ")/../models/teacher") dir =
-    $(mktemp - d) trap 'rm -rf "$dir"' EXIT cd "$dir" || exit 1
+#!/bin/bash
+# SPDX-License-Identifier: MIT
+# end_to_end.sh QWERKY: the whole program on a tiny model. Train a teacher, convert it, kill and resume, measure,
+# generate; then input that must be refused. Needs no data and no network.
+set -u
+qwerky=$(readlink -f "$1")
+bundled=$(readlink -f "$(dirname "$0")/../models/teacher")
+dir=$(mktemp -d)
+trap 'rm -rf "$dir"' EXIT
+cd "$dir" || exit 1
 
-    die(){echo "FAILED: $*" > &2 [-s err] && sed 's/^/  | /' err > &2 exit 1}
-#ok ARGS… : must succeed; stdout in `out`, stderr in `err`
-    ok() {
-  "$qwerky"
-  "$@" > out 2 > err ||
-      die "exit status $? of: qwerky $*";
+die() {
+  echo "FAILED: $*" >&2
+  [ -s err ] && sed 's/^/  | /' err >&2
+  exit 1
 }
-#refused PATTERN ARGS… : must end with status 1 and one message that matches
-refused(){local pattern = $1 status shift
-                          "$qwerky"
-                          "$@" > out 2 > err status = $
-          ? [$status = 1] || die "exit status $status, expected 1, of: qwerky $*" grep - q-- "$pattern" err ||
-                die "no message \"$pattern\" of: qwerky $*" } same() {
-  cmp - s "$1"
-          "$2" ||
-      die "$1 and $2 differ";
+# ok ARGS…: must succeed; stdout in `out`, stderr in `err`
+ok() { "$qwerky" "$@" >out 2>err || die "exit status $? of: qwerky $*"; }
+# refused PATTERN ARGS…: must end with status 1 and one message that matches
+refused() {
+  local pattern=$1 status
+  shift
+  "$qwerky" "$@" >out 2>err
+  status=$?
+  [ $status = 1 ] || die "exit status $status, expected 1, of: qwerky $*"
+  grep -q -- "$pattern" err || die "no message \"$pattern\" of: qwerky $*"
 }
-#Losses of a run, without what depends on the clock.
+same() { cmp -s "$1" "$2" || die "$1 and $2 differ"; }
+# Losses of a run, without what depends on the clock.
 losses() { sed 's/"tokens_per_second":[0-9.e+]*,*//' "$1/training/log.jsonl"; }
-whole() { [-e "$1/config.json"]; }
-await() { for
-    _ in $(seq 400);
-  do [-e "$1"] && return;
-  sleep 0.05;
-  done;
-  die "$1 did not appear";
-}
+whole() { [ -e "$1/config.json" ]; }
+await() { for _ in $(seq 400); do [ -e "$1" ] && return; sleep 0.05; done; die "$1 did not appear"; }
+await_line() { for _ in $(seq 1200); do [ -s "$1" ] && return; sleep 0.05; done; die "$1 stayed empty"; }
 
-awk 'BEGIN { srand(7) split("the cat,a dog,my bird,the old man,a girl,the fish", who, ",");
-split("sat,ran,slept,sang,hid,waited", did, ",")
-    split("on the mat,in the sun,by the sea,under a tree,at home,near the door", where, ",");
-split("Then,Later,At night,Soon,Today,Once", when, ",") for (i = 0; i < 1500; ++i) {
-  for (j = 0; j < 3; ++j)
-    printf "%s %s %s %s. ", when[1 + int(6 * rand())], who[1 + int(6 * rand())], did[1 + int(6 * rand())],
-        where[1 + int(6 * rand())] print "<|endoftext|>"
+awk 'BEGIN {
+  srand(7)
+  split("the cat,a dog,my bird,the old man,a girl,the fish", who, ","); split("sat,ran,slept,sang,hid,waited", did, ",")
+  split("on the mat,in the sun,by the sea,under a tree,at home,near the door", where, ","); split("Then,Later,At night,Soon,Today,Once", when, ",")
+  for (i = 0; i < 1500; ++i) {
+    for (j = 0; j < 3; ++j) printf "%s %s %s %s. ", when[1 + int(6 * rand())], who[1 + int(6 * rand())], did[1 + int(6 * rand())], where[1 + int(6 * rand())]
+    print "<|endoftext|>"
+  }
+}' >text.txt
+cat >config.json <<'END'
+{"model_type": "qwen2", "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 3, "num_attention_heads": 4,
+ "num_key_value_heads": 2, "max_position_embeddings": 128, "rms_norm_eps": 1e-6, "rope_theta": 10000.0, "tie_word_embeddings": true}
+END
+data=(--data text.txt --holdout 3000 --field text)
+# SHORT STEPS: overrides for stages of windows of 32 tokens, 4 in a step.
+short() {
+  echo "--set stages.$1.context=32 --set stages.$1.batch=4 --set stages.$1.warmup=5 --set stages.$1.tokens=$((128 * $2))"
 }
-}
-' >text.txt cat > config.json << 'END' {
-  "model_type" : "qwen2",
-  "hidden_size" : 32,
-  "intermediate_size" : 64,
-  "num_hidden_layers" : 3,
-  "num_attention_heads" : 4,
-  "num_key_value_heads" : 2,
-  "max_position_embeddings" : 128,
-  "rms_norm_eps" : 1e-6,
-  "rope_theta" : 10000.0,
-  "tie_word_embeddings" : true
-} END data = (--data text.txt-- holdout 3000 --field text)
-#SHORT STEPS : overrides for stages of windows of 32 tokens, 4 in a step.
-    short(){echo
-            "--set stages.$1.context=32 --set stages.$1.batch=4 --set stages.$1.warmup=5 --set stages.$1.tokens=$((128 "
-            "* $2))"} stages() {
-  echo "$(short 0 " $1 ") $(short 1 " $2 ") --set calibration_tokens=2048";
-}
+stages() { echo "$(short 0 "$1") $(short 1 "$2") --set calibration_tokens=2048"; }
 
 echo "train a teacher"
-#shellcheck disable = SC2046 #words are meant to split
+# shellcheck disable=SC2046  # words are meant to split
 ok train config.json --vocab 320 "${data[@]}" --out teacher $(short 0 300) --set stages.0.lr=5e-3
 whole teacher || die "train wrote no config.json"
 grep -q "^plan: stage pretrain" err || die "no plan"
@@ -73,7 +64,7 @@ awk '{ exit !($2 < 20) }' out || die "the teacher learned nothing: $(cat out)"
 
 echo "convert: rad-rwkv7 with text, rad-rwkv6 from the teacher's own text, a hybrid"
 run=(convert teacher --to rad-rwkv7 "${data[@]}" --checkpoint-seconds 0.1 --report-steps 10)
-#shellcheck disable = SC2207
+# shellcheck disable=SC2207
 run+=($(stages 150 250))
 ok "${run[@]}" --out seven --dry-run
 [ -e seven ] && die "--dry-run wrote something"
@@ -82,20 +73,18 @@ grep -q "^data:\|tokenising" err && die "--dry-run read the data"
 ok "${run[@]}" --out seven
 awk '/^plan: disk/ { planned = 1 } /^data:/ { exit !planned }' err || die "the data were prepared before the plan"
 grep -q " ETA .* (stage " err || die "no time left of the whole run"
-for file in config.json model.safetensors tokenizer.json README.md conversion.json training/log.jsonl;
-do [-s seven / $file] || die "seven/$file is missing"; done
-#shellcheck disable = SC2046
+for file in config.json model.safetensors tokenizer.json README.md conversion.json training/log.jsonl; do [ -s seven/$file ] || die "seven/$file is missing"; done
+# shellcheck disable=SC2046
 ok convert teacher --to rad-rwkv6 --sample-tokens 6000 --out six $(stages 60 60)
 grep -q "sampled from the teacher" err || die "self-sampled text is not announced"
-#shellcheck disable = SC2046
+# shellcheck disable=SC2046
 ok convert teacher --to rad-rwkv7 --keep-softmax 0,2 "${data[@]}" --out hybrid $(stages 40 40)
 grep -q '"qwerky_mixers"' hybrid/config.json || die "a hybrid names its mixers"
-#shellcheck disable = SC2046
+# shellcheck disable=SC2046
 ok convert teacher --to rad-rwkv6 --keep-softmax 2 "${data[@]}" --out last $(stages 20 20) --set init=published --store bf16
 grep -q '"num_attention_layers": 1' last/config.json || die "a hybrid of the published form counts its last layers"
 
-for key in '"program": "qwerky [0-9]' '"name": "1 align mixers"' '"validation_kl": [0-9]' '"validation_ratio": [0-9]';
-do
+for key in '"program": "qwerky [0-9]' '"name": "1 align mixers"' '"validation_kl": [0-9]' '"validation_ratio": [0-9]'; do
   grep -q "$key" seven/conversion.json || die "conversion.json has no $key"
 done
 ok --version
@@ -137,8 +126,7 @@ whole full && die "a run on a full disk looks whole"
 [ -z "$(find full -name '*.partial')" ] || die "a full disk leaves temporary files"
 
 echo "measure and generate"
-for student in seven six hybrid last;
-do
+for student in seven six hybrid last; do
   ok compare teacher $student --data text.txt --limit 3000 --window 32 --json $student.json
   ratio=$(sed -n 's/.*ratio \([0-9.]*\)$/\1/p' out | head -1)
   awk -v r="$ratio" 'BEGIN { exit !(r > 0.9 && r < 1.6) }' || die "compare $student: perplexity ratio $ratio"
@@ -161,8 +149,19 @@ ok generate seven --max-tokens 5
 cp out one
 ok generate seven --max-tokens 5 --prompt ""
 same out one
-for wrong in nan inf -1;
-do refused "temperature: expected a number of at least 0" generate seven-- temperature = $wrong; done
+ok eval seven --tasks passkey,niah,niah_multikey,ppl_by_length --lengths 600,1k --depths 0,100 --samples 2 --data text.txt --json recall.json
+grep -q "^niah_multikey: seed 1234, 2 samples a cell" out && grep -q "^ *100 % .* .*" out || die "recall: $(cat out)"
+[ "$(grep -c '"depth"' recall.json)" = 12 ] && grep -q '"partial": false' recall.json || die "recall.json"
+refused "teacher: length 600 is more than the 128 positions" eval teacher --tasks passkey --lengths 600
+refused "length: expected a number of tokens such as 4096 or 64k" eval seven --tasks passkey --lengths 1m
+refused "nearest: passkey" eval seven --tasks paskey --data text.txt
+"$qwerky" eval seven --tasks passkey --lengths 64k --output stopped_recall >out 2>err &
+pid=$!
+await_line err
+kill -INT $pid
+wait $pid
+[ $? = 130 ] && grep -q "^partial: " out && grep -q '"partial": true' stopped_recall/seven/recall_*.json || die "SIGINT in a haystack: $(cat out)"
+for wrong in nan inf -1; do refused "temperature: expected a number of at least 0" generate seven --temperature=$wrong; done
 refused "top-p: expected" generate seven --temperature 1 --top-p nan
 printf '1 2 3 4\n5 6 7 8 9\n' >ids
 ok eval seven --tokens-file ids --limit 6 --json -
@@ -183,81 +182,55 @@ refused "--to is only for" bench seven --to rad-rwkv6
 refused "--depths is only for" bench --ops --depths 8
 refused "--steps is only for" bench seven --steps 3
 [ -e - ] && die "a file called - was written"
-#A final norm of 10 everywhere makes a model too sure of itself : columns must hold perplexities of many digits.
+# A final norm of 10 everywhere makes a model too sure of itself: columns must hold perplexities of many digits.
 rm -rf loud && cp -r seven loud
 header=$(od -An -tu8 -N8 loud/model.safetensors)
 at=$(head -c $((8 + header)) loud/model.safetensors | grep -ao '"model.norm.weight":{[^}]*}' | sed 's/.*"data_offsets":\[\([0-9]*\),.*/\1/')
-for _ in $(seq 32);
-do printf '\0\0\040\101';
-done | dd of =
-    loud / model.safetensors bs = 1 seek = $((8 + header + at)) conv = notrunc status =
-        none echo 9 200 31 250 77 140 210 99 >
-            ids ok compare teacher loud-- tokens -
-                file ids
-                    awk '/^perplexity/ { n = NF; big = $3 > 1e5 && $3 < 1e200 } END { exit !(n == 5 && big) }' out ||
-        die "columns of compare: $(cat out)" ok-- threads 1 generate seven-- prompt "Soon" --temperature 0 --max -
-                tokens 20 cp out one ok-- threads 2 generate seven-- prompt "Soon" --temperature 0 --max -
-                tokens 20 same out one
+for _ in $(seq 32); do printf '\0\0\040\101'; done | dd of=loud/model.safetensors bs=1 seek=$((8 + header + at)) conv=notrunc status=none
+echo 9 200 31 250 77 140 210 99 >ids
+ok compare teacher loud --tokens-file ids
+awk '/^perplexity/ { n = NF; big = $3 > 1e5 && $3 < 1e200 } END { exit !(n == 5 && big) }' out || die "columns of compare: $(cat out)"
+ok --threads 1 generate seven --prompt "Soon" --temperature 0 --max-tokens 20
+cp out one
+ok --threads 2 generate seven --prompt "Soon" --temperature 0 --max-tokens 20
+same out one
 
-                    echo "chat" cat >
-            chat.jinja << 'END' {%- for m in messages %
-}
-{{{'system' : 'Once ', 'user' : 'Then ', 'assistant' : ''}[m.role] + m.content}} { % -if m.role == 'assistant' % }
-<| endoftext |>{ % endif % } { % endfor % } END
-#talk LINES ARGS… : one line of input a message
-talk() {
-  local lines = $1;
-  shift;
-  printf "$lines" | "$qwerky" chat "$@" --temperature 0 --max - tokens 20 --timings > out 2 > err || die
-      "exit status $? of: qwerky chat $*";
-}
-kept() { sed - n 's/^kept \([0-9]*\) tokens, read \([0-9]*\) .*/\1 \2/p' err; }
-#a line per answer refused "has no chat template" chat seven talk 'the cat\na dog\n/retry\n' teacher-- chat -
-    template chat.jinja
-    ["$(wc -l <out)" =
-         3]&& ["$(sed -n 2p out)" = "$(sed -n 3p out)"] ||
-               die "an answer after kept tokens and the same after all of them differ: $(cat out)" kept |
-                   awk 'NR == 1 && $1 != 0 || NR == 2 && $1 < 10 || NR == 3 && $1 != 0 { exit 1 }' ||
-               die "teacher: tokens kept: $(kept)" cp - r seven talking &&
-                   cp chat.jinja talking /
-                       chat_template.jinja
-                           talk 'the cat\n\na dog\n/retry\n/nonsense\n/system Once\nthe cat\n/help\n/quit\nnever\n' talking
-                       ["$(wc -l <out)" =
-                            4]&& ["$(sed -n 2p out)" = "$(sed -n 3p out)"] ||
-                                  die "chat: $(cat out)" kept |
-                                      awk 'NR == 2 { k = $1 } NR == 3 && $1 != k { exit 1 } END { exit !(k > 10) }' ||
-                                  die "talking: tokens kept: $(kept)" grep - q "/nonsense is not a command" err&& grep -
-                                      q "^/retry" err ||
-                                  die "chat: commands" talk 'the cat\na dog\n' six-- chat -
-                                          template chat
-                                              .jinja-- system
-                                          "upon a time" echo
-                                          "{{ raise_exception('this model does not talk') }}"> mute.jinja refused
-                                          "mute.jinja, line 1: raise_exception: this model does not talk" chat
-                                              seven-- chat -
-                                          template mute.jinja echo "{% for"> broken.jinja refused
-                                          "broken.jinja, line 1: a tag without its %}" chat seven-- chat -
-                                          template broken.jinja echo "x" |
-                                      refused "conversation of .* does not fit in 3" chat teacher-- chat -
-                                              template chat.jinja-- context 3 refused
-                                              "template-variables: expected an object" chat seven-- chat -
-                                              template chat.jinja-- template -
-                                              variables '[1]'
-#SIGINT stops one answer of eight, all to the same question, and not the program; without an answer to stop it ends it.
-                                              echo '{% for m in messages %}{{ m.content }} {% endfor %}'>
-                                              plain.jinja mkfifo pipe "$qwerky" chat "$bundled" --chat -
-                                              template plain.jinja-- backend reference-- temperature 0 --max -
-                                              tokens 150 --timings <
-                                          pipe> out 2> err& pid = $ !exec 3> pipe for _ in 1 2 3 4 5 6 7 8;
-do printf 'Once upon a time\n/reset\n'; done >&3
-for _ in $(seq 1200);
-do [-s out] && break;
-sleep 0.05;
-done sleep 0.1 kill - INT $pid written() { sed - n 's/^kept .* wrote \([0-9]*\) .*/\1/p' err; }
-for
-  _ in $(seq 1200);
-do ["$(written | wc -l)" = 8] && break;
-sleep 0.05; done
+echo "chat"
+cat >chat.jinja <<'END'
+{%- for m in messages %}{{ {'system': 'Once ', 'user': 'Then ', 'assistant': ''}[m.role] + m.content }}
+{%- if m.role == 'assistant' %}<|endoftext|>{% endif %}{% endfor %}
+END
+# talk LINES ARGS…: one line of input a message
+talk() { local lines=$1; shift; printf "$lines" | "$qwerky" chat "$@" --temperature 0 --max-tokens 20 --timings >out 2>err || die "exit status $? of: qwerky chat $*"; }
+kept() { sed -n 's/^kept \([0-9]*\) tokens, read \([0-9]*\) .*/\1 \2/p' err; } # a line per answer
+refused "has no chat template" chat seven
+talk 'the cat\na dog\n/retry\n' teacher --chat-template chat.jinja
+[ "$(wc -l <out)" = 3 ] && [ "$(sed -n 2p out)" = "$(sed -n 3p out)" ] || die "an answer after kept tokens and the same after all of them differ: $(cat out)"
+kept | awk 'NR == 1 && $1 != 0 || NR == 2 && $1 < 10 || NR == 3 && $1 != 0 { exit 1 }' || die "teacher: tokens kept: $(kept)"
+cp -r seven talking && cp chat.jinja talking/chat_template.jinja
+talk 'the cat\n\na dog\n/retry\n/nonsense\n/system Once\nthe cat\n/help\n/quit\nnever\n' talking
+[ "$(wc -l <out)" = 4 ] && [ "$(sed -n 2p out)" = "$(sed -n 3p out)" ] || die "chat: $(cat out)"
+kept | awk 'NR == 2 { k = $1 } NR == 3 && $1 != k { exit 1 } END { exit !(k > 10) }' || die "talking: tokens kept: $(kept)"
+grep -q "/nonsense is not a command" err && grep -q "^/retry" err || die "chat: commands"
+talk 'the cat\na dog\n' six --chat-template chat.jinja --system "upon a time"
+echo "{{ raise_exception('this model does not talk') }}" >mute.jinja
+refused "mute.jinja, line 1: raise_exception: this model does not talk" chat seven --chat-template mute.jinja
+echo "{% for" >broken.jinja
+refused "broken.jinja, line 1: a tag without its %}" chat seven --chat-template broken.jinja
+echo "x" | refused "conversation of .* does not fit in 3" chat teacher --chat-template chat.jinja --context 3
+refused "template-variables: expected an object" chat seven --chat-template chat.jinja --template-variables '[1]'
+# SIGINT stops one answer of eight, all to the same question, and not the program; without an answer to stop it ends it.
+echo '{% for m in messages %}{{ m.content }} {% endfor %}' >plain.jinja
+mkfifo pipe
+"$qwerky" chat "$bundled" --chat-template plain.jinja --backend reference --temperature 0 --max-tokens 150 --timings <pipe >out 2>err &
+pid=$!
+exec 3>pipe
+for _ in 1 2 3 4 5 6 7 8; do printf 'Once upon a time\n/reset\n'; done >&3
+for _ in $(seq 1200); do [ -s out ] && break; sleep 0.05; done
+sleep 0.1
+kill -INT $pid
+written() { sed -n 's/^kept .* wrote \([0-9]*\) .*/\1/p' err; }
+for _ in $(seq 1200); do [ "$(written | wc -l)" = 8 ] && break; sleep 0.05; done
 [ "$(written | sort -u | wc -l)" = 2 ] || die "SIGINT: expected seven whole answers and one cut short: $(written)"
 sleep 0.2
 kill -INT $pid
@@ -330,117 +303,90 @@ refused "out: expected a directory" convert teacher "${data[@]}"
 refused "of memory beside the teacher, this machine has" convert teacher "${data[@]}" --out x --dry-run --set stages.0.context=32 --set stages.1.context=128 --set stages.1.batch=9e6
 [ -e x ] && die "a refused conversion wrote something"
 refused "another directory than the teacher" convert teacher "${data[@]}" --out ./teacher/ --set stages.0.context=32 --set stages.1.context=32
-#shellcheck disable = SC2046
+# shellcheck disable=SC2046
 refused "already holds a model" convert teacher "${data[@]}" --out bare $(stages 2 2)
-#shellcheck disable = SC2046
+# shellcheck disable=SC2046
 refused "cannot make the directory" convert teacher "${data[@]}" --out text.txt/x $(stages 2 2)
-#shellcheck disable = SC2046
+# shellcheck disable=SC2046
 refused "/proc/x" convert teacher "${data[@]}" --out /proc/x $(stages 2 2)
 refused "store: expected auto, f32 or bf16" convert teacher "${data[@]}" --out x --store int3 --set stages.0.context=32 --set stages.1.context=32
 refused "expected auto, f32 or bf16, found f8" convert teacher "${data[@]}" --out x --precision f8
 for command in "generate seven" "logits seven --tokens 1 --out z.safetensors" "eval seven --data text.txt" "compare teacher seven --data text.txt" \
-  "convert teacher --out x" "train config.json --vocab 320 --data text.txt --out x" "bench teacher --train --steps 1" "bench teacher --contexts 8";
-do
-#shellcheck disable = SC2086
-  for
-    backend in reference avx2;
-do refused "precision bf16: the $backend backend\|this CPU lacks" $command-- precision bf16-- backend $backend; done
+  "convert teacher --out x" "train config.json --vocab 320 --data text.txt --out x" "bench teacher --train --steps 1" "bench teacher --contexts 8"; do
+  # shellcheck disable=SC2086
+  for backend in reference avx2; do refused "precision bf16: the $backend backend\|this CPU lacks" $command --precision bf16 --backend $backend; done
 done
-for backend in cuda gpu "";
-do refused "backend.*expected auto, avx512, avx2 or reference" generate seven-- backend "$backend";
-done : > empty.txt printf 'fine\nnot \xff\xfe fine\n' >
-       latin.txt
-#shellcheck disable = SC2046
-               refused "empty.txt\|no text" convert teacher-- data empty
-                   .txt-- out y
-                   $(stages 2 2)
-#shellcheck disable = SC2046
-                       refused "latin.txt" convert teacher-- data latin
-                   .txt-- out y $(stages 2 2)
-#shellcheck disable = SC2046
-                       refused "missing.txt" convert teacher-- data missing
-                   .txt-- out y $(stages 2 2)
-#shellcheck disable = SC2046
-                       refused "empty.txt.*no text" convert teacher-- data empty.txt-- out y-- dry
-           -
-           run $(stages 2 2)
-#shellcheck disable = SC2046
-               refused "latin.txt, line 2: not UTF-8" convert teacher-- data latin.txt-- out y-- dry
-           -
-           run $(stages 2 2)
-#shellcheck disable = SC2046
-               refused "plan: with the .* h at the measured .* more than ten years are refused" convert teacher
-                       "${data[@]}" --out y $(stages 2 2)-- set stages
-           .1.tokens = 1e18 [-e y / conversion.json] &&
-                       die "an absurd plan was started"
-#shellcheck disable = SC2046
-                           refused "report-steps" convert teacher "${data[@]}" --out y-- report
-                           - steps 0 $(stages 2 2)
-#shellcheck disable = SC2046
-                                 refused
-                           "stage 1 align mixers, step [0-9]*: the loss is .*; lower the learning rate" convert teacher
-                           "${data[@]}" --out y $(stages 40 2)-- set stages
-                           .0.lr = 1e30 --set stages .0.mixer_lr = 0 --set stages
-    .0.clip = 0
-#shellcheck disable = SC2046
-              refused "held out" convert teacher-- data text.txt-- holdout 100000000 --out y $(stages 2 2) whole y
-              && die "a refused conversion looks whole"
+for backend in cuda gpu ""; do refused "backend.*expected auto, avx512, avx2 or reference" generate seven --backend "$backend"; done
+: >empty.txt
+printf 'fine\nnot \xff\xfe fine\n' >latin.txt
+# shellcheck disable=SC2046
+refused "empty.txt\|no text" convert teacher --data empty.txt --out y $(stages 2 2)
+# shellcheck disable=SC2046
+refused "latin.txt" convert teacher --data latin.txt --out y $(stages 2 2)
+# shellcheck disable=SC2046
+refused "missing.txt" convert teacher --data missing.txt --out y $(stages 2 2)
+# shellcheck disable=SC2046
+refused "empty.txt.*no text" convert teacher --data empty.txt --out y --dry-run $(stages 2 2)
+# shellcheck disable=SC2046
+refused "latin.txt, line 2: not UTF-8" convert teacher --data latin.txt --out y --dry-run $(stages 2 2)
+# shellcheck disable=SC2046
+refused "plan: with the .* h at the measured .* more than ten years are refused" convert teacher "${data[@]}" --out y $(stages 2 2) --set stages.1.tokens=1e18
+[ -e y/conversion.json ] && die "an absurd plan was started"
+# shellcheck disable=SC2046
+refused "report-steps" convert teacher "${data[@]}" --out y --report-steps 0 $(stages 2 2)
+# shellcheck disable=SC2046
+refused "stage 1 align mixers, step [0-9]*: the loss is .*; lower the learning rate" convert teacher "${data[@]}" --out y $(stages 40 2) --set stages.0.lr=1e30 --set stages.0.mixer_lr=0 --set stages.0.clip=0
+# shellcheck disable=SC2046
+refused "held out" convert teacher --data text.txt --holdout 100000000 --out y $(stages 2 2)
+whole y && die "a refused conversion looks whole"
 
-                     refused "prompt of .* tokens and --max-tokens" generate teacher-- prompt "Then the cat" --max
-                     - tokens 200 refused "max-tokens" generate seven-- max
-                     - tokens 0 refused "tokens: expected ids from 0 to 319" logits seven-- tokens 1,
-           320 --out z.safetensors refused "tokens: expected ids" logits seven-- tokens -
-               1 --out z.safetensors refused "tokens: expected ids" logits seven-- tokens
-               99999999999999999999 --out z.safetensors refused "tokens: expected ids" logits seven-- tokens 1,
-           ,
-           2 --out z.safetensors refused "at least one id" logits seven-- tokens
-               "" --out z.safetensors[-e z.safetensors] &&
-               die "refused logits left a file" refused "expected text or token ids" compare teacher seven echo
-                   5 > one_id refused "one_id, line 1: expected at least 2 tokens" eval seven-- tokens
-                           - file one_id printf '1 2\n5\n' >
-                   one_id refused "one_id, line 2: expected at least 2 tokens" compare teacher seven-- tokens
-                       - file one_id refused "limit" eval seven-- tokens - file ids-- limit -
-                       1 refused 'task "trivia" is not known; nearest:' eval seven-- tasks trivia
-                       -- data text.txt refused "subcommand" refused "threads" --threads 0 inspect seven
+refused "prompt of .* tokens and --max-tokens" generate teacher --prompt "Then the cat" --max-tokens 200
+refused "max-tokens" generate seven --max-tokens 0
+refused "tokens: expected ids from 0 to 319" logits seven --tokens 1,320 --out z.safetensors
+refused "tokens: expected ids" logits seven --tokens -1 --out z.safetensors
+refused "tokens: expected ids" logits seven --tokens 99999999999999999999 --out z.safetensors
+refused "tokens: expected ids" logits seven --tokens 1,,2 --out z.safetensors
+refused "at least one id" logits seven --tokens "" --out z.safetensors
+[ -e z.safetensors ] && die "refused logits left a file"
+refused "expected text or token ids" compare teacher seven
+echo 5 >one_id
+refused "one_id, line 1: expected at least 2 tokens" eval seven --tokens-file one_id
+printf '1 2\n5\n' >one_id
+refused "one_id, line 2: expected at least 2 tokens" compare teacher seven --tokens-file one_id
+refused "limit" eval seven --tokens-file ids --limit -1
+refused 'task "trivia" is not known; nearest:' eval seven --tasks trivia --data text.txt
+refused "subcommand"
+refused "threads" --threads 0 inspect seven
 
-                       broken() {
-  rm - rf broken;
-  cp - r seven broken;
-}
-broken&& sed - i 's/"hidden_size": 32/"hidden_size": 64/' broken / config.json refused
-                                                                   "expected \[" inspect broken broken&& at =
-    $((8 + $(od - An - tu8 - N8 broken / model.safetensors))) #where the data begin
-    : a value becomes NaN printf '\xc0\x7f' |
-      dd of =
-        broken / model.safetensors bs = 1 seek = $((at + 2)) conv = notrunc status =
-            none refused "finite\|NaN" generate broken broken &&
-            truncate - s - 1000 broken / model.safetensors refused "model.safetensors" inspect broken broken &&
-            rm broken /
-                    model.safetensors echo '{"weight_map": {"model.norm.weight": "model-00001-of-00002.safetensors"}}' >
-                broken / model.safetensors.index.json refused
-                         "shard model-00001-of-00002.safetensors .* is missing" inspect broken
-                             broken&& echo '{"model_type": "mamba"' >
-                broken / config.json refused "config.json" inspect broken broken&& sed -
-                    i 's/"rwkv7qwen2"/"mamba"/' broken /
-                        config
-                            .json refused 'broken/config.json: model_type "mamba" is not supported; supported: ' inspect
-                                broken refused 'broken/config.json: model_type "mamba" is not supported' compare teacher
-                                    broken-- data text.txt rm broken /
-                        model.safetensors
-                            refused 'broken/config.json: model_type "mamba" is not supported; supported: ' inspect
-                                broken broken&& rm broken /
-                        tokenizer* refused "no tokenizer" generate broken
-#shellcheck disable = SC2046
-                            ok train config.json-- vocab 350 "${data[@]}" --out larger
-                            $(short 0 2) broken&& cp larger
-                        / tokenizer.json broken refused "belongs to another model" generate broken printf 'junk' >
-                seven / training /
-                    checkpoint.safetensors refused
-                    "training/checkpoint.safetensors"
-                    "${run[@]}" --out seven echo '[1]' >
-                list.json refused "expected an object" train list
-                    .json-- vocab 320 "${data[@]}" --out y2 refused "vocab: expected" train config
-                    .json "${data[@]}" --out y2 refused "list.json" convert teacher-- recipe list.json
-                "${data[@]}" --out y
+broken() { rm -rf broken; cp -r seven broken; }
+broken && sed -i 's/"hidden_size": 32/"hidden_size": 64/' broken/config.json
+refused "expected \[" inspect broken
+broken && at=$((8 + $(od -An -tu8 -N8 broken/model.safetensors))) # where the data begin: a value becomes NaN
+printf '\xc0\x7f' | dd of=broken/model.safetensors bs=1 seek=$((at + 2)) conv=notrunc status=none
+refused "finite\|NaN" generate broken
+broken && truncate -s -1000 broken/model.safetensors
+refused "model.safetensors" inspect broken
+broken && rm broken/model.safetensors
+echo '{"weight_map": {"model.norm.weight": "model-00001-of-00002.safetensors"}}' >broken/model.safetensors.index.json
+refused "shard model-00001-of-00002.safetensors .* is missing" inspect broken
+broken && echo '{"model_type": "mamba"' >broken/config.json
+refused "config.json" inspect broken
+broken && sed -i 's/"rwkv7qwen2"/"mamba"/' broken/config.json
+refused 'broken/config.json: model_type "mamba" is not supported; supported: ' inspect broken
+refused 'broken/config.json: model_type "mamba" is not supported' compare teacher broken --data text.txt
+rm broken/model.safetensors
+refused 'broken/config.json: model_type "mamba" is not supported; supported: ' inspect broken
+broken && rm broken/tokenizer*
+refused "no tokenizer" generate broken
+# shellcheck disable=SC2046
+ok train config.json --vocab 350 "${data[@]}" --out larger $(short 0 2)
+broken && cp larger/tokenizer.json broken
+refused "belongs to another model" generate broken
+printf 'junk' >seven/training/checkpoint.safetensors
+refused "training/checkpoint.safetensors" "${run[@]}" --out seven
+echo '[1]' >list.json
+refused "expected an object" train list.json --vocab 320 "${data[@]}" --out y2
+refused "vocab: expected" train config.json "${data[@]}" --out y2
+refused "list.json" convert teacher --recipe list.json "${data[@]}" --out y
 
-                echo "end to end: all fine in $SECONDS s"
+echo "end to end: all fine in $SECONDS s"

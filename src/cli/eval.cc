@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: MIT
-// `eval`, one model: perplexity of text or ids, or the tasks of lm-evaluation-harness.
+// `eval`, one model: perplexity of text or ids, the tasks of lm-evaluation-harness, recall at length.
+#include <algorithm>
+#include <functional>
 #include <iomanip>
 #include <iostream>
 #include <memory>
 
 #include "base/parallel.h"
 #include "cli/command.h"
+#include "cli/eval_recall.h"
 #include "cli/eval_tasks.h"
 #include "cli/measure_options.h"
 #include "cli/result.h"
@@ -32,13 +35,17 @@ int evaluate_perplexity(const std::string& path, const MeasureOptions& o) {
 void register_eval(CLI::App& app, Run& run) {
   const auto o = std::make_shared<MeasureOptions>();
   const auto tasks = std::make_shared<TaskEvalOptions>();
+  const auto recall = std::make_shared<RecallCommand>();
   app.add_option("model", tasks->model, "model directory or file")->required();
-  app.add_option("--tasks", tasks->eval.tasks, "perplexity (of --data as text), or tasks and groups of lm-eval")
+  app.add_option(
+         "--tasks", tasks->eval.tasks,
+         "perplexity (of --data as text), tasks and groups of lm-eval, passkey, niah, niah_multikey, ppl_by_length")
       ->delimiter(',')
       ->default_str("perplexity");
   add_measure_flags(app, *o);
   add_task_flags(app, *tasks);
-  app.callback([o, tasks, &run] {
+  add_recall_flags(app, *recall);
+  app.callback([o, tasks, recall, &run] {
     if (tasks->eval.tasks.empty() || tasks->eval.tasks == std::vector<std::string>{"perplexity"}) {
       run = [o, tasks] { return evaluate_perplexity(tasks->model, *o); };
       return;
@@ -46,9 +53,29 @@ void register_eval(CLI::App& app, Run& run) {
     tasks->engine.backend = o->backend;
     tasks->engine.precision = o->precision;
     tasks->eval.limit = o->text.limit;
-    if (o->text.data.size() > 1) fail("--data: give one folder, found ", o->text.data.size());
-    if (!o->text.data.empty()) tasks->eval.data = o->text.data[0];
-    run = [tasks] { return evaluate_tasks(*tasks); };
+    // The folder of lm-eval's tasks comes first, if there are any; what else --data names is text.
+    std::vector<std::string>& names = tasks->eval.tasks;
+    const auto ours = std::stable_partition(names.begin(), names.end(), std::not_fn(is_recall_task));
+    *recall = {
+        tasks->model, tasks->engine, std::move(recall->recall), o->text, tasks->scorer.max_length, tasks->scorer.share,
+        o->json,      tasks->output};
+    for (auto name = ours; name != names.end(); ++name)
+      if (std::find(ours, name, *name) == name) recall->recall.tasks.push_back(*name);
+    recall->recall.seed = tasks->eval.seed;
+    recall->recall.bos = tasks->scorer.bos;
+    names.erase(ours, names.end());
+    std::vector<std::string>& data = recall->text.data;
+    if (!names.empty()) recall->text.limit = 0;  // theirs counts documents
+    if (!names.empty() && !data.empty()) {
+      tasks->eval.data = data[0];
+      data.erase(data.begin());
+      if (recall->recall.tasks.empty() && !data.empty()) fail("--data: give one folder, found ", data.size() + 1);
+    }
+    run = [tasks, recall] {
+      if (!tasks->eval.tasks.empty()) tasks_of(tasks->eval.tasks);
+      const int status = recall->recall.tasks.empty() ? 0 : evaluate_recall(*recall);
+      return status != 0 || tasks->eval.tasks.empty() ? status : evaluate_tasks(*tasks);
+    };
   });
 }
 

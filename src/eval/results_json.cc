@@ -242,11 +242,16 @@ OrderedJson results_json(const RunInfo& info, const EvalOptions& options, const 
   return json;
 }
 
+Path result_file(const Path& folder, const std::string& model, const std::string& kind, double time) {
+  const Path dir = folder / sanitised(model);
+  make_directory(dir);
+  return dir / (kind + "_" + time_text(time) + ".json");
+}
+
 Path write_results(const Path& folder, const RunInfo& info, const EvalOptions& options, const Evaluation& evaluation,
                    bool samples) {
-  const Path dir = folder / sanitised(info.model_name);
+  const Path path = result_file(folder, info.model_name, "results", info.end), dir = path.parent_path();
   const std::string time = time_text(info.end);
-  make_directory(dir);
   OrderedJson json = results_json(info, options, evaluation);
   if (samples)
     for (const TaskRun& run : evaluation.runs) {
@@ -259,7 +264,6 @@ Path write_results(const Path& folder, const RunInfo& info, const EvalOptions& o
       file.commit();
       json["task_hashes"][run.task->name] = sha256(hashes);
     }
-  const Path path = dir / ("results_" + time + ".json");
   write_file(path, python_dumps(json, {.indent = 2}));
   return path;
 }

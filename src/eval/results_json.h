@@ -27,6 +27,9 @@ OrderedJson results_json(const RunInfo& info, const EvalOptions& options, const 
 /// One document under one filter, as a line of samples; `hashes` gets doc, prompt and target hash appended.
 std::string sample_line(const TaskRun& run, int64_t document, size_t filter, std::string* hashes = nullptr);
 
+/// FOLDER/MODEL/KIND_TIME.json, whose directory is made.
+Path result_file(const Path& folder, const std::string& model, const std::string& kind, double time);
+
 /// Writes FOLDER/MODEL/results_TIME.json and, with `samples`, a samples_TASK_TIME.jsonl for each task. Returns the
 /// first.
 Path write_results(const Path& folder, const RunInfo& info, const EvalOptions& options, const Evaluation& evaluation,

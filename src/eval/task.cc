@@ -7,6 +7,7 @@
 
 #include "base/error.h"
 #include "eval/random_python.h"
+#include "eval/recall.h"
 #include "eval/text_rules.h"
 
 namespace qwerky {
@@ -32,6 +33,7 @@ size_t distance(const std::string& a, const std::string& b) {
   const auto consider = [&](const std::string& other) { near.emplace_back(distance(name, other), other); };
   for (const Task& task : all_tasks()) consider(task.name);
   for (const Group& group : all_groups()) consider(group.name);
+  for (const std::string& task : recall_tasks()) consider(task);
   std::sort(near.begin(), near.end());
   fail("task \"", name, "\" is not known; nearest: ", near[0].second, ", ", near[1].second, ", ", near[2].second);
 }

@@ -1,0 +1,30 @@
+// SPDX-License-Identifier: MIT
+// `eval --tasks passkey,niah,niah_multikey,ppl_by_length`.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <string>
+#include <vector>
+
+#include "cli/text_ids.h"
+#include "engine/engine.h"
+#include "eval/recall.h"
+
+namespace qwerky {
+
+struct RecallCommand {
+  std::string model;
+  EngineOptions engine;
+  RecallOptions recall;
+  TextOptions text;        ///< niah's haystack, ppl_by_length's text
+  int64_t max_length = 0;  ///< 0: what the model is made for
+  bool share = true;
+  std::string json, output;  ///< a file, a folder; empty: none
+};
+
+/// --lengths, --depths and --samples.
+void add_recall_flags(CLI::App& app, RecallCommand& o);
+/// Prints a grid for each task; the value is the exit status.
+int evaluate_recall(const RecallCommand& command);
+
+}  // namespace qwerky
