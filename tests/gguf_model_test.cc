@@ -237,6 +237,39 @@ TEST(GgufSource, BlocksArePackedAsFarAsPossibleWithoutLoss) {
   }
 }
 
+/// Scales that are damaged, or that f32 holds and the panels' f16 does not (Q4_K: d · sc up to 65504 · 63), are named;
+/// blocks never become floats on the way.
+TEST(GgufSource, BlocksWithScalesThatPanelsCannotHoldAreRefused) {
+  const auto backend = make_backend("auto", Precision::f32);
+  const auto place = [&](BlockType type, uint16_t d, char rest) {
+    std::string blocks(static_cast<size_t>(row_bytes(type, 256)), rest);  // whole blocks of every type
+    const auto step = static_cast<size_t>(format_of(type).bytes);
+    for (size_t at = type == BlockType::q6_k ? 208 : 0; at < blocks.size(); at += step) std::memcpy(&blocks[at], &d, 2);
+    const std::string bytes = small_llama().tensor("blk.0.ffn_up.weight", {256, 1}, type, blocks).bytes();
+    const GgufSource source(bytes, "g");
+    Params params;
+    params.declare("model.embed_tokens.weight", {5, 16});
+    const Param& p = params.declare("model.layers.0.mlp.up_proj.weight", {1, 256}, Use::product);
+    Arena arena;
+    const Packer packer(*backend, std::nullopt, arena);
+    const auto as_floats = [&](Param& q, Tensor stored) { EXPECT_NE(&q, &p), packer.place(q, stored); };
+    params.bind(source, as_floats, nullptr, [&](Param& q) { return packer.place_blocks(q, source); });
+  };
+  const auto refusal = [&](BlockType type, uint16_t d, char rest) { return error_of([&] { place(type, d, rest); }); };
+  constexpr uint16_t kInfinity = 0x7c00, kNan = 0x7e00, kLargest = 0x7bff, kOne = 0x3c00;
+  for (const BlockType type : {BlockType::q8_0, BlockType::q4_0, BlockType::q4_1, BlockType::q5_0, BlockType::q5_1,
+                               BlockType::q4_k, BlockType::q5_k, BlockType::q6_k}) {
+    const char* name = format_of(type).name;
+    EXPECT_NO_THROW(place(type, kOne, 1)) << name;
+    for (const uint16_t d : {kInfinity, kNan})
+      EXPECT_PRED2(has, refusal(type, d, 1), "g: tensor model.layers.0.mlp.up_proj.weight: row 0 has a scale that is")
+          << name;
+  }
+  EXPECT_NO_THROW(place(BlockType::q4_k, kLargest, 1));
+  EXPECT_PRED2(has, refusal(BlockType::q4_k, kLargest, 2), "too large for int4 in groups of 32 with minima");
+  EXPECT_PRED2(has, refusal(BlockType::q6_k, kLargest, 63), "too large for int8 in groups of 32");
+}
+
 TEST(GgufSource, MadeTensorsAreForgottenAndMadeAgain) {
   const std::string bytes = small_llama().floats("blk.0.attn_k.bias", {8}, 0).bytes();
   const GgufSource source(bytes, "g");
