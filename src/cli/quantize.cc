@@ -36,6 +36,7 @@ int run_quantize(const Options& o) {
   const Checkpoint checkpoint = open_model(o.model);
   const Config config = read_config(checkpoint.config, checkpoint.tensors.get(), checkpoint.config_name);
   quantised_formats(options, config);  // complains before any text is read
+  check_writable_file(o.out);
   TextOptions other = o.text;
   other.data = o.measure;
   std::unique_ptr<Tokenizer> tokenizer;
