@@ -104,8 +104,7 @@ void register_quantize(CLI::App& app, Run& run) {
   app.add_flag("--minimum", o->quantize.minimum, "int4: a minimum for each group beside its scale");
   app.add_option("--head", o->quantize.head, "f32 | bf16 | int8 | int4; also an embedding that is the head")
       ->capture_default_str();
-  app.add_option("--embedding", o->quantize.embedding, "f32 | bf16 | int8 | int4, where it is not the head")
-      ->capture_default_str();
+  app.add_option("--embedding", o->quantize.embedding, "f32 | bf16 | int8 (default) | int4, where it is not the head");
   app.add_option("--low-rank", o->quantize.low_rank, "RWKV's low-rank matrices: f32 | bf16 | int8 | int4")
       ->capture_default_str();
   app.add_option("--data", o->text.data, "text to calibrate on (.txt, .jsonl, .zst, directories), or a .tokens shard");

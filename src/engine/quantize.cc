@@ -218,8 +218,10 @@ PackFormats quantised_formats(const QuantizeOptions& o, const Config& config) {
   PackFormats formats{format(o, o.type, "--type", group), format(o, o.head, "--head", group),
                       format(o, o.low_rank, "--low-rank", group)};
   if (!config.tied) {
-    const PanelFormat table = format(o, o.embedding, "--embedding", group);
+    const PanelFormat table = format(o, o.embedding.empty() ? "int8" : o.embedding, "--embedding", group);
     formats.table = table;
+  } else if (!o.embedding.empty()) {
+    fail("--embedding: the embedding is the head of this model; use --head");
   }
   return formats;
 }
