@@ -17,6 +17,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   try {
     qwerky::read_documents(bytes, kNames[data[0] & 3], options, [](std::string&& document) {
       CHECK(document.find_first_not_of(" \r\n\t") != document.npos, "a blank document");
+      return true;
     });
   } catch (const qwerky::Error&) {
     // What is not a corpus is refused.

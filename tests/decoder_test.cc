@@ -138,6 +138,25 @@ TEST(Decoder, ARowDoesNotDependOnItsNeighboursOrThreads) {
   }
 }
 
+TEST(Decoder, EndsBehindTheLayersThatAreWanted) {
+  const auto model = random_model(shape("rwkv7qwen2", 8, 5, 5));
+  const auto backend = make_backend("reference", Precision::f32);
+  const auto ids = some_tokens(6, 61);
+  const Segment all{nullptr, 0, 6};
+  for (const int64_t layers : {0, 2, 3}) {
+    Arena scratch;
+    const Exec ex{*backend, scratch};
+    const Tensor hidden = ex.make(6, 40);
+    hidden.as<float>()[0] = 1234;
+    std::vector<int64_t> seen, want;
+    for (int64_t i = 0; i < layers; ++i) want.push_back(i);
+    const Tap tap = [&](int64_t layer, const Io&) { seen.push_back(layer); };
+    model->decoder->forward(ex, ids, {&all, 1}, hidden, tap, layers);
+    EXPECT_EQ(seen, want);
+    EXPECT_EQ(hidden.as<float>()[0] == 1234, layers < 3);
+  }
+}
+
 TEST(Decoder, StateOfALinearModelDoesNotGrow) {
   const auto linear = random_model(shape("rwkv7qwen2", 8, 4, 2)), softmax = random_model(shape("qwen2", 8, 4, 2));
   EXPECT_EQ(linear->decoder->state_scalars(10), linear->decoder->state_scalars(1000000));

@@ -250,6 +250,8 @@ head -c 8 out | grep -q "^Then the" || die "generate eight.gguf: $(cat out)"
 refused "no architecture for RAD-RWKV7" export seven --gguf --out x.gguf
 refused "which format" export six --out x.gguf
 refused "which format" export six --gguf --packed --out x.gguf
+refused "cannot write nowhere/x.gguf" export nothing --gguf --out nowhere/x.gguf
+refused "cannot write nowhere/x.qwk" export nothing --packed --out nowhere/x.qwk
 
 echo "packed: export, run, measure, verify, quantise"
 ok export seven --packed --out seven.qwk
@@ -275,6 +277,8 @@ refused "expected --data" quantize seven --calibrate gptq --out x.qwk
 refused "hold no text" quantize seven --data empty.txt --out x.qwk
 refused "packed model already" quantize seven8.qwk --out x.qwk
 refused "expected int8 or int4" quantize seven --type q4 --out x.qwk
+refused "cannot write nowhere/x.qwk" quantize seven --data empty.txt --out nowhere/x.qwk
+refused "--embedding: the embedding is the head" quantize seven --embedding int8 --out x.qwk
 refused "inference only" convert seven8.qwk --out x
 refused "not a packed file" inspect seven --verify
 head -c -100 seven.qwk >cut.qwk

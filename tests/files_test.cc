@@ -111,15 +111,23 @@ TEST(Files, FullDiskIsAnErrorThatLeavesNothing) {
 
 TEST(Files, UnwritableDirectoryIsNamed) {
   const Path dir = scratch_dir("files-unwritable");
-  EXPECT_PRED2(has, error_of([&] { write_file(dir / "none" / "a", "x"); }), (dir / "none" / "a").string());
-  EXPECT_PRED2(has, error_of([&] { write_file(dir, "x"); }), "Is a directory");
-  write_file(dir / "file", "x");
-  EXPECT_PRED2(has, error_of([&] { write_file(dir / "file" / "a", "x"); }), "Not a directory");
-  if (geteuid() != 0) {
-    std::filesystem::permissions(dir, std::filesystem::perms::owner_read | std::filesystem::perms::owner_exec);
-    EXPECT_PRED2(has, error_of([&] { write_file(dir / "b", "x"); }), "Permission denied");
-    std::filesystem::permissions(dir, std::filesystem::perms::owner_all);
+  const auto write = [](const Path& path) { write_file(path, "x"); };
+  write(dir / "file");
+  for (const auto& refuse :
+       {std::function<void(const Path&)>(write), std::function<void(const Path&)>(check_writable_file)}) {
+    EXPECT_PRED2(has, error_of([&] { refuse(dir / "none" / "a"); }), (dir / "none" / "a").string());
+    EXPECT_PRED2(has, error_of([&] { refuse(dir); }), "Is a directory");
+    EXPECT_PRED2(has, error_of([&] { refuse(dir / "file" / "a"); }), "Not a directory");
+    if (geteuid() != 0) {
+      std::filesystem::permissions(dir, std::filesystem::perms::owner_read | std::filesystem::perms::owner_exec);
+      EXPECT_PRED2(has, error_of([&] { refuse(dir / "b"); }), "Permission denied");
+      std::filesystem::permissions(dir, std::filesystem::perms::owner_all);
+    }
   }
+  check_writable_file(dir / "file");
+  check_writable_file(dir / "new");
+  EXPECT_EQ(read_file(dir / "file"), "x");
+  EXPECT_EQ(entries(dir), 1);
 }
 
 TEST(Files, AppendKeepsWholeLines) {

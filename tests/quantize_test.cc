@@ -240,6 +240,12 @@ TEST(Quantize, RefusesBadInput) {
   EXPECT_PRED2(has, with({.type = "bf16"}), "--type: expected int8 or int4");
   EXPECT_PRED2(has, with({.head = "none"}), "--head: expected");
   EXPECT_PRED2(has, with({.low_rank = "x"}), "--low-rank: expected");
+  EXPECT_PRED2(has, with({.embedding = "int8"}), "--embedding: the embedding is the head of this model; use --head");
+  Config untied = read_config(checkpoint.config, nullptr);
+  untied.tied = false;
+  EXPECT_PRED2(has, error_of([&] { quantised_formats({.embedding = "x"}, untied); }), "--embedding: expected");
+  EXPECT_EQ(quantised_formats({}, untied).table->type, DType::i8);
+  EXPECT_EQ(quantised_formats({.embedding = "bf16"}, untied).table->type, DType::bf16);
   EXPECT_PRED2(has, with({.group = 16}), "--group: expected 32, 64 or 128, found 16");
   EXPECT_PRED2(has, with({.type = "int8", .minimum = true}), "--minimum");
   EXPECT_PRED2(has, error_of([] { calibration_named("awq", "--calibrate"); }), "--calibrate: expected none, scale");

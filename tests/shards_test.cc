@@ -59,7 +59,7 @@ std::string compressed(std::string_view text) {
 
 std::vector<std::string> documents_of(std::string_view bytes, const std::string& name, CorpusOptions options = {}) {
   std::vector<std::string> documents;
-  read_documents(bytes, name, options, [&](std::string&& d) { documents.push_back(std::move(d)); });
+  read_documents(bytes, name, options, [&](std::string&& d) { return documents.push_back(std::move(d)), true; });
   return documents;
 }
 
@@ -84,6 +84,23 @@ TEST(Corpus, TextIsCutAtSeparators) {
   EXPECT_EQ(documents_of("one<|endoftext|>two<|endoftext|><|endoftext|> \n", "a.txt"), (Documents{"one", "two"}));
   EXPECT_EQ(documents_of("\xef\xbb\xbfmark", "a.txt"), (Documents{"mark"}));
   EXPECT_EQ(documents_of("", "a.txt"), Documents{});
+}
+
+TEST(Corpus, ReadingEndsWhenNoMoreIsWanted) {
+  const Path dir = testing::scratch_dir("corpus-ended");
+  const std::string text = "one<|endoftext|>two<|endoftext|>three<|endoftext|>\nfour";
+  const Documents all{"one", "two", "three", "four"};
+  write_file(dir / "a.txt", text);
+  write_file(dir / "a.txt.zst", compressed(text));
+  write_file(dir / "b.jsonl", "not JSON: an Error for who reads so far");
+  for (size_t wanted = 1; wanted <= 4; ++wanted)
+    for (const bool packed : {false, true}) {
+      Documents found;
+      const auto take = [&](std::string&& d) { return found.push_back(std::move(d)), found.size() < wanted; };
+      const Path file = dir / (packed ? "a.txt.zst" : "a.txt");
+      EXPECT_FALSE(read_corpus({.inputs = {file, dir / "b.jsonl"}}, take));
+      EXPECT_EQ(found, Documents(all.begin(), all.begin() + static_cast<std::ptrdiff_t>(wanted)));
+    }
 }
 
 TEST(Corpus, TextIsCutBeforeGivenLines) {
@@ -152,8 +169,8 @@ TEST(Corpus, DirectoriesAreSearchedInOrder) {
   write_file(dir / "b" / "c" / "d.txt.zst", compressed("second"));
   write_file(dir / "b" / "readme.md", "not a corpus");
   Documents found;
-  auto take = [&](std::string&& d) { found.push_back(std::move(d)); };
-  read_corpus({.inputs = {dir}}, take);
+  auto take = [&](std::string&& d) { return found.push_back(std::move(d)), true; };
+  EXPECT_TRUE(read_corpus({.inputs = {dir}}, take));
   EXPECT_EQ(found, (Documents{"first", "second", "last"}));
   found.clear();
   read_corpus({.inputs = {dir / "z.txt", dir / "b"}}, take);
@@ -452,7 +469,7 @@ TEST(Corpus, TinyStories) {
   const Path file = testing::shared_data("text/tinystories/czhou578_val.decoded.txt");
   NEEDS_DATA(file);
   int64_t stories = 0;
-  read_corpus({.inputs = {file}}, [&](std::string&& d) { stories += d.empty() ? 0 : 1; });
+  read_corpus({.inputs = {file}}, [&](std::string&& d) { return stories += d.empty() ? 0 : 1, true; });
   EXPECT_GT(stories, 2500);
   EXPECT_LT(stories, 3200);
 }

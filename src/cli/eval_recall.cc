@@ -26,7 +26,8 @@ std::string haystack_text(const TextOptions& o, int64_t tokens) {
   const auto enough = static_cast<size_t>(tokens) * kBytesPerToken;
   std::string text;
   read_corpus(corpus, [&](std::string&& document) {
-    if (text.size() < enough) text += document.substr(0, enough) + "\n\n";
+    text += document.substr(0, enough) + "\n\n";
+    return text.size() < enough;
   });
   return text;
 }

@@ -8,6 +8,7 @@
 
 #include "base/error.h"
 #include "cli/command.h"
+#include "io/files.h"
 
 namespace qwerky {
 namespace {
@@ -19,6 +20,7 @@ struct Options {
 
 int write(const Options& o) {
   if (o.gguf == o.packed) fail("export: which format? Give one of --gguf and --packed");
+  check_writable_file(o.out);
   if (o.packed) {
     const int64_t bytes = export_packed(o.model, o.out, o.type.empty() ? "auto" : o.type);
     std::cout << "packed, " << std::fixed << std::setprecision(2) << static_cast<double>(bytes) / (1 << 20)

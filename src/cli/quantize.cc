@@ -36,6 +36,7 @@ int run_quantize(const Options& o) {
   const Checkpoint checkpoint = open_model(o.model);
   const Config config = read_config(checkpoint.config, checkpoint.tensors.get(), checkpoint.config_name);
   quantised_formats(options, config);  // complains before any text is read
+  check_writable_file(o.out);
   TextOptions other = o.text;
   other.data = o.measure;
   std::unique_ptr<Tokenizer> tokenizer;
@@ -103,8 +104,7 @@ void register_quantize(CLI::App& app, Run& run) {
   app.add_flag("--minimum", o->quantize.minimum, "int4: a minimum for each group beside its scale");
   app.add_option("--head", o->quantize.head, "f32 | bf16 | int8 | int4; also an embedding that is the head")
       ->capture_default_str();
-  app.add_option("--embedding", o->quantize.embedding, "f32 | bf16 | int8 | int4, where it is not the head")
-      ->capture_default_str();
+  app.add_option("--embedding", o->quantize.embedding, "f32 | bf16 | int8 (default) | int4, where it is not the head");
   app.add_option("--low-rank", o->quantize.low_rank, "RWKV's low-rank matrices: f32 | bf16 | int8 | int4")
       ->capture_default_str();
   app.add_option("--data", o->text.data, "text to calibrate on (.txt, .jsonl, .zst, directories), or a .tokens shard");

@@ -45,6 +45,7 @@ std::vector<std::vector<int32_t>> read_ids(const TextOptions& o, const Tokenizer
       const auto more = tokenizer->encode(document);
       ids.insert(ids.end(), more.begin(), more.end());
       if (frame.end) ids.push_back(*frame.end);
+      return true;
     });
   }
   return first_tokens({std::move(ids)}, o.limit);

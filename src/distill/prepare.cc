@@ -30,17 +30,13 @@ int64_t check_text(const RunOptions& options) {
 }
 
 Beginning beginning_of_text(const CorpusOptions& corpus, size_t most, const std::atomic<bool>& stop) {
-  struct Enough {};
   Beginning out;
-  try {
-    read_corpus(corpus, [&](std::string&& document) {
-      if (stop) throw Interrupted();
-      if (!out.text.empty() && out.text.size() + document.size() >= most) throw Enough();
-      out.text += document + "\n";
-    });
-  } catch (const Enough&) {
-    out.whole = false;
-  }
+  out.whole = read_corpus(corpus, [&](std::string&& document) {
+    if (stop) throw Interrupted();
+    if (!out.text.empty() && out.text.size() + document.size() >= most) return false;
+    out.text += document + "\n";
+    return true;
+  });
   return out;
 }
 

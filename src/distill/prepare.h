@@ -19,7 +19,8 @@ CorpusOptions corpus_of(const RunOptions& options);
 /// beginnings shows.
 int64_t check_text(const RunOptions& options);
 
-/// Tokenises options.data. Both throw Interrupted when `stop` is set while they work.
+// All that follow throw Interrupted when `stop` is set while they work.
+
 /// The first documents of a text, of at most about `most` bytes (one alone may be longer), for a tokenizer.
 struct Beginning {
   std::string text;
@@ -27,6 +28,7 @@ struct Beginning {
 };
 Beginning beginning_of_text(const CorpusOptions& corpus, size_t most, const std::atomic<bool>& stop);
 
+/// Tokenises options.data.
 RunData read_data(const RunOptions& options, const Tokenizer& tokenizer, const Say& say, const std::atomic<bool>& stop);
 /// `tokens` ids in texts of at most `length`, the last 5 % held out.
 RunData sample_data(const Path& out, const Model& teacher, const Backend& on, int64_t tokens, int64_t length,

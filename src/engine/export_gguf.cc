@@ -128,19 +128,21 @@ GgufExport export_gguf(const std::string& model, const std::string& out, const s
   if (row == std::end(kTypes)) fail("--type: expected f32, f16, bf16, q8_0 or q4_0, found \"", type, "\"");
   const Checkpoint checkpoint = open_model(model);
   const Config config = read_config(checkpoint.config, checkpoint.tensors.get(), checkpoint.config_name);
-  if (const std::string reason = why_not_gguf(config); !reason.empty()) fail(model, ": ", reason);
+  if (checkpoint.packed != nullptr)
+    fail(model, ": a packed model is for inference only; use the model it was made from");
+  if (const std::string reason = why_not_gguf(config); !reason.empty())
+    fail(model, ": ", reason, "; --packed writes a file that this program runs");
 
   Params params;
   const Decoder decoder(config, params);
-  params.bind(*checkpoint.tensors, true, ignored_names(config));
-  std::vector<NamedTensor> tensors;
-  params.each([&](const Param& p) {
-    if (p.weight) tensors.push_back({p.name, p.weight, p.weight.type});
-  });
+  params.check(*checkpoint.tensors, ignored_names(config));  // values are looked at when they are written
+  std::vector<GgufIn> tensors;
+  params.each([&](const Param& p) { tensors.push_back({p.name, p.shape, p.name}); });
   // llama.cpp shares the embedding by itself in softmax models only.
   if (config.tied && config.linear_kind() != MixerKind::softmax)
-    tensors.push_back({"lm_head.weight", params.find("model.embed_tokens.weight")->weight, DType::f32});
-  std::vector<GgufOut> writes = gguf_tensors(config.model_type, config.head_dim, tensors, row->type);
+    tensors.push_back({"lm_head.weight", {config.vocab, config.hidden}, "model.embed_tokens.weight"});
+  std::vector<GgufOut> writes =
+      gguf_tensors(config.model_type, config.head_dim, *checkpoint.tensors, tensors, row->type);
   if (config.rope.type == "llama3") writes.push_back(rope_divisors(config));
 
   GgufMetadata meta = metadata_of(config, name_of_model(checkpoint.path), row->file_type);

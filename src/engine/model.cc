@@ -128,11 +128,8 @@ std::unique_ptr<Model> load_model(const Checkpoint& checkpoint, const LoadOption
     });
     check_memory(need);
     model->params.bind(
-        *checkpoint.tensors,
-        [&](Param& p, Tensor t) {
-          if (blocks == nullptr || !packer.place_blocks(p, *blocks)) packer.place(p, t);
-        },
-        ignore);
+        *checkpoint.tensors, [&](Param& p, Tensor t) { packer.place(p, t); }, ignore,
+        [&](Param& p) { return blocks != nullptr && packer.place_blocks(p, *blocks); });
   } else {
     allocate(*model, options.train, bf16);
     model->params.bind(*checkpoint.tensors, false, ignore);

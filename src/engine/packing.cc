@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: MIT
 #include "engine/packing.h"
 
+#include <atomic>
+#include <cmath>
+
 #include "backend/reference_panels.h"
 #include "base/parallel.h"
 
@@ -21,26 +24,34 @@ Tensor in_panels(const PanelFormat& format, const Shape& shape) {
   return t;
 }
 
-/// Group g of 32 of a row, as codes with scale and minimum.
-void repack_group(const PanelView& to, int64_t n, int64_t g, BlockType type, const char* row) {
+bool finite(float scale, float minimum) { return std::isfinite(scale) && std::isfinite(minimum); }
+
+/// Group g of 32 of a row, as codes with scale and minimum. False when one of these is not finite, or not so in f16.
+bool repack_group(const PanelView& to, int64_t n, int64_t g, BlockType type, const char* row) {
   constexpr int kGroup = 32;
   uint8_t codes[kGroup];
   if (type == BlockType::q5_1 || type == BlockType::q5_k || type == BlockType::q6_k) {
     float w[kGroup];
+    bool fits = true;
     const int size = format_of(type).group;
     for (int part = 0; part < kGroup / size; ++part) {
       const QuantGroup q = decode_group(type, row, g * (kGroup / size) + part);
+      fits = fits && finite(q.scale, q.minimum);
       for (int i = 0; i < size; ++i) w[part * size + i] = q.scale * static_cast<float>(q.q[i]) + q.minimum;
     }
+    if (!fits) return false;
     const f16 scale = reference_panels::group_scale(to.of().format, w, kGroup).scale;
     for (int i = 0; i < kGroup; ++i)
       codes[i] = static_cast<uint8_t>(reference_panels::nearest_code(to.of(), w[i], static_cast<float>(scale), 0));
-    return to.set_group(n, g, codes, scale, {});
+    to.set_group(n, g, codes, scale, {});
+    return std::isfinite(static_cast<float>(scale));
   }
   const QuantGroup q = decode_group(type, row, g);
   const int offset = type == BlockType::q8_0 ? 128 : type == BlockType::q5_0 ? 128 - 16 : 0;
   for (int i = 0; i < kGroup; ++i) codes[i] = static_cast<uint8_t>(q.q[i] + offset);
-  to.set_group(n, g, codes, f16(q.scale), f16(q.minimum));
+  const f16 scale(q.scale), minimum(to.of().format.minimum ? q.minimum : 0);
+  to.set_group(n, g, codes, scale, minimum);
+  return finite(static_cast<float>(scale), static_cast<float>(minimum));
 }
 
 }  // namespace
@@ -97,10 +108,16 @@ bool Packer::place_blocks(Param& p, const GgufSource& source) const {
   const PanelView to(p.weight);
   const PanelsOf& of = to.of();
   if (of.outputs % kPanelOutputs != 0) to.clear();
+  std::atomic<int64_t> wrong = -1;
   parallel_for(of.panels(), 1, [&](int64_t begin, int64_t end) {
     for (int64_t n = begin * kPanelOutputs; n < std::min(of.outputs, end * kPanelOutputs); ++n)
-      for (int64_t g = 0; g < of.groups(); ++g) repack_group(to, n, g, rows->type, rows->row(n));
+      for (int64_t g = 0; g < of.groups(); ++g)
+        if (!repack_group(to, n, g, rows->type, rows->row(n))) wrong = n;
   });
+  if (wrong >= 0)
+    fail(source.describe(), ": tensor ", p.name, ": row ", wrong.load(),
+         " has a scale that is NaN, infinite or too large for ", name_of(like.panels),
+         "; --backend reference holds finite ones in f32");
   return true;
 }
 

@@ -116,8 +116,6 @@ class Quantiser {
   std::unique_ptr<Model> model;  ///< weights of the original's memory until they are quantised
 
  private:
-  struct Enough {};  // ends a forward behind the last layer that is wanted
-
   /// In what order parameters are quantised: a tied embedding goes with the head, whose inputs come last.
   int64_t stage_of(const Param& p) const {
     return p.use == Use::product && layer_of(p.name) == -1 ? kHeadLayer : layer_of(p.name);
@@ -174,9 +172,6 @@ class Quantiser {
   void read(const Windows& text, Watched& watched, int64_t last) {
     const std::function<void(std::span<const Product>)> see = [&](auto products) { watched.see(products); };
     const bool head = last >= model->config().layers;
-    const Tap tap = [&](int64_t layer, const Io&) {
-      if (layer > last) throw Enough();
-    };
     Arena scratch("calibration");
     for (int64_t next = 0; next < text.count();) {
       Scope scope(scratch);
@@ -189,10 +184,7 @@ class Quantiser {
         ids.insert(ids.end(), window.begin(), window.end());
       } while (next < text.count() && static_cast<int64_t>(ids.size()) + text.length <= kCallRows);
       const Tensor hidden = ex.make(static_cast<int64_t>(ids.size()), model->config().hidden);
-      try {
-        model->decoder->forward(ex, ids, batch, hidden, tap);
-      } catch (const Enough&) {
-      }
+      model->decoder->forward(ex, ids, batch, hidden, nullptr, last + 1);
       if (head) watched.see(model->params.find(head_name())->weight, hidden);
     }
   }
@@ -218,8 +210,10 @@ PackFormats quantised_formats(const QuantizeOptions& o, const Config& config) {
   PackFormats formats{format(o, o.type, "--type", group), format(o, o.head, "--head", group),
                       format(o, o.low_rank, "--low-rank", group)};
   if (!config.tied) {
-    const PanelFormat table = format(o, o.embedding, "--embedding", group);
+    const PanelFormat table = format(o, o.embedding.empty() ? "int8" : o.embedding, "--embedding", group);
     formats.table = table;
+  } else if (!o.embedding.empty()) {
+    fail("--embedding: the embedding is the head of this model; use --head");
   }
   return formats;
 }

@@ -13,7 +13,7 @@ namespace qwerky {
 struct QuantizeOptions {
   std::string type = "int4";                    ///< of the layers' matrices: int8 or int4
   std::string head = "int8";                    ///< f32, bf16, int8 or int4; also an embedding that is the head
-  std::string embedding = "int8";               ///< f32, bf16, int8 or int4; of an embedding that is not the head
+  std::string embedding = "";                   ///< the same, of an embedding that is not the head; empty: int8
   std::string low_rank = "int8";                ///< f32, bf16, int8 or int4
   int64_t group = 0;                            ///< inputs that share a scale: 32, 64 or 128; 0: by width
   bool minimum = false;                         ///< int4: a minimum for each group

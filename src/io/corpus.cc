@@ -43,7 +43,7 @@ class Splitter {
       : name_(name), options_(options), lines_(lines), each_(each) {}
 
   void push(std::string_view bytes) {
-    while (!bytes.empty()) {
+    while (!bytes.empty() && !ended_) {
       const size_t end = bytes.find('\n');
       if (end != bytes.npos && pending_.empty()) {
         take(bytes.substr(0, end + 1));
@@ -68,6 +68,9 @@ class Splitter {
     pending_.clear();
     emit();
   }
+
+  /// No more documents are wanted.
+  bool ended() const { return ended_; }
 
  private:
   // A text without line ends is cut between two characters, not inside one.
@@ -130,9 +133,10 @@ class Splitter {
   // Gives the document without the line ends around it, unless it is blank.
   void emit() {
     const size_t begin = document_.find_first_not_of("\r\n");
-    if (document_.find_first_not_of(" \t\r\n") != document_.npos) {
+    if (!ended_ && document_.find_first_not_of(" \t\r\n") != document_.npos) {
       const size_t end = document_.find_last_not_of("\r\n") + 1;
-      each_(begin == 0 && end == document_.size() ? std::move(document_) : document_.substr(begin, end - begin));
+      const bool whole = begin == 0 && end == document_.size();
+      ended_ = !each_(whole ? std::move(document_) : document_.substr(begin, end - begin));
     }
     document_.clear();
   }
@@ -157,10 +161,11 @@ class Splitter {
   int64_t byte_ = 0;  // before the current line
   bool at_line_start_ = true;
   bool separated_ = false;  // a separator was seen
+  bool ended_ = false;
 };
 
-void decompress(std::string_view bytes, const std::string& name, Splitter& splitter,
-                const std::function<void(int64_t)>& progress) {
+bool decompress(std::string_view bytes, const std::string& name, Splitter& splitter,
+                const std::function<bool(int64_t)>& progress) {
   const std::unique_ptr<ZSTD_DStream, size_t (*)(ZSTD_DStream*)> stream(ZSTD_createDStream(), ZSTD_freeDStream);
   CHECK(stream != nullptr, "zstd: no memory");
   std::string chunk(ZSTD_DStreamOutSize(), '\0');
@@ -180,9 +185,10 @@ void decompress(std::string_view bytes, const std::string& name, Splitter& split
     }
     splitter.push({chunk.data(), out.pos});
     full = more != 0 && out.pos == out.size;
-    if (progress) progress(static_cast<int64_t>(in.pos));
+    if (splitter.ended() || (progress && !progress(static_cast<int64_t>(in.pos)))) return false;
   }
   if (more != 0) fail(name, ": truncated: the zstd data end inside a frame");
+  return true;
 }
 
 [[noreturn]] void refuse_empty(const CorpusOptions& options, const std::vector<Path>& files) {
@@ -227,23 +233,25 @@ int64_t estimate_tokens(const CorpusOptions& options) {
   return tokens;
 }
 
-void read_documents(std::string_view bytes, const std::string& name, const CorpusOptions& options,
-                    const EachDocument& each, const std::function<void(int64_t)>& progress) {
+bool read_documents(std::string_view bytes, const std::string& name, const CorpusOptions& options,
+                    const EachDocument& each, const std::function<bool(int64_t)>& progress) {
   const Format format = format_of(name);
   Splitter splitter(name, options, format.lines, each);
   if (format.compressed) {
-    decompress(bytes, name, splitter, progress);
+    if (!decompress(bytes, name, splitter, progress)) return false;
   } else {
     constexpr size_t kStep = size_t{1} << 20;
     for (size_t at = 0; at < bytes.size(); at += kStep) {
       splitter.push(bytes.substr(at, kStep));
-      if (progress) progress(static_cast<int64_t>(std::min(at + kStep, bytes.size())));
+      if (splitter.ended() || (progress && !progress(static_cast<int64_t>(std::min(at + kStep, bytes.size())))))
+        return false;
     }
   }
   splitter.finish();
+  return !splitter.ended();
 }
 
-void read_corpus(const CorpusOptions& options, const std::vector<Path>& files, const EachDocument& each,
+bool read_corpus(const CorpusOptions& options, const std::vector<Path>& files, const EachDocument& each,
                  const std::function<void(int64_t, int64_t)>& progress) {
   int64_t total = 0, before = 0;
   if (progress) {
@@ -252,45 +260,42 @@ void read_corpus(const CorpusOptions& options, const std::vector<Path>& files, c
   bool any = false;
   auto counted = [&](std::string&& document) {
     any = true;
-    each(std::move(document));
+    return each(std::move(document));
   };
   for (const Path& path : files) {
     const MappedFile file(path);
-    std::function<void(int64_t)> here;
-    if (progress) here = [&](int64_t done) { progress(before + done, total); };
-    read_documents(file.bytes(), path.string(), options, counted, here);
+    std::function<bool(int64_t)> here;
+    if (progress) here = [&](int64_t done) { return progress(before + done, total), true; };
+    if (!read_documents(file.bytes(), path.string(), options, counted, here)) return false;
     before += file.size();
   }
   if (!any) refuse_empty(options, files);
+  return true;
 }
 
 void check_corpus(const CorpusOptions& options) {
   constexpr int64_t kBeginning = int64_t{1} << 20, kMost = int64_t{256} << 20;
-  struct SeenEnough {};
   const std::vector<Path> files = corpus_files(options);
   bool any = false;
   int64_t seen = 0;
   for (const Path& path : files) {
     const MappedFile file(path);
     int64_t here = 0;
-    try {
-      read_documents(
-          file.bytes(), path.string(), options, [&](std::string&&) { any = true; },
-          [&](int64_t done) {
-            here = done;
-            if (done >= kBeginning && done < file.size()) throw SeenEnough();
-          });
-    } catch (const SeenEnough&) {
-      any = true;  // so much may be one document without an end yet
-    }
+    const bool whole = read_documents(
+        file.bytes(), path.string(), options, [&](std::string&&) { return any = true; },
+        [&](int64_t done) {
+          here = done;
+          return done < kBeginning || done >= file.size();
+        });
+    any = any || !whole;  // so much may be one document without an end yet
     seen += here;
     if (seen >= kMost) return;
   }
   if (!any) refuse_empty(options, files);
 }
 
-void read_corpus(const CorpusOptions& options, const std::function<void(std::string&& document)>& each) {
-  read_corpus(options, corpus_files(options), each, nullptr);
+bool read_corpus(const CorpusOptions& options, const EachDocument& each) {
+  return read_corpus(options, corpus_files(options), each, nullptr);
 }
 
 }  // namespace qwerky

@@ -379,6 +379,11 @@ void check_writable(const Path& dir) {
   if (::access(at.c_str(), W_OK | X_OK) != 0) fail("cannot write into ", at.string(), ": ", reason(errno));
 }
 
+void check_writable_file(const Path& path) {
+  if (is_dir(path)) fail("cannot write ", path.string(), ": ", reason(EISDIR));
+  const FileWriter removed_again(path);
+}
+
 int64_t free_disk_bytes(const Path& path) {
   const Path at = nearest(path);
   struct statvfs info {};

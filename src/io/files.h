@@ -113,6 +113,8 @@ void remove_tree(const Path& path);
 int64_t bytes_under(const Path& path);
 /// Throws unless the nearest existing parent of `dir` is a directory in which this process may write. Writes nothing.
 void check_writable(const Path& dir);
+/// Throws as FileWriter would, before there is anything to write. Leaves nothing.
+void check_writable_file(const Path& path);
 
 /// Free bytes on the file system that holds `path` (or its nearest existing parent).
 int64_t free_disk_bytes(const Path& path);

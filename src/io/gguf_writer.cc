@@ -109,6 +109,7 @@ void write_gguf(const Path& path, const GgufMetadata& metadata, const std::vecto
   file.write(header);
   for (const GgufOut& t : tensors) {
     write_tensor(file, t, path);
+    if (t.done) t.done();
     file.write(std::string(static_cast<size_t>(padding(bytes_of(t))), '\0'));
   }
   file.commit();

@@ -40,6 +40,8 @@ struct GgufOut {
   Shape shape;  ///< outermost first
   /// Writes rows [first, first + n) of the last axis as f32 into out.
   std::function<void(int64_t first, int64_t n, float* out)> rows;
+  /// Called when all rows are written; may be null.
+  std::function<void()> done = nullptr;
 };
 
 /// Writes one file atomically. Throws Error naming the tensor when a value is not finite or outside its type's range.

@@ -219,12 +219,12 @@ std::vector<bool> find_overlaps(const ShardOptions& options, const std::vector<P
     CorpusOptions texts = options.corpus;
     texts.inputs = options.exclude_overlap;
     read_corpus(
-        texts, excluded, [&](std::string&& text) { index.add(text); }, nullptr);
+        texts, excluded, [&](std::string&& text) { return index.add(text), true; }, nullptr);
   }
   auto each_document = [&](auto&& f) {
     size_t i = 0;
     read_corpus(
-        options.corpus, files, [&](std::string&& text) { f(i++, text); }, nullptr);
+        options.corpus, files, [&](std::string&& text) { return f(i++, text), true; }, nullptr);
     if (i != documents) fail("corpus: a file changed while it was read (", documents, " documents, then ", i, ")");
   };
   if (held) {
@@ -286,6 +286,7 @@ Shards prepare_shards(const ShardOptions& options, const Tokenizer& tokenizer, c
     corpus.update(concat(document.size(), ":"));
     corpus.update(document);
     encoder.add(std::move(document));
+    return true;
   };
   read_corpus(options.corpus, files, take, progress);
   encoder.flush();

@@ -22,9 +22,11 @@ struct CorpusOptions {
   std::string field = "text";
   std::vector<std::string> split_before = {};  ///< for .txt without separators, e.g. {"Once upon a time", "Chapter "}
 };
-/// `each` gets every document in order. Invalid UTF-8, a malformed or truncated file, a missing field: an Error
-/// naming file and line; no text at all is an Error too.
-void read_corpus(const CorpusOptions& options, const std::function<void(std::string&& document)>& each);
+/// Takes a document; false when it is the last that is wanted.
+using EachDocument = std::function<bool(std::string&& document)>;
+/// `each` gets the documents in order; whether it wanted all. Invalid UTF-8, a malformed or truncated file, a missing
+/// field: an Error naming file and line; no text at all is an Error too.
+bool read_corpus(const CorpusOptions& options, const EachDocument& each);
 
 /// The same errors as far as the beginnings of the files show them: the first MiB of each, 256 MiB in all.
 void check_corpus(const CorpusOptions& options);

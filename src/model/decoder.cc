@@ -47,8 +47,8 @@ Decoder::Shared Decoder::share(const Exec& ex, Batch batch, int64_t rows, bool w
   return shared;
 }
 
-void Decoder::forward(const Exec& ex, std::span<const int32_t> tokens, Batch batch, Tensor hidden,
-                      const Tap& tap) const {
+void Decoder::forward(const Exec& ex, std::span<const int32_t> tokens, Batch batch, Tensor hidden, const Tap& tap,
+                      int64_t layers) const {
   Scope scope(ex.scratch);
   const int64_t rows = static_cast<int64_t>(tokens.size()), D = config_.hidden;
   const Shared shared = share(ex, batch, rows, false);
@@ -62,7 +62,7 @@ void Decoder::forward(const Exec& ex, std::span<const int32_t> tokens, Batch bat
   int64_t offset = 0;
   ex.on.embed(x, embedding_->weight, tokens);
   ex.on.rmsnorm(h, x, layers_.front().input_norm->weight, config_.norm_eps);
-  for (size_t i = 0; i < layers_.size(); ++i) {
+  for (size_t i = 0; i < layers_.size() && static_cast<int64_t>(i) < layers; ++i) {
     const Layer& layer = layers_[i];
     const Io io{h, y, shared.rope, shared.v_first, offset};
     layer.mixer->forward(ex, io, batch);

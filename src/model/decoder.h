@@ -3,6 +3,7 @@
 // row), prefill (many), training (rows with null state) and batches of sequences (several segments).
 #pragma once
 
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <span>
@@ -32,9 +33,9 @@ class Decoder {
   std::unique_ptr<State> make_state(DType type, int64_t capacity) const;
 
   /// Hidden rows after the last norm [R, D]. Advances each segment's state. All states of a batch must have the same
-  /// capacity.
-  void forward(const Exec& ex, std::span<const int32_t> tokens, Batch batch, Tensor hidden,
-               const Tap& tap = nullptr) const;
+  /// capacity. With fewer `layers` than there are only so many run, and `hidden` is left alone.
+  void forward(const Exec& ex, std::span<const int32_t> tokens, Batch batch, Tensor hidden, const Tap& tap = nullptr,
+               int64_t layers = INT64_MAX) const;
   /// logits = hidden headᵀ   [R, V]
   void logits(const Exec& ex, Tensor hidden, Tensor logits) const;
   /// dhidden = dlogits head;  the head's gradient is +=.

@@ -213,10 +213,12 @@ void Params::bind(const TensorSource& source, bool borrow, const std::function<b
   bind(source, place, ignore);
 }
 
-void Params::bind(const TensorSource& source, const Place& place, const std::function<bool(std::string_view)>& ignore) {
+void Params::bind(const TensorSource& source, const Place& place, const std::function<bool(std::string_view)>& ignore,
+                  const std::function<bool(Param&)>& unread) {
   check(source, ignore);
   Problems problems;
   for (Param& p : list_) {
+    if (unread && unread(p)) continue;
     const Tensor stored = source.find(p.name);
     if (stored.layout == Layout::panels) {
       place(p, stored);

@@ -95,8 +95,10 @@ class Params {
   /// reported in one Error.
   void bind(const TensorSource& source, bool borrow, const std::function<bool(std::string_view)>& ignore = nullptr);
   /// The same checks, but `place` puts each stored tensor (of the declared shape) where it belongs and sets p.weight.
+  /// `unread`, asked first, may do so (true) without find(): then it answers for finite values.
   using Place = std::function<void(Param& p, Tensor stored)>;
-  void bind(const TensorSource& source, const Place& place, const std::function<bool(std::string_view)>& ignore);
+  void bind(const TensorSource& source, const Place& place, const std::function<bool(std::string_view)>& ignore,
+            const std::function<bool(Param& p)>& unread = nullptr);
 
   template <class F>
   void each(F&& f) {
