@@ -61,19 +61,7 @@ void print_table(const std::vector<ContextCosts>& all) {
 
 Json as_json(const std::vector<ContextCosts>& all) {
   Json models = Json::array();
-  for (const ContextCosts& m : all) {
-    Json rows = Json::array();
-    for (const ContextCost& c : m.costs)
-      rows.push_back({{"context", c.context},
-                      {"seconds_per_token", c.seconds_per_token},
-                      {"state_bytes", c.state_bytes},
-                      {"beyond_max_positions", c.beyond}});
-    models.push_back({{"model", m.path},
-                      {"mixer", m.name},
-                      {"backend", m.backend},
-                      {"max_positions", m.most > 0 ? Json(m.most) : Json()},
-                      {"contexts", rows}});
-  }
+  for (const ContextCosts& m : all) models.push_back(to_json(m));
   return {{"threads", threads()}, {"models", models}};
 }
 

@@ -13,6 +13,20 @@ constexpr int64_t kSteps = 64;  // of decoding, measured at each context
 
 }  // namespace
 
+Json to_json(const ContextCosts& m) {
+  Json rows = Json::array();
+  for (const ContextCost& c : m.costs)
+    rows.push_back({{"context", c.context},
+                    {"seconds_per_token", c.seconds_per_token},
+                    {"state_bytes", c.state_bytes},
+                    {"beyond_max_positions", c.beyond}});
+  return {{"model", m.path},
+          {"mixer", m.name},
+          {"backend", m.backend},
+          {"max_positions", m.most > 0 ? Json(m.most) : Json()},
+          {"contexts", rows}};
+}
+
 std::string mixers_of(const Engine& engine) {
   const Config& c = engine.internals().model->config();
   std::string name = name_of(c.linear_kind());

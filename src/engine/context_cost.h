@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "base/json.h"
 #include "base/svg.h"
 #include "qwerky/qwerky.h"
 
@@ -24,6 +25,8 @@ struct ContextCosts {
   int64_t most = 0;                 ///< positions that config.json allows; 0: no limit
   std::vector<ContextCost> costs;
 };
+
+Json to_json(const ContextCosts& costs);
 
 /// "rwkv7", "rwkv7 + softmax", "softmax"
 std::string mixers_of(const Engine& engine);

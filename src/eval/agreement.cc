@@ -81,6 +81,15 @@ Agreement agreement(const std::string& source, int64_t tokens, std::span<const I
   return result;
 }
 
+Json to_json(const Agreement& a) {
+  return {{"source", a.source},
+          {"tokens", a.tokens},
+          {"prompts", a.agreed.size()},
+          {"identical", a.identical()},
+          {"median_agreed", a.median_agreed()},
+          {"agreed", a.agreed}};
+}
+
 Agreement pooled(std::span<const Agreement> parts) {
   CHECK(!parts.empty());
   Agreement all{"all", parts[0].tokens, {}};

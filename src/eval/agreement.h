@@ -33,8 +33,8 @@ std::vector<Ids> continuations(const Engine& engine, const std::vector<Ids>& pro
 
 struct Agreement {
   std::string source;
-  int64_t tokens = 0;           ///< asked of each continuation
-  std::vector<int64_t> agreed;  ///< per prompt: ids before the first that differs; `tokens` when none does
+  int64_t tokens = 0;             ///< asked of each continuation
+  std::vector<int64_t> agreed;    ///< per prompt: ids before the first that differs; `tokens` when none does
   double share(int64_t k) const;  ///< of prompts whose first k ids agree
   double identical() const { return share(tokens); }
   double median_agreed() const;
@@ -42,6 +42,8 @@ struct Agreement {
 
 Agreement agreement(const std::string& source, int64_t tokens, std::span<const Ids> teacher,
                     std::span<const Ids> student);
+
+Json to_json(const Agreement& agreement);
 
 /// All prompts of several sources as one.
 Agreement pooled(std::span<const Agreement> parts);

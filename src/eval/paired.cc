@@ -161,6 +161,24 @@ std::vector<PairedScore> paired_scores(const std::vector<std::string>& names, st
   return scores;
 }
 
+Json to_json(const PairedScore& s) {
+  const auto maybe = [](const std::optional<double>& x) { return x ? Json(*x) : Json(); };
+  return {{"task", s.name},
+          {"metric", s.metric},
+          {"filter", s.filter},
+          {"documents", s.documents},
+          {"teacher", s.teacher.value},
+          {"teacher_stderr", maybe(s.teacher.error)},
+          {"student", s.student.value},
+          {"student_stderr", maybe(s.student.error)},
+          {"chance", maybe(s.chance)},
+          {"change", s.shown_change()},
+          {"change_is_ratio", s.ratio},
+          {"change_95", s.interval ? Json{s.interval->low, s.interval->high} : Json()},
+          {"relative", s.relative ? Json(s.relative->value) : Json()},
+          {"relative_stderr", s.relative ? maybe(s.relative->error) : Json()}};
+}
+
 std::vector<std::string> paired_headers() {
   return {"Tasks", "n-shot", "n", "Metric", "Teacher", "Student", "Student − teacher [95 % CI]", "Relative", "Chance"};
 }
@@ -168,8 +186,9 @@ std::vector<std::string> paired_headers() {
 std::vector<std::string> paired_cells(const PairedScore& s) {
   std::string indent;
   for (int i = 0; i < s.depth; ++i) indent += " ";
-  std::string change = s.ratio ? "× " + fixed(s.shown_change()) : concat(std::showpos, fixed(s.shown_change()));
-  if (s.interval) change += " [" + fixed(s.interval->low) + ", " + fixed(s.interval->high) + "]";
+  const auto amount = [&](double x) { return (s.ratio || x < 0 ? "" : "+") + fixed(x); };
+  std::string change = (s.ratio ? "× " : "") + amount(s.shown_change());
+  if (s.interval) change += " [" + amount(s.interval->low) + ", " + amount(s.interval->high) + "]";
   return {indent + (s.depth > 0 ? "- " : "") + s.name,
           s.shots ? std::to_string(*s.shots) : "-",
           std::to_string(s.documents),

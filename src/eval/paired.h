@@ -48,6 +48,9 @@ struct PairedScore {
 std::vector<PairedScore> paired_scores(const std::vector<std::string>& names, std::span<const TaskRun> teacher,
                                        std::span<const TaskRun> student, int bootstrap_iters);
 
+/// Errors and intervals that are not there are null.
+Json to_json(const PairedScore& score);
+
 /// Columns of the table; "-" where there is nothing to say.
 std::vector<std::string> paired_headers();
 std::vector<std::string> paired_cells(const PairedScore& score);
