@@ -57,6 +57,7 @@ std::string table(const std::string& columns, const Row& head, const std::vector
 }
 
 std::string figures(const std::vector<std::string>& drawings) {
+  if (drawings.empty()) return "";
   std::string out = "<div class=\"figures\">\n";
   for (const std::string& drawing : drawings) out += "<figure>" + drawing + "</figure>\n";
   return out + "</div>\n";
