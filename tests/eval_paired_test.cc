@@ -66,7 +66,7 @@ TEST(EvalPaired, TeacherAtChanceHasNoRelativeScore) {
   const auto scores = scores_of("arc_easy", choices_run("arc_easy", {1, 0, 0, 1, 0, 0, 1, 0}),
                                 choices_run("arc_easy", {1, 0, 0, 1, 1, 0, 1, 0}));
   EXPECT_FALSE(scores[0].relative);  // 0.375 against 0.25, 1.96 errors are 0.359
-  EXPECT_EQ(paired_cells(scores[0])[7], "-");
+  EXPECT_EQ(paired_cells(scores[0])[7], "N/A");
 }
 
 TEST(EvalPaired, TheSameAnswersDifferByNothing) {
@@ -155,7 +155,7 @@ TEST(EvalPaired, CellsHaveSignsAndIntervals) {
                     .interval = Interval{0.1054, 0.1446},
                     .relative = {}};
   EXPECT_EQ(paired_cells(score), (std::vector<std::string>{"arc_easy", "0", "8", "acc", "0.6250 ± 0.1800", "0.7500",
-                                                           "+0.1250 [+0.1054, +0.1446]", "-", "0.2500"}));
+                                                           "+0.1250 [+0.1054, +0.1446]", "N/A", "0.2500"}));
   score.ratio = true;
   score.change = {std::log(1.5), 0.1};
   score.interval = Interval{1.2, 1.9};

@@ -61,7 +61,10 @@ void compare_documents(PairedScore& score, const Metric& metric, const Documents
     score.relative = ratio_of_sums(minus(all.student, all.chance), minus(all.teacher, all.chance));
 }
 
-std::string fixed(double value, int decimals = 4) { return concat(std::fixed, std::setprecision(decimals), value); }
+/// Four decimals as lm-eval prints them; of what is large, four digits.
+std::string fixed(double value) {
+  return std::abs(value) < 1e4 ? concat(std::fixed, std::setprecision(4), value) : concat(std::setprecision(4), value);
+}
 
 std::string with_error(const Estimate& e) { return fixed(e.value) + (e.error ? " ± " + fixed(*e.error) : ""); }
 
@@ -190,14 +193,14 @@ std::vector<std::string> paired_cells(const PairedScore& s) {
   std::string change = (s.ratio ? "× " : "") + amount(s.shown_change());
   if (s.interval) change += " [" + amount(s.interval->low) + ", " + amount(s.interval->high) + "]";
   return {indent + (s.depth > 0 ? "- " : "") + s.name,
-          s.shots ? std::to_string(*s.shots) : "-",
+          s.shots ? std::to_string(*s.shots) : "",
           std::to_string(s.documents),
           s.metric + (s.filter == "none" ? "" : ", " + s.filter),
           with_error(s.teacher),
           with_error(s.student),
           change,
-          s.relative ? with_error(*s.relative) : "-",
-          s.chance ? fixed(*s.chance) : "-"};
+          s.relative ? with_error(*s.relative) : "N/A",
+          s.chance ? fixed(*s.chance) : "N/A"};
 }
 
 }  // namespace qwerky

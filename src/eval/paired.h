@@ -51,7 +51,7 @@ std::vector<PairedScore> paired_scores(const std::vector<std::string>& names, st
 /// Errors and intervals that are not there are null.
 Json to_json(const PairedScore& score);
 
-/// Columns of the table; "-" where there is nothing to say.
+/// Columns of the table; "N/A" where a value means nothing.
 std::vector<std::string> paired_headers();
 std::vector<std::string> paired_cells(const PairedScore& score);
 

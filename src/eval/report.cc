@@ -14,11 +14,6 @@ namespace {
 
 using Row = std::vector<std::string>;
 
-std::string text(std::string_view raw) {
-  std::string storage;
-  return escaped(valid_utf8(raw, storage));
-}
-
 std::string fixed(double value, int decimals) { return concat(std::fixed, std::setprecision(decimals), value); }
 
 /// Hyphens before digits as the minus signs they are.
@@ -45,7 +40,7 @@ std::string table(const std::string& columns, const Row& head, const std::vector
     for (size_t c = 0; c < cells.size(); ++c) {
       const std::string cell = columns[c] == 'r' ? with_minus(cells[c]) : cells[c];
       const char* look = columns[c] == 'r' ? " class=\"r\"" : columns[c] == 'w' ? " class=\"w\"" : "";
-      out += concat("<", tag, look, ">", text(cell), "</", tag, ">");
+      out += concat("<", tag, look, ">", escaped(cell), "</", tag, ">");
     }
     return out + "</tr>\n";
   };
@@ -126,7 +121,7 @@ std::string tasks_section(const Report& report) {
     if (c != '\n') {
       note += c;
     } else if (!note.empty()) {
-      out += paragraph("note", text(note));
+      out += paragraph("note", escaped(note));
       note.clear();
     }
   }
@@ -265,7 +260,8 @@ std::string costs_section(const Report& report) {
                  paragraph("",
                            "Median time of one decoding step of one sequence that has read so many tokens, and the "
                            "memory of its state, one model after the other on the same machine.") +
-                     figures(drawn) + table(columns, head, rows) + (note.empty() ? "" : paragraph("note", text(note))));
+                     figures(drawn) + table(columns, head, rows) +
+                     (note.empty() ? "" : paragraph("note", escaped(note))));
 }
 
 std::string record_section(const Report& report) {
@@ -273,31 +269,37 @@ std::string record_section(const Report& report) {
   if (!report.models.empty()) {
     std::vector<Row> rows;
     for (const auto& row : report.models) rows.emplace_back(row.begin(), row.end());
-    out += "<h3>Models</h3>\n" + table("lww", {"", "teacher", "student"}, rows, "facts");
+    out += "<h3>Models</h3>\n" + table("www", {"", "teacher", "student"}, rows, "facts");
   }
   if (!report.data.empty()) {
     std::vector<Row> rows;
     for (const ReportData& d : report.data) rows.push_back({d.name, d.amount, d.file, d.sha256});
-    out += "<h3>Data</h3>\n" + table("llww", {"", "used", "file", "SHA-256 of what was read"}, rows, "facts");
+    out += "<h3>Data</h3>\n" + table("wwww", {"", "used", "file", "SHA-256 of what was read"}, rows, "facts");
   }
   const auto facts = [&](const char* heading, const Facts& list) {
     if (list.empty()) return;
     std::vector<Row> rows;
     for (const auto& [name, value] : list) rows.push_back({name, value});
-    out += concat("<h3>", heading, "</h3>\n", table("lw", {}, rows, "facts"));
+    out += concat("<h3>", heading, "</h3>\n", table("ww", {}, rows, "facts"));
   };
   facts("Settings", report.settings);
   facts("Machine", report.machine);
   if (!report.command.empty())
-    out += "<h3>The command that repeats this</h3>\n<pre>" + text(report.command) + "</pre>\n";
+    out += "<h3>The command that repeats this</h3>\n<pre>" + escaped(report.command) + "</pre>\n";
   return out.empty() ? "" : section("How it was measured", out);
+}
+
+/// "28 × less", "1.2 × more"
+std::string times_less(double ratio) {
+  const double times = ratio < 1 ? 1 / ratio : ratio;
+  return fixed(times, times < 10 ? 1 : 0) + (ratio < 1 ? " × less" : " × more");
 }
 
 /// The page in a handful of numbers.
 std::string headline(const Report& report) {
   std::string items;
   const auto item = [&](const std::string& number, const std::string& what) {
-    items += concat("<li><b>", text(with_minus(number)), "</b><span>", text(what), "</span></li>\n");
+    items += concat("<li><b>", escaped(with_minus(number)), "</b><span>", escaped(what), "</span></li>\n");
   };
   double sum = 0;
   int64_t count = 0;
@@ -319,10 +321,9 @@ std::string headline(const Report& report) {
   if (report.costs.size() == 2 && !report.costs[0].costs.empty() && !report.costs[1].costs.empty()) {
     const size_t i = std::min(report.costs[0].costs.size(), report.costs[1].costs.size()) - 1;
     const ContextCost &t = report.costs[0].costs[i], &s = report.costs[1].costs[i];
-    item("× " + fixed(s.seconds_per_token / t.seconds_per_token, 2),
-         concat("time per token at ", t.context, " tokens"));
-    item("× " + short_number(static_cast<double>(s.state_bytes) / static_cast<double>(t.state_bytes)),
-         concat("memory of a sequence at ", t.context, " tokens"));
+    item(times_less(s.seconds_per_token / t.seconds_per_token), concat("time per token at ", t.context, " tokens"));
+    item(times_less(static_cast<double>(s.state_bytes) / static_cast<double>(t.state_bytes)),
+         concat("memory of a sequence of ", t.context, " tokens"));
   }
   return items.empty() ? "" : "<ul class=\"numbers\">\n" + items + "</ul>\n";
 }
@@ -332,15 +333,17 @@ std::string headline(const Report& report) {
 std::string report_html(const Report& report) {
   std::string by = report.date;
   if (!report.version.empty()) by += (by.empty() ? "" : " · ") + report.version;
-  return concat(
+  const std::string page = concat(
       "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n",
-      "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n<title>", text(report.student),
-      " against ", text(report.teacher), "</title>\n<style>", kReportStyle, "</style>\n</head>\n<body>\n<main>\n",
+      "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n<title>", escaped(report.student),
+      " against ", escaped(report.teacher), "</title>\n<style>", kReportStyle, "</style>\n</head>\n<body>\n<main>\n",
       "<header>\n<h1>What conversion cost</h1>\n",
-      paragraph("by", concat("Student ", text(report.student), " against its teacher ", text(report.teacher))),
-      by.empty() ? "" : paragraph("by", text(by)), headline(report), "</header>\n", tasks_section(report),
+      paragraph("by", concat("Student ", escaped(report.student), " against its teacher ", escaped(report.teacher))),
+      by.empty() ? "" : paragraph("by", escaped(by)), headline(report), "</header>\n", tasks_section(report),
       text_section(report), layers_section(report), agreement_section(report), recall_section(report),
       costs_section(report), record_section(report), "</main>\n</body>\n</html>\n");
+  std::string storage;
+  return std::string(valid_utf8(page, storage));
 }
 
 }  // namespace qwerky

@@ -28,7 +28,7 @@ p { max-width: 42rem; margin: .5rem 0 }
 .by, .note, figcaption { color: var(--muted); font-size: .88rem }
 .by { overflow-wrap: anywhere }
 .numbers { display: grid; gap: 1px; margin: 1.8rem 0 0; padding: 0; list-style: none;
-  grid-template-columns: repeat(auto-fit, minmax(9.5rem, 1fr)); border-block: 1px solid var(--rule) }
+  grid-template-columns: repeat(auto-fit, minmax(8rem, 1fr)); border-block: 1px solid var(--rule) }
 .numbers li { padding: .8rem .6rem .8rem 0 }
 .numbers b { display: block; font-size: 1.55rem; font-weight: 600; line-height: 1.2 }
 .numbers span { color: var(--muted); font-size: .85rem; line-height: 1.35; display: block }
@@ -41,8 +41,9 @@ tr > :first-child { padding-left: .1rem }
 td { border-bottom: 1px solid var(--rule); vertical-align: top }
 tr:last-child td { border-bottom: 0 }
 .r { text-align: right }
-.w { white-space: normal; overflow-wrap: anywhere; min-width: 9rem }
+.w { white-space: normal; overflow-wrap: anywhere; min-width: 4.5rem }
 .facts { width: 100% }
+.facts td:first-child { width: 30% }
 .figures { display: grid; gap: 1.2rem 2rem; margin: 1.2rem 0;
   grid-template-columns: repeat(auto-fit, minmax(min(100%, 24rem), 1fr)) }
 figure { margin: 0; max-width: 30rem; break-inside: avoid }
