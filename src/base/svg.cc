@@ -142,7 +142,7 @@ std::string drawn(const Chart& chart, double origin, int width, int height) {
   const double left = origin + kLeft, right = origin + width - kRight, top = kTop, bottom = height - kBottom;
   const auto x = [&](double v) { return left + ax.place(v) * (right - left); };
   const auto y = [&](double v) { return bottom - ay.place(v) * (bottom - top); };
-  std::string out = label(left, 18, "start", "title", chart.title);
+  std::string out = label(left - 44, 18, "start", "title", chart.title);
   for (const Tick& t : ay.ticks) {
     out += concat("<path class=\"grid\" d=\"M", px(left), " ", px(y(t.value)), "H", px(right), "\"/>\n");
     out += label(left - 6, y(t.value) + 4, "end", "tick", t.label);

@@ -9,8 +9,22 @@ namespace qwerky {
 
 using namespace svg_elements;
 
+namespace {
+
+constexpr double kCharacter = 6.6;  // pixels of a character, at most, on average
+
+/// The last `most` bytes, the first of them an ellipsis where something was cut.
+std::string end_of(const std::string& text, size_t most) {
+  if (text.size() <= most) return text;
+  size_t at = text.size() - most + 1;
+  while (at < text.size() && (text[at] & 0xC0) == 0x80) ++at;  // not inside a character
+  return "…" + text.substr(at);
+}
+
+}  // namespace
+
 std::string svg_element(const Forest& forest, int width) {
-  constexpr double kRow = 24, kBottom = 46, kRight = 16, kCharacter = 6.6;
+  constexpr double kRow = 24, kBottom = 46, kRight = 16;
   double low = HUGE_VAL, high = -HUGE_VAL;
   const auto span = [&](double v) {
     if (std::isfinite(v)) low = std::min(low, v), high = std::max(high, v);
@@ -26,7 +40,7 @@ std::string svg_element(const Forest& forest, int width) {
   if (low > high) low = 0, high = 1;
   const double margin = low < high ? 0.04 * (high - low) : 1;
   const Axis axis{low - margin, high + margin, false, linear_ticks(low - margin, high + margin)};
-  const double left = std::min(0.45 * width, 12 + kCharacter * static_cast<double>(longest)), right = width - kRight;
+  const double left = std::min(0.5 * width, 12 + kCharacter * static_cast<double>(longest)), right = width - kRight;
   const double top = forest.series.empty() ? 32 : 52;
   const double bottom = top + kRow * static_cast<double>(forest.rows.size());
   const auto x = [&](double v) { return left + axis.place(v) * (right - left); };
@@ -41,7 +55,7 @@ std::string svg_element(const Forest& forest, int width) {
   for (size_t r = 0; r < forest.rows.size(); ++r) {
     const ForestRow& row = forest.rows[r];
     const double middle = top + kRow * (static_cast<double>(r) + 0.5);
-    out += label(left - 8, middle + 4, "end", "tick", row.label);
+    out += label(left - 8, middle + 4, "end", "tick", end_of(row.label, static_cast<size_t>((left - 12) / kCharacter)));
     if (row.level && std::isfinite(*row.level)) out += vertical("level", *row.level, middle - 9, middle + 9);
     for (size_t s = 0; s < row.dots.size(); ++s) {
       const auto& dot = row.dots[s];

@@ -70,8 +70,10 @@ Dot dot_of(const Estimate& e) {
 std::string tasks_section(const Report& report) {
   if (report.scores.empty()) return "";
   std::vector<Row> rows;
-  Forest scores{
-      .title = "Scores", .x_label = "score; bar: level of chance", .series = {"teacher", "student"}, .rows = {}},
+  Forest scores{.title = "Scores",
+                .x_label = "score, 95 % interval; bar: level of chance",
+                .series = {"teacher", "student"},
+                .rows = {}},
       changes{.title = "Student − teacher",
               .x_label = "paired difference, 95 % interval",
               .series = {},
@@ -134,14 +136,13 @@ std::string tasks_section(const Report& report) {
 std::string text_section(const Report& report) {
   if (!report.text) return "";
   const Comparison& c = *report.text;
-  std::string out = paragraph("", concat("Every next token of ", c.teacher.tokens,
-                                         " tokens of text, predicted in windows of ", c.kl_by_position.size(), "."));
-  out +=
+  const std::string out =
+      paragraph("", concat("Every next token of ", c.teacher.tokens, " tokens of text, predicted in windows of ",
+                           c.kl_by_position.size(), ". KL(teacher‖student) is ", fixed(c.kl, 5),
+                           " nats per token; both rank the same token first at ", fixed(100 * c.top1, 2),
+                           " % of the positions.")) +
       table("lrrr", {"", "teacher", "student", "student / teacher"},
             {{"perplexity", fixed(c.teacher.perplexity(), 4), fixed(c.student.perplexity(), 4), fixed(c.ratio(), 4)}});
-  out += table("lr", {},
-               {{"KL(teacher‖student), nats per token", fixed(c.kl, 5)},
-                {"same likeliest token", fixed(100 * c.top1, 2) + " %"}});
   Chart perplexity{.title = "Perplexity by position",
                    .x_label = "position in the window",
                    .y_label = "",
@@ -301,13 +302,17 @@ std::string headline(const Report& report) {
   const auto item = [&](const std::string& number, const std::string& what) {
     items += concat("<li><b>", escaped(with_minus(number)), "</b><span>", escaped(what), "</span></li>\n");
   };
-  double sum = 0;
+  double sum = 0, squares = 0;
   int64_t count = 0;
   std::string last;
   for (const PairedScore& s : report.scores)
-    if (s.depth == 0 && s.relative && s.name != last) sum += s.relative->value, ++count, last = s.name;
+    if (s.depth == 0 && s.relative && s.relative->error && s.name != last) {  // the first metric of each task
+      sum += s.relative->value, squares += *s.relative->error * *s.relative->error, ++count;
+      last = s.name;
+    }
   if (count > 0)
-    item(fixed(100 * sum / static_cast<double>(count), 1) + " %",
+    item(concat(fixed(100 * sum / static_cast<double>(count), 1), " ± ",
+                fixed(100 * std::sqrt(squares) / static_cast<double>(count), 1), " %"),
          concat("of the teacher's score above chance, mean of ", count, count == 1 ? " task" : " tasks"));
   if (report.text) {
     item("× " + fixed(report.text->ratio(), 3), "perplexity of text");
