@@ -59,12 +59,14 @@ Report full(const std::string& name) {
   r.text = c;
   r.mixers = {"rwkv7", name};
   r.agreement = {{"arc_easy" + name, 16, {16, 3, 0, 16}}, {"text", 16, {16, 5}}};
-  r.recall = {{.title = "niah, teacher " + name,
-               .x_label = "tokens",
-               .y_label = "depth",
-               .columns = {"1024"},
-               .rows = {"50 %"},
-               .values = {{0.5}}}};
+  Recall recall;
+  recall.cells = {
+      {.task = "niah" + name, .length = 1024, .depth = 0, .samples = 4, .wanted = 4, .generated = 0.25, .ranked = 0.5},
+      {.task = "niah" + name, .length = 1024, .depth = 50, .samples = 4, .wanted = 4, .generated = 1, .ranked = 0.75},
+      {.task = "niah" + name, .length = 4096, .depth = 50, .samples = 4, .wanted = 4, .generated = 0, .ranked = 1},
+      {.task = "niah" + name, .length = 4096, .depth = 100, .samples = 0, .wanted = 4}};
+  recall.by_length = {{.length = 1024, .tokens = 64, .nll = 2, .perplexity = 7.4}};
+  r.recall = {recall, recall};
   r.costs = {{"a", "softmax" + name, "avx2", 512, {{128, 1e-3, 1 << 20, false}, {1024, 2e-3, 1 << 23, true}}},
              {"b",
               "rwkv7",
@@ -144,6 +146,20 @@ TEST(EvalReport, SaysWhatWasMeasured) {
   EXPECT_TRUE(has(html, "<pre>qwerky compare x</pre>"));
   EXPECT_TRUE(has(html, "prefers-color-scheme: dark"));
   EXPECT_TRUE(has(html, "@media print"));
+}
+
+TEST(EvalReport, DrawsNeedlesByLengthAndDepth) {
+  Report r;
+  r.recall = full("").recall;
+  const std::string html = report_html(r);
+  // A map for each of two values and two models: three cells with a number, one without, and a line of perplexities.
+  EXPECT_EQ(occurrences(html, "class=\"cell\""), 2u * 2 * 3);
+  EXPECT_EQ(occurrences(html, "<svg"), 2u * 2 + 1);
+  EXPECT_TRUE(has(html, "niah, likeliest: student"));
+  r.recall[0] = {};
+  EXPECT_EQ(occurrences(report_html(r), "class=\"cell\""), 2u * 3);
+  r.recall[1] = {};
+  EXPECT_EQ(occurrences(report_html(r), "<section>"), 0u);
 }
 
 TEST(EvalAgreement, CountsIdsBeforeTheFirstDifference) {

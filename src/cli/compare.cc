@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // `compare`, student against teacher: perplexity, KL, agreement and alignment on text or ids; tasks on the same
-// documents; all of it as a page.
+// documents, recall at length; all of it as a page.
+#include <algorithm>
 #include <chrono>
 #include <cstdio>
 #include <ctime>
@@ -29,6 +30,7 @@ struct Options {
   int64_t softmax_window = 0, sinks = 4;
   PairOptions pair;
   bool tasks() const { return !pair.tasks.eval.tasks.empty(); }
+  bool pairs() const { return tasks() || !pair.recall.recall.tasks.empty() || !report.empty(); }
   bool reads_text() const { return !measure.text.data.empty() || !measure.text.tokens_file.empty(); }
 };
 
@@ -143,8 +145,11 @@ Facts settings(const Options& o, const PairMeasurement& m) {
   if (o.softmax_window > 0)
     add("softmax layers of the student see", o.softmax_window, " tokens and the first ", o.sinks);
   if (!m.agreement.empty())
-    add("generated text", "greedy, ", o.pair.agreement_tokens, " tokens after at most ", o.pair.agreement_prompts,
-        " prompts of each source");
+    add("text generated for agreement", "greedy, ", o.pair.agreement_tokens, " tokens after at most ",
+        o.pair.agreement_prompts, " prompts of each source");
+  if (const RecallOptions& r = o.pair.recall.recall; !r.tasks.empty())
+    add("recall", r.samples, " samples of each length and depth, seed ", r.seed, ", in ",
+        r.haystack.empty() && o.pair.recall.text.data.empty() ? "made-up sentences" : "the text");
   return facts;
 }
 
@@ -157,6 +162,7 @@ std::string page(const Options& o, const std::optional<TextComparison>& text, co
   for (const TaskEvaluation& e : m.tasks) report.score_notes += e.notes;
   if (text) report.text = text->result, report.mixers = text->mixers;
   report.agreement = m.agreement;
+  report.recall = m.recall;
   report.costs = m.costs;
   report.models = m.models;
   if (o.tasks())
@@ -179,19 +185,20 @@ std::string page(const Options& o, const std::optional<TextComparison>& text, co
 int compare_models(const Options& o) {
   if (o.tasks()) tasks_of(o.pair.tasks.eval.tasks);  // names, before a model is loaded
   std::optional<TextComparison> text;
-  if (o.reads_text() || !o.tasks()) text = compare_text(o);
-  if (!o.tasks() && o.report.empty()) {
+  if (o.reads_text() || !o.pairs()) text = compare_text(o);
+  if (!o.pairs()) {
     write_result(o.measure.json, text_json(o, *text));
     return 0;
   }
   std::vector<Prompts> prompts;
   if (text) prompts.push_back(window_prompts(windows_of(text->ids, o.measure.window), o.pair.agreement_prompts));
   const PairMeasurement m = measure_pair(o.teacher, o.student, o.pair, std::move(prompts));
-  print_pair(m);
+  print_pair(o.pair, m);
   if (m.partial) return kInterrupted;
   Json json = text ? text_json(o, *text) : Json::object();
   for (const PairedScore& s : m.scores) json["tasks"].push_back(to_json(s));
   for (const Agreement& a : m.agreement) json["agreement"].push_back(to_json(a));
+  for (const Recall& r : m.recall) json["recall"].push_back(to_json(r));
   for (const ContextCosts& c : m.costs) json["costs"].push_back(to_json(c));
   write_result(o.measure.json, json);
   if (!o.report.empty()) {
@@ -202,8 +209,16 @@ int compare_models(const Options& o) {
 }
 
 /// Which of the flags mean what, with tasks and without.
-void settle(Options& o) {
+void settle(Options& o, bool with_lengths) {
   TextOptions& text = o.measure.text;
+  RecallOptions& recall = o.pair.recall.recall;
+  std::vector<std::string>& names = o.pair.tasks.eval.tasks;
+  for (const std::string& name : names)
+    if (is_recall_task(name) && std::find(recall.tasks.begin(), recall.tasks.end(), name) == recall.tasks.end())
+      recall.tasks.push_back(name);
+  std::erase_if(names, is_recall_task);
+  if (recall.tasks.empty() && with_lengths) recall.tasks = {"passkey", "niah"};
+  recall.seed = o.pair.tasks.eval.seed, recall.bos = o.pair.tasks.scorer.bos;
   o.pair.tasks.engine = {.backend = o.measure.backend, .precision = o.measure.precision};
   if (o.tasks()) {
     if (text.data.size() != 1)
@@ -217,7 +232,10 @@ void settle(Options& o) {
   }
   text.data.insert(text.data.end(), o.text.begin(), o.text.end());
   if (o.text_tokens > 0) text.limit = o.text_tokens;
-  o.pair.tasks.engine.tokenizer = o.tasks() || needs_tokenizer(text);
+  o.pair.tasks.engine.tokenizer = o.tasks() || !recall.tasks.empty() || needs_tokenizer(text);
+  o.pair.recall.text = text;
+  o.pair.recall.max_length = o.pair.tasks.scorer.max_length;
+  o.pair.recall.share = o.pair.tasks.scorer.share;
   std::vector<int64_t>& contexts = o.pair.contexts;
   if (contexts == std::vector<int64_t>{0} || o.report.empty()) contexts.clear();
   contexts = checked_contexts(contexts);
@@ -229,7 +247,9 @@ void register_compare(CLI::App& app, Run& run) {
   const auto o = std::make_shared<Options>();
   app.add_option("teacher", o->teacher, "model directory or file")->required();
   app.add_option("student", o->student, "model directory or file")->required();
-  app.add_option("--tasks", o->pair.tasks.eval.tasks, "tasks and groups of lm-eval, on the same documents; --data DIR")
+  app.add_option("--tasks", o->pair.tasks.eval.tasks,
+                 "tasks and groups of lm-eval, on the same documents of --data DIR; passkey, niah, niah_multikey, "
+                 "ppl_by_length")
       ->delimiter(',');
   app.add_option("--report", o->report, "write everything into this HTML file");
   app.add_option("--text", o->text, "text to compare on, where --data is the folder of the tasks");
@@ -255,8 +275,9 @@ void register_compare(CLI::App& app, Run& run) {
       ->check(kNotNegative);
   add_measure_flags(app, o->measure);
   add_task_flags(app, o->pair.tasks);
-  app.callback([o, &run] {
-    settle(*o);
+  add_recall_flags(app, o->pair.recall);
+  app.callback([o, &app, &run] {
+    settle(*o, app.get_option("--lengths")->count() > 0);
     run = [o] { return compare_models(*o); };
   });
 }

@@ -67,6 +67,13 @@ class Side {
     return all;
   }
 
+  Recall recall() const {
+    RecallCommand mine = o_.recall;
+    const int64_t most = mine.max_length > 0 ? mine.max_length : engine_.max_tokens();
+    std::erase_if(mine.recall.lengths, [&](int64_t length) { return most > 0 && length > most; });
+    return mine.recall.lengths.empty() ? Recall() : run_recall(engine_, mine).recall;
+  }
+
   ContextCosts costs() const {
     return measure_contexts(engine_, path_, o_.contexts, true, [&](int64_t context) {
       check_interrupted();
@@ -108,6 +115,11 @@ PairMeasurement measure_pair(const std::string& teacher, const std::string& stud
         m.agreement.push_back(agreement(prompts[p].source, o.agreement_tokens, written[p], texts[p]));
       written = texts;
     }
+    if (!o.recall.recall.tasks.empty()) {
+      m.recall.push_back(side.recall());
+      m.partial = m.recall.back().partial;
+      if (m.partial) break;
+    }
     if (!o.contexts.empty()) m.costs.push_back(side.costs());
     const auto facts = side.facts();
     for (size_t i = 0; i < facts.size(); ++i) {
@@ -121,7 +133,7 @@ PairMeasurement measure_pair(const std::string& teacher, const std::string& stud
   return m;
 }
 
-void print_pair(const PairMeasurement& m) {
+void print_pair(const PairOptions& o, const PairMeasurement& m) {
   if (!m.scores.empty()) {
     std::vector<std::vector<std::string>> rows;
     for (const PairedScore& s : m.scores) rows.push_back(paired_cells(s));
@@ -141,6 +153,11 @@ void print_pair(const PairMeasurement& m) {
                                  "Median tokens before the first difference"},
                                 rows);
   }
+  for (size_t i = 0; i < m.recall.size(); ++i)
+    if (!m.recall[i].cells.empty() || !m.recall[i].by_length.empty()) {
+      std::cout << (i == 0 ? "teacher\n" : "student\n");
+      print_recall(o.recall.recall, m.recall[i]);
+    }
 }
 
 }  // namespace qwerky

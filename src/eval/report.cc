@@ -3,64 +3,16 @@
 
 #include <algorithm>
 #include <cmath>
-#include <iomanip>
 
-#include "base/error.h"
+#include "eval/report_parts.h"
 #include "eval/report_style.h"
 #include "io/tokenizer_utf8.h"
 
 namespace qwerky {
+
+using namespace report_parts;
+
 namespace {
-
-using Row = std::vector<std::string>;
-
-std::string fixed(double value, int decimals) { return concat(std::fixed, std::setprecision(decimals), value); }
-
-/// Hyphens before digits as the minus signs they are.
-std::string with_minus(const std::string& cell) {
-  std::string out;
-  for (size_t i = 0; i < cell.size(); ++i)
-    if (cell[i] == '-' && i + 1 < cell.size() && std::isdigit(static_cast<unsigned char>(cell[i + 1])) != 0 &&
-        (i == 0 || cell[i - 1] == ' ' || cell[i - 1] == '[')) {
-      out += "−";
-    } else {
-      out += cell[i];
-    }
-  return out;
-}
-
-std::string paragraph(const char* style, const std::string& content) {
-  return concat("<p class=\"", style, "\">", content, "</p>\n");
-}
-
-/// A column for each letter of `columns`: l left, r right, w text that wraps.
-std::string table(const std::string& columns, const Row& head, const std::vector<Row>& rows, const char* style = "") {
-  const auto line = [&](const char* tag, const Row& cells) {
-    std::string out = "<tr>";
-    for (size_t c = 0; c < cells.size(); ++c) {
-      const std::string cell = columns[c] == 'r' ? with_minus(cells[c]) : cells[c];
-      const char* look = columns[c] == 'r' ? " class=\"r\"" : columns[c] == 'w' ? " class=\"w\"" : "";
-      out += concat("<", tag, look, ">", escaped(cell), "</", tag, ">");
-    }
-    return out + "</tr>\n";
-  };
-  std::string body;
-  for (const Row& row : rows) body += line("td", row);
-  return concat("<div class=\"scroll\"><table class=\"", style, "\">\n",
-                head.empty() ? "" : "<thead>" + line("th", head) + "</thead>\n", "<tbody>\n", body,
-                "</tbody></table></div>\n");
-}
-
-std::string figures(const std::vector<std::string>& drawings) {
-  if (drawings.empty()) return "";
-  std::string out = "<div class=\"figures\">\n";
-  for (const std::string& drawing : drawings) out += "<figure>" + drawing + "</figure>\n";
-  return out + "</div>\n";
-}
-
-std::string section(const std::string& heading, const std::string& content) {
-  return concat("<section>\n<h2>", heading, "</h2>\n", content, "</section>\n");
-}
 
 Dot dot_of(const Estimate& e) {
   const auto interval = e.interval();
@@ -69,7 +21,7 @@ Dot dot_of(const Estimate& e) {
 
 std::string tasks_section(const Report& report) {
   if (report.scores.empty()) return "";
-  std::vector<Row> rows;
+  std::vector<Cells> rows;
   Forest scores{.title = "Scores",
                 .x_label = "score, 95 % interval; bar: level of chance",
                 .series = {"teacher", "student"},
@@ -91,7 +43,7 @@ std::string tasks_section(const Report& report) {
              .reference = 1};
   bool at_chance = false;
   for (const PairedScore& s : report.scores) {
-    Row cells = paired_cells(s);
+    Cells cells = paired_cells(s);
     cells[0] = s.name;
     for (int i = 0; i < s.depth; ++i) cells[0].insert(0, "\u2003");  // em space
     rows.push_back(std::move(cells));
@@ -169,7 +121,7 @@ std::string layers_section(const Report& report) {
               .x_label = "layer",
               .y_label = "Σ‖Δ‖² / Σ‖y‖²",
               .series = {{"", {}, {}}}};
-  std::vector<Row> rows;
+  std::vector<Cells> rows;
   for (size_t l = 0; l < c.alignment.size(); ++l) {
     rows.push_back({std::to_string(l), l < report.mixers.size() ? report.mixers[l] : "", fixed(c.alignment[l], 5),
                     fixed(c.unexplained[l], 5)});
@@ -189,7 +141,7 @@ std::string agreement_section(const Report& report) {
   std::vector<Agreement> all = report.agreement;
   if (all.size() > 1) all.push_back(pooled(report.agreement));
   const int64_t tokens = all[0].tokens;
-  std::vector<Row> rows;
+  std::vector<Cells> rows;
   for (const Agreement& a : all)
     rows.push_back({a.source, std::to_string(a.agreed.size()), fixed(100 * a.share(1), 1) + " %",
                     fixed(100 * a.identical(), 1) + " %",
@@ -211,83 +163,6 @@ std::string agreement_section(const Report& report) {
                             "median place of the first difference"},
                            rows) +
                      figures({svg_element(chart)}));
-}
-
-std::string recall_section(const Report& report) {
-  if (report.recall.empty() && report.by_length.empty()) return "";
-  std::vector<std::string> drawn;
-  for (const HeatMap& map : report.recall) drawn.push_back(svg_element(map));
-  for (const Chart& chart : report.by_length) drawn.push_back(svg_element(chart));
-  return section("Recall at length",
-                 (report.recall.empty() ? ""
-                                        : paragraph("",
-                                                    "Percent of needles found, by the length of the haystack and by "
-                                                    "the needle's depth in it.")) +
-                     figures(drawn));
-}
-
-std::string costs_section(const Report& report) {
-  if (report.costs.empty()) return "";
-  const Unit time = time_unit(report.costs), memory = memory_unit(report.costs);
-  std::vector<std::string> drawn;
-  for (const Chart& chart : context_charts(report.costs)) drawn.push_back(svg_element(chart));
-  Row head = {"tokens of context"};
-  std::string columns = "r";
-  size_t longest = 0;
-  for (const ContextCosts& m : report.costs) {
-    longest = std::max(longest, m.costs.size());
-    head.push_back(m.name + ", " + time.name), head.push_back(m.name + ", " + memory.name);
-    columns += "rr";
-  }
-  std::vector<Row> rows(longest);
-  std::string note;
-  for (const ContextCosts& m : report.costs) {
-    for (size_t i = 0; i < longest; ++i) {
-      if (rows[i].empty())
-        for (const ContextCosts& any : report.costs)
-          if (i < any.costs.size()) rows[i] = {std::to_string(any.costs[i].context)};
-    }
-    for (size_t i = 0; i < longest; ++i) {
-      const bool there = i < m.costs.size();
-      rows[i].push_back(there ? fixed(m.costs[i].seconds_per_token / time.size, time.size == 1e-6 ? 0 : 2) +
-                                    (m.costs[i].beyond ? " *" : "")
-                              : "does not fit");
-      rows[i].push_back(there ? fixed(static_cast<double>(m.costs[i].state_bytes) / memory.size, 1) : "does not fit");
-      if (there && m.costs[i].beyond && note.empty())
-        note = concat("* beyond the ", m.most, " positions that ", m.name, "'s config.json allows: the cost alone.");
-    }
-  }
-  return section("Cost at length",
-                 paragraph("",
-                           "Median time of one decoding step of one sequence that has read so many tokens, and the "
-                           "memory of its state, one model after the other on the same machine.") +
-                     figures(drawn) + table(columns, head, rows) +
-                     (note.empty() ? "" : paragraph("note", escaped(note))));
-}
-
-std::string record_section(const Report& report) {
-  std::string out;
-  if (!report.models.empty()) {
-    std::vector<Row> rows;
-    for (const auto& row : report.models) rows.emplace_back(row.begin(), row.end());
-    out += "<h3>Models</h3>\n" + table("www", {"", "teacher", "student"}, rows, "facts");
-  }
-  if (!report.data.empty()) {
-    std::vector<Row> rows;
-    for (const ReportData& d : report.data) rows.push_back({d.name, d.amount, d.file, d.sha256});
-    out += "<h3>Data</h3>\n" + table("wwww", {"", "used", "file", "SHA-256 of what was read"}, rows, "facts");
-  }
-  const auto facts = [&](const char* heading, const Facts& list) {
-    if (list.empty()) return;
-    std::vector<Row> rows;
-    for (const auto& [name, value] : list) rows.push_back({name, value});
-    out += concat("<h3>", heading, "</h3>\n", table("ww", {}, rows, "facts"));
-  };
-  facts("Settings", report.settings);
-  facts("Machine", report.machine);
-  if (!report.command.empty())
-    out += "<h3>The command that repeats this</h3>\n<pre>" + escaped(report.command) + "</pre>\n";
-  return out.empty() ? "" : section("How it was measured", out);
 }
 
 /// "28 × less", "1.2 × more"

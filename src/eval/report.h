@@ -14,6 +14,7 @@
 #include "engine/measure.h"
 #include "eval/agreement.h"
 #include "eval/paired.h"
+#include "eval/recall.h"
 
 namespace qwerky {
 
@@ -35,8 +36,7 @@ struct Report {
   std::optional<Comparison> text;    ///< on text, in windows
   std::vector<std::string> mixers;   ///< of the student's layers
   std::vector<Agreement> agreement;  ///< of greedy text, by source of the prompts
-  std::vector<HeatMap> recall;       ///< share of needles found, by length and depth, a map for each model and task
-  std::vector<Chart> by_length;      ///< perplexity by length of what precedes
+  std::vector<Recall> recall;        ///< of the teacher and the student; nothing in it where not measured
   std::vector<ContextCosts> costs;   ///< of the teacher and the student
   std::vector<std::array<std::string, 3>> models;  ///< rows of a table: what, of the teacher, of the student
   std::vector<ReportData> data;

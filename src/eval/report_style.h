@@ -19,7 +19,7 @@ constexpr const char* kReportStyle = R"css(
 * { box-sizing: border-box }
 body { margin: 0; background: var(--paper); color: var(--ink); -webkit-text-size-adjust: 100%;
   font: 17px/1.55 Charter, "Bitstream Charter", "Iowan Old Style", Georgia, "DejaVu Serif", serif }
-main { max-width: 70rem; margin: 0 auto; padding: 2.5rem 1.25rem 4rem }
+main { max-width: 74rem; margin: 0 auto; padding: 2.5rem 1.25rem 4rem }
 h1, h2, h3 { line-height: 1.2; font-weight: 600; overflow-wrap: anywhere }
 h1 { font-size: 2rem; margin: 0 0 .4rem }
 h2 { font-size: 1.35rem; margin: 3rem 0 .6rem; padding-top: .7rem; border-top: 1px solid var(--rule) }
@@ -33,15 +33,16 @@ p { max-width: 42rem; margin: .5rem 0 }
 .numbers b { display: block; font-size: 1.55rem; font-weight: 600; line-height: 1.2 }
 .numbers span { color: var(--muted); font-size: .85rem; line-height: 1.35; display: block }
 .scroll { overflow-x: auto; margin: .9rem 0 }
-table { border-collapse: collapse; font: .82rem/1.4 system-ui, "Segoe UI", "DejaVu Sans", sans-serif;
+table { border-collapse: collapse; font: .79rem/1.4 system-ui, "Segoe UI", "DejaVu Sans", sans-serif;
   font-variant-numeric: tabular-nums; border-block: 1.5px solid var(--ink) }
 th { font-weight: 600; text-align: left; vertical-align: bottom; border-bottom: 1px solid var(--ink) }
-th, td { padding: .3rem .6rem; white-space: nowrap }
+th, td { padding: .3rem .5rem; white-space: nowrap }
 tr > :first-child { padding-left: .1rem }
 td { border-bottom: 1px solid var(--rule); vertical-align: top }
 tr:last-child td { border-bottom: 0 }
 .r { text-align: right }
 .w { white-space: normal; overflow-wrap: anywhere; min-width: 4.5rem }
+.scroll table:not(.facts) tr > :first-child { position: sticky; left: 0; background: var(--paper) }
 .facts { width: 100% }
 .facts td:first-child { width: 30% }
 .figures { display: grid; gap: 1.2rem 2rem; margin: 1.2rem 0;
