@@ -6,8 +6,13 @@
 
 #include <cmath>
 
+#include "markup.h"
+
 namespace qwerky {
 namespace {
+
+using testing::occurrences;
+using testing::well_formed;
 
 Chart chart() {
   return {.title = "time",
@@ -16,29 +21,6 @@ Chart chart() {
           .series = {{"softmax", {128, 512, 2048, 8192}, {50, 60, 100, 260}},
                      {"rwkv7", {128, 512, 2048, 8192}, {40, 40, 40, 40}}},
           .log_x = true};
-}
-
-size_t occurrences(const std::string& text, const std::string& part) {
-  size_t n = 0;
-  for (size_t at = text.find(part); at != std::string::npos; at = text.find(part, at + 1)) ++n;
-  return n;
-}
-
-/// Every tag closes the one opened last.
-bool well_formed(const std::string& xml) {
-  std::vector<std::string> open;
-  for (size_t at = xml.find('<'); at != std::string::npos; at = xml.find('<', at + 1)) {
-    const size_t end = xml.find('>', at);
-    if (end == std::string::npos) return false;
-    const std::string tag = xml.substr(at + 1, end - at - 1);
-    if (tag[0] == '/') {
-      if (open.empty() || open.back() != tag.substr(1)) return false;
-      open.pop_back();
-    } else if (tag.back() != '/') {
-      open.push_back(tag.substr(0, tag.find(' ')));
-    }
-  }
-  return open.empty();
 }
 
 TEST(Axis, LogarithmicPlacesEqualRatiosEquallyFarApart) {
@@ -100,6 +82,52 @@ TEST(Svg, TextIsEscaped) {
   const std::string image = svg({&c, 1});
   EXPECT_TRUE(well_formed(image));
   EXPECT_NE(image.find("a &lt; b &amp; &quot;c&quot;<"), std::string::npos);
+}
+
+TEST(Svg, LongSeriesAreLinesAlone) {
+  Chart c = chart();
+  for (Series& s : c.series) {
+    s.x.clear(), s.y.clear();
+    for (int i = 1; i <= 25; ++i) s.x.push_back(i), s.y.push_back(i);
+  }
+  EXPECT_EQ(occurrences(svg_element(c), "<circle"), 1u);  // the legend's
+}
+
+TEST(Svg, ASingleSeriesWithoutNameHasNoLegend) {
+  Chart c = chart();
+  c.series = {{"", {1, 2}, {3, 4}}};
+  EXPECT_EQ(occurrences(svg_element(c), "<circle"), 2u);
+}
+
+TEST(Forest, PlacesValuesAndIntervals) {
+  Forest f{.title = "f", .x_label = "x", .series = {"a", "b"}, .rows = {}, .reference = 0};
+  f.rows.push_back({"row <1>", {Dot{0, -1, 1}, Dot{1, NAN, NAN}}, 0.5});
+  f.rows.push_back({"row 2", {std::nullopt, Dot{NAN, 0, 1}}});
+  const std::string image = svg_element(f);
+  EXPECT_TRUE(well_formed(image));
+  EXPECT_NE(image.find("row &lt;1&gt;"), std::string::npos);
+  EXPECT_EQ(occurrences(image, "<circle"), 1u + 1);  // and the legend's
+  EXPECT_EQ(occurrences(image, "<rect"), 1u + 1);    // one without interval; the one that is no number is left out
+  EXPECT_EQ(occurrences(image, "class=\"level\""), 1u);
+  EXPECT_EQ(occurrences(image, "class=\"reference\""), 1u);
+  EXPECT_EQ(image.find("nan"), std::string::npos);
+  const std::string empty = svg_element(Forest{.title = "none", .x_label = "", .series = {}, .rows = {}});
+  EXPECT_TRUE(well_formed(empty));
+  EXPECT_EQ(empty.find("nan"), std::string::npos);
+}
+
+TEST(HeatMap, HasACellForEachValue) {
+  const HeatMap map{.title = "h",
+                    .x_label = "length",
+                    .y_label = "depth",
+                    .columns = {"1k", "4k"},
+                    .rows = {"0 %", "100 %"},
+                    .values = {{1, 0.5}, {0, NAN}}};
+  const std::string image = svg_element(map);
+  EXPECT_TRUE(well_formed(image));
+  EXPECT_EQ(occurrences(image, "class=\"cell\""), 3u);
+  EXPECT_EQ(occurrences(image, ">50<"), 1u);
+  EXPECT_EQ(image.find("nan"), std::string::npos);
 }
 
 }  // namespace

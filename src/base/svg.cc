@@ -6,15 +6,27 @@
 #include <cstdio>
 
 #include "base/error.h"
+#include "base/svg_elements.h"
 
 namespace qwerky {
+
+using namespace svg_elements;
+
 namespace {
 
 // Middle tones: contrast of at least 3 on white and on black, told apart by colour-blind readers; marks differ too.
-constexpr const char* kColours[] = {"#d97706", "#3b82f6", "#0d9e74", "#c2569b"};
+constexpr const char* kColours[kSeriesColours] = {"#d97706", "#3b82f6", "#0d9e74", "#c2569b"};
+constexpr size_t kMostMarks = 24;                                // a longer series is a line alone
 constexpr int kLeft = 56, kRight = 24, kTop = 60, kBottom = 48;  // pixels around the plot
 
-std::string escaped(const std::string& text) {
+struct Range {
+  double low = HUGE_VAL, high = -HUGE_VAL;
+  void add(double value) { low = std::min(low, value), high = std::max(high, value); }
+};
+
+}  // namespace
+
+std::string escaped(std::string_view text) {
   std::string out;
   for (char c : text) {
     switch (c) {
@@ -22,28 +34,12 @@ std::string escaped(const std::string& text) {
       case '<': out += "&lt;"; break;
       case '>': out += "&gt;"; break;
       case '"': out += "&quot;"; break;
+      case '\'': out += "&#39;"; break;
       default:
         if (static_cast<unsigned char>(c) >= 0x20) out += c;  // XML 1.0 has no other control characters
     }
   }
   return out;
-}
-
-/// Pixels with one decimal.
-std::string px(double value) {
-  char text[32];
-  std::snprintf(text, sizeof text, "%.1f", value);
-  return text;
-}
-
-std::string label(double x, double y, const char* anchor, const char* style, const std::string& text) {
-  return concat("<text class=\"", style, "\" x=\"", px(x), "\" y=\"", px(y), "\" text-anchor=\"", anchor, "\">",
-                escaped(text), "</text>\n");
-}
-
-std::string mark(size_t series, double x, double y) {
-  if (series % 2 == 0) return concat("<circle class=\"m\" cx=\"", px(x), "\" cy=\"", px(y), "\" r=\"3.5\"/>\n");
-  return concat("<rect class=\"m\" x=\"", px(x - 3.2), "\" y=\"", px(y - 3.2), "\" width=\"6.4\" height=\"6.4\"/>\n");
 }
 
 std::vector<Tick> linear_ticks(double low, double high) {
@@ -59,13 +55,6 @@ std::vector<Tick> linear_ticks(double low, double high) {
     ticks.push_back({i * step, short_number(i * step)});
   return ticks;
 }
-
-struct Range {
-  double low = HUGE_VAL, high = -HUGE_VAL;
-  void add(double value) { low = std::min(low, value), high = std::max(high, value); }
-};
-
-}  // namespace
 
 std::string short_number(double value) {
   char text[32];
@@ -135,52 +124,72 @@ Axis y_axis(const Chart& chart) {
   return axis;
 }
 
+std::string svg_elements::legend(const std::vector<std::string>& names, double x, double y) {
+  std::string out;
+  for (size_t s = 0; s < names.size(); ++s) {
+    out += colour_group(s) + concat("<path class=\"line\" d=\"M", px(x), " ", px(y), "h18\"/>\n") + mark(s, x + 9, y) +
+           "</g>\n" + label(x + 23, y + 4, "start", "tick", names[s]);
+    x += 36 + 7.2 * static_cast<double>(names[s].size());
+  }
+  return out;
+}
+
+namespace {
+
+/// A chart whose left edge is at `origin`.
+std::string drawn(const Chart& chart, double origin, int width, int height) {
+  const Axis ax = x_axis(chart), ay = y_axis(chart);
+  const double left = origin + kLeft, right = origin + width - kRight, top = kTop, bottom = height - kBottom;
+  const auto x = [&](double v) { return left + ax.place(v) * (right - left); };
+  const auto y = [&](double v) { return bottom - ay.place(v) * (bottom - top); };
+  std::string out = label(left - 44, 18, "start", "title", chart.title);
+  for (const Tick& t : ay.ticks) {
+    out += concat("<path class=\"grid\" d=\"M", px(left), " ", px(y(t.value)), "H", px(right), "\"/>\n");
+    out += label(left - 6, y(t.value) + 4, "end", "tick", t.label);
+  }
+  for (const Tick& t : ax.ticks) {
+    out += concat("<path class=\"frame\" d=\"M", px(x(t.value)), " ", px(bottom), "v4\"/>\n");
+    out += label(x(t.value), bottom + 18, "middle", "tick", t.label);
+  }
+  out += concat("<path class=\"frame\" d=\"M", px(left), " ", px(top), "V", px(bottom), "H", px(right), "\"/>\n");
+  out += label((left + right) / 2, bottom + 38, "middle", "tick", chart.x_label);
+  out += label(left - 44, top - 14, "start", "tick", chart.y_label);
+  std::vector<std::string> names;
+  for (size_t s = 0; s < chart.series.size(); ++s) {
+    const Series& series = chart.series[s];
+    names.push_back(series.name);
+    std::string points, marks;
+    for (size_t i = 0; i < series.x.size(); ++i) {
+      if (!is_drawn(chart, series.x[i], series.y[i])) continue;
+      points += concat(points.empty() ? "" : " ", px(x(series.x[i])), ",", px(y(series.y[i])));
+      if (series.x.size() <= kMostMarks) marks += mark(s, x(series.x[i]), y(series.y[i]));
+    }
+    if (!points.empty())
+      out += colour_group(s) + "<polyline class=\"line\" points=\"" + points + "\"/>\n" + marks + "</g>\n";
+  }
+  return names.size() == 1 && names[0].empty() ? out : out + legend(names, left + 70, 36);
+}
+
+}  // namespace
+
 std::string svg(std::span<const Chart> charts, int width, int height) {
   const int total = width * static_cast<int>(charts.size());
   std::string out = concat("<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"", total, "\" height=\"", height,
                            "\" viewBox=\"0 0 ", total, " ", height, "\" role=\"img\">\n<style>\n",
                            "text { font: 12px system-ui, 'DejaVu Sans', sans-serif; fill: #7a828c }\n",
                            ".title { font-size: 14px; font-weight: 600 }\n",
-                           ".frame { stroke: #7a828c; fill: none }\n.grid { stroke: #7a828c; stroke-opacity: .25 }\n",
-                           ".line { fill: none; stroke-width: 2; stroke-linejoin: round }\n",
-                           "@media (prefers-color-scheme: dark) { text { fill: #a9b1ba } }\n</style>\n");
-  for (size_t c = 0; c < charts.size(); ++c) {
-    const Chart& chart = charts[c];
-    const Axis ax = x_axis(chart), ay = y_axis(chart);
-    const double left = static_cast<double>(c) * width + kLeft, right = static_cast<double>(c + 1) * width - kRight;
-    const double top = kTop, bottom = height - kBottom;
-    const auto x = [&](double v) { return left + ax.place(v) * (right - left); };
-    const auto y = [&](double v) { return bottom - ay.place(v) * (bottom - top); };
-    out += label(left, 18, "start", "title", chart.title);
-    for (const Tick& t : ay.ticks) {
-      out += concat("<path class=\"grid\" d=\"M", px(left), " ", px(y(t.value)), "H", px(right), "\"/>\n");
-      out += label(left - 6, y(t.value) + 4, "end", "tick", t.label);
-    }
-    for (const Tick& t : ax.ticks) {
-      out += concat("<path class=\"frame\" d=\"M", px(x(t.value)), " ", px(bottom), "v4\"/>\n");
-      out += label(x(t.value), bottom + 18, "middle", "tick", t.label);
-    }
-    out += concat("<path class=\"frame\" d=\"M", px(left), " ", px(top), "V", px(bottom), "H", px(right), "\"/>\n");
-    out += label((left + right) / 2, bottom + 38, "middle", "tick", chart.x_label);
-    out += label(left - 44, top - 14, "start", "tick", chart.y_label);
-    double legend = left + 70;
-    for (size_t s = 0; s < chart.series.size(); ++s) {
-      const Series& series = chart.series[s];
-      const char* colour = kColours[s % std::size(kColours)];
-      std::string points, marks;
-      for (size_t i = 0; i < series.x.size(); ++i) {
-        if (!is_drawn(chart, series.x[i], series.y[i])) continue;
-        points += concat(points.empty() ? "" : " ", px(x(series.x[i])), ",", px(y(series.y[i])));
-        marks += mark(s, x(series.x[i]), y(series.y[i]));
-      }
-      out += concat("<g fill=\"", colour, "\" stroke=\"", colour, "\">\n");
-      if (!points.empty()) out += concat("<polyline class=\"line\" points=\"", points, "\"/>\n", marks);
-      out += concat("<path class=\"line\" d=\"M", px(legend), " 36h18\"/>\n", mark(s, legend + 9, 36), "</g>\n");
-      out += label(legend + 23, 40, "start", "tick", series.name);
-      legend += 36 + 7.2 * static_cast<double>(series.name.size());
-    }
-  }
+                           ".frame { stroke: #7a828c; fill: none }\n.grid { stroke: #7a828c; stroke-opacity: .25 }\n");
+  for (size_t s = 0; s < kSeriesColours; ++s)
+    out += concat(".s", s, " { fill: ", kColours[s], "; stroke: ", kColours[s], " }\n");
+  out +=
+      ".line { fill: none; stroke-width: 2; stroke-linejoin: round }\n"
+      "@media (prefers-color-scheme: dark) { text { fill: #a9b1ba } }\n</style>\n";
+  for (size_t c = 0; c < charts.size(); ++c) out += drawn(charts[c], static_cast<double>(c) * width, width, height);
   return out + "</svg>\n";
+}
+
+std::string svg_element(const Chart& chart, int width, int height) {
+  return element(chart.title, width, height, drawn(chart, 0, width, height));
 }
 
 }  // namespace qwerky

@@ -69,6 +69,9 @@ inline void add_backend_flags(CLI::App& app, std::string& backend, std::string& 
 /// Set by SIGINT and SIGTERM; a second signal ends the program at once.
 std::atomic<bool>& interrupted();
 
+/// What started this program, quoted for a shell.
+std::string& command_line();
+
 /// News on stderr: progress lines overwrite each other on a terminal, are rare in a log.
 void say(const std::string& line, bool final);
 

@@ -90,21 +90,6 @@ void print_losses(const Recall& recall) {
   }
 }
 
-void print(const RecallOptions& o, const Recall& recall) {
-  for (const std::string& task : o.tasks) {
-    if (task == "ppl_by_length") {
-      print_losses(recall);
-      continue;
-    }
-    std::cout << task << ": seed " << recall.seed << ", " << o.samples << " samples a cell\n";
-    print_grid(recall, task, "% of samples whose greedy answer has the key (chance 0)", &RecallCell::generated, 100);
-    print_grid(recall, task,
-               concat("% whose right key gains most of ", kRecallKeys, " (chance ", 100 / kRecallKeys, ")"),
-               &RecallCell::ranked, 100);
-    print_grid(recall, task, "nats by which it gains more than the others (chance 0)", &RecallCell::margin, 1);
-  }
-}
-
 }  // namespace
 
 void add_recall_flags(CLI::App& app, RecallCommand& o) {
@@ -125,9 +110,23 @@ void add_recall_flags(CLI::App& app, RecallCommand& o) {
       ->check(CLI::Range(1, 100000));
 }
 
-int evaluate_recall(const RecallCommand& command) {
+void print_recall(const RecallOptions& o, const Recall& recall) {
+  for (const std::string& task : o.tasks) {
+    if (task == "ppl_by_length") {
+      print_losses(recall);
+      continue;
+    }
+    std::cout << task << ": seed " << recall.seed << ", " << o.samples << " samples a cell\n";
+    print_grid(recall, task, "% of samples whose greedy answer has the key (chance 0)", &RecallCell::generated, 100);
+    print_grid(recall, task,
+               concat("% whose right key gains most of ", kRecallKeys, " (chance ", 100 / kRecallKeys, ")"),
+               &RecallCell::ranked, 100);
+    print_grid(recall, task, "nats by which it gains more than the others (chance 0)", &RecallCell::margin, 1);
+  }
+}
+
+RecallRun run_recall(const Engine& engine, const RecallCommand& command) {
   RecallCommand o = command;
-  const Engine engine(o.model, o.engine);
   const Model& model = *engine.internals().model;
   check_lengths(engine, o.recall.lengths, o.max_length);
   const int64_t longest = *std::max_element(o.recall.lengths.begin(), o.recall.lengths.end());
@@ -141,7 +140,7 @@ int evaluate_recall(const RecallCommand& command) {
 
   const auto began = Clock::now();
   RecallProgress last{};
-  const Recall recall =
+  Recall recall =
       measure_recall(o.recall, *model.tokenizer, recall_model(engine, o.share), [&](const RecallProgress& now) {
         const double seconds = seconds_since(began), rate = static_cast<double>(now.rows) / std::max(1e-9, seconds);
         std::string line = concat(now.task, "  ", now.length, " tokens  ", now.done, "/", now.wanted);
@@ -155,12 +154,18 @@ int evaluate_recall(const RecallCommand& command) {
   const double seconds = seconds_since(began);
   say(concat("read ", last.rows, " tokens in ", duration_text(seconds)), true);
 
-  print(o.recall, recall);
+  return {std::move(recall), last.rows, seconds};
+}
+
+int evaluate_recall(const RecallCommand& o) {
+  const Engine engine(o.model, o.engine);
+  const auto [recall, tokens_read, seconds] = run_recall(engine, o);
+  print_recall(o.recall, recall);
   if (recall.partial) std::cout << "partial: stopped before the end; * marks fewer samples than asked for, - none\n";
   Json json = to_json(recall);
   json["model"] = o.model;
   json["backend"] = engine.internals().backend->name();
-  json["tokens_read"] = last.rows;
+  json["tokens_read"] = tokens_read;
   json["seconds"] = seconds;
   json["tasks"] = o.recall.tasks;
   json["data"] = o.text.data;

@@ -24,6 +24,16 @@ struct RecallCommand {
 
 /// --lengths, --depths and --samples.
 void add_recall_flags(CLI::App& app, RecallCommand& o);
+struct RecallRun {
+  Recall recall;
+  int64_t tokens_read = 0;
+  double seconds = 0;
+};
+
+/// With progress lines; SIGINT leaves a partial result.
+RecallRun run_recall(const Engine& engine, const RecallCommand& command);
+/// A grid for each task.
+void print_recall(const RecallOptions& o, const Recall& recall);
 /// Prints a grid for each task; the value is the exit status.
 int evaluate_recall(const RecallCommand& command);
 

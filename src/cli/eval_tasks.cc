@@ -58,20 +58,18 @@ void add_task_flags(CLI::App& app, TaskEvalOptions& o) {
   app.add_option("--documents", o.eval.batch, "documents asked about at once")->capture_default_str()->check(kPositive);
 }
 
-int evaluate_tasks(const TaskEvalOptions& given) {
-  TaskEvalOptions o = given;
-  if (o.eval.data.empty()) fail("--data: give the folder with the data sets (docs/evaluation.md lists the files)");
-  tasks_of(o.eval.tasks);  // names, before a model is loaded
-  const Engine engine(o.model, o.engine);
+TaskEvaluation run_tasks(const Engine& engine, const TaskEvalOptions& o) {
   const Model& model = *engine.internals().model;
   ModelScorer scorer(engine, o.scorer);
-  o.eval.model_sha256 = scorer.fingerprint();
-  if (!o.output.empty()) o.eval.journal = Path(o.output) / "journal";
+  TaskEvaluation e;
+  e.options = o.eval;
+  e.options.model_sha256 = scorer.fingerprint();
+  if (!o.output.empty()) e.options.journal = Path(o.output) / "journal";
 
-  RunInfo info;
+  RunInfo& info = e.info;
   info.model_args = concat("pretrained=", o.model);
   info.model_name = o.model;
-  info.model_sha256 = o.eval.model_sha256;
+  info.model_sha256 = e.options.model_sha256;
   info.device = engine.internals().backend->name();
   info.max_length = scorer.max_length();
   const Tokenizer& tokenizer = *model.tokenizer;
@@ -79,31 +77,41 @@ int evaluate_tasks(const TaskEvalOptions& given) {
   if (!tokenizer.eos.empty()) info.eos_token = tokenizer.piece(tokenizer.eos.front());
   info.start = now();
   Reporter report;
-  const Evaluation result = evaluate(
-      o.eval, scorer.scorer(), [&](const Task& task, int64_t done, int64_t total) { report(task, done, total); },
+  e.result = evaluate(
+      e.options, scorer.scorer(), [&](const Task& task, int64_t done, int64_t total) { report(task, done, total); },
       [] { return interrupted().load(); });
   info.end = now();
 
-  std::cout << header_line(info, o.eval) << "\n" << results_table(result.entries);
-  const bool groups = std::any_of(result.entries.begin(), result.entries.end(), [](const Entry& e) { return e.group; });
-  if (groups) std::cout << "\n" << results_table(result.entries, true);
-  std::cout << comparability_notes(result.entries);
   if (scorer.truncated() > 0)
-    std::cout << scorer.truncated() << " requests were longer than " << scorer.max_length()
-              << " ids and lost their beginning\n";
+    e.notes += concat(scorer.truncated(), " requests were longer than ", scorer.max_length(),
+                      " ids and lost their beginning\n");
   if (scorer.cut() > 0)
-    std::cout << scorer.cut() << " of their continuations are longer than that and were scored without their beginning "
-              << "(lm-eval stops at these)\n";
-  if (result.partial) std::cout << "partial: stopped before the end; the same command goes on\n";
+    e.notes += concat(scorer.cut(), " of their continuations are longer than that and were scored without their ",
+                      "beginning (lm-eval stops at these)\n");
   const double run = static_cast<double>(scorer.work().rows_run()),
                asked = static_cast<double>(scorer.work().rows_asked());
   std::ostringstream work;
   work << std::fixed << std::setprecision(1) << info.end - info.start << " s; " << scorer.work().rows_run()
        << " tokens read";
   if (run > 0 && asked > run) work << ", " << asked / run << " times as many without sharing";
-  say(work.str(), true);
+  e.work = work.str();
+  return e;
+}
+
+int evaluate_tasks(const TaskEvalOptions& o) {
+  if (o.eval.data.empty()) fail("--data: give the folder with the data sets (docs/evaluation.md lists the files)");
+  tasks_of(o.eval.tasks);  // names, before a model is loaded
+  const TaskEvaluation e = run_tasks(Engine(o.model, o.engine), o);
+  const Evaluation& result = e.result;
+  std::cout << header_line(e.info, e.options) << "\n" << results_table(result.entries);
+  const bool groups =
+      std::any_of(result.entries.begin(), result.entries.end(), [](const Entry& entry) { return entry.group; });
+  if (groups) std::cout << "\n" << results_table(result.entries, true);
+  std::cout << comparability_notes(result.entries) << e.notes;
+  if (result.partial) std::cout << "partial: stopped before the end; the same command goes on\n";
+  say(e.work, true);
   if (!o.output.empty()) {
-    const Path file = write_results(o.output, info, o.eval, result, true);
+    const Path file = write_results(o.output, e.info, e.options, result, true);
     say("results: " + file.string(), true);
   }
   return result.partial ? kInterrupted : 0;

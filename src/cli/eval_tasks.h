@@ -8,6 +8,7 @@
 
 #include "engine/engine.h"
 #include "eval/model_scorer.h"
+#include "eval/results_json.h"
 
 namespace qwerky {
 
@@ -21,6 +22,16 @@ struct TaskEvalOptions {
 
 /// --num-fewshot, --output and what else belongs to tasks alone.
 void add_task_flags(CLI::App& app, TaskEvalOptions& o);
+struct TaskEvaluation {
+  RunInfo info;
+  EvalOptions options;  ///< with journal and fingerprint
+  Evaluation result;
+  std::string notes;  ///< a line each, on what was cut
+  std::string work;   ///< time, tokens read
+};
+
+/// With an output folder, goes on where an earlier run was stopped.
+TaskEvaluation run_tasks(const Engine& engine, const TaskEvalOptions& options);
 /// Prints lm-eval's tables; with an output folder also writes its files, and goes on where an earlier run was stopped.
 int evaluate_tasks(const TaskEvalOptions& options);
 

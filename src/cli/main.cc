@@ -22,6 +22,11 @@ std::atomic<bool>& interrupted() {
   return flag;
 }
 
+std::string& command_line() {
+  static std::string line;
+  return line;
+}
+
 void say(const std::string& line, bool final) {
   static std::mutex one_at_a_time;  // measurement reports from several threads
   const std::lock_guard lock(one_at_a_time);
@@ -37,6 +42,15 @@ void say(const std::string& line, bool final) {
 }
 
 namespace {
+
+/// As a shell reads it: in single quotes unless nothing in it is special.
+std::string quoted(const std::string& word) {
+  constexpr const char* kPlain = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_./:=,+@%-";
+  if (!word.empty() && word.find_first_not_of(kPlain) == word.npos) return word;
+  std::string out = "'";
+  for (char c : word) out += c == '\'' ? "'\\''" : std::string(1, c);
+  return out + "'";
+}
 
 extern "C" void on_signal(int signal) {
   if (interrupted().exchange(true)) _exit(128 + signal);
@@ -61,6 +75,7 @@ int run_program(int argc, char** argv) {
       {"quantize", "round a model to int8 or int4, calibrated on text", register_quantize},
       {"export", "write a model in another format", register_export},
   };
+  for (int i = 0; i < argc; ++i) command_line() += (i > 0 ? " " : "") + quoted(argv[i]);
   CLI::App app("Qwerky: softmax-attention models become linear-attention models, run, and are measured.");
   app.require_subcommand(1);
   app.set_version_flag("--version", program_version());

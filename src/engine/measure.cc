@@ -4,6 +4,7 @@
 #include <atomic>
 #include <cmath>
 #include <mutex>
+#include <numeric>
 
 #include "base/parallel.h"
 
@@ -202,6 +203,22 @@ Comparison compare(const Backend& on, const Decoder& teacher, const Decoder& stu
     c.unexplained.push_back(energy[l] > 0 ? error[l] / energy[l] : 0);
   }
   return c;
+}
+
+std::vector<PositionBand> position_bands(const Comparison& c, size_t count) {
+  const auto mean = [](const std::vector<double>& values, size_t begin, size_t end) {
+    const auto at = values.begin();
+    return std::accumulate(at + static_cast<int64_t>(begin), at + static_cast<int64_t>(end), 0.0) /
+           static_cast<double>(end - begin);
+  };
+  std::vector<PositionBand> bands;
+  const size_t length = c.kl_by_position.size(), step = std::max<size_t>(1, length / count);
+  for (size_t begin = 0; begin < length; begin += step) {
+    const size_t end = std::min(length, begin + step);
+    bands.push_back({begin, end, std::exp(mean(c.teacher.nll_by_position, begin, end)),
+                     std::exp(mean(c.student.nll_by_position, begin, end)), mean(c.kl_by_position, begin, end)});
+  }
+  return bands;
 }
 
 }  // namespace qwerky

@@ -51,6 +51,15 @@ struct Comparison {
   double ratio() const { return student.perplexity() / teacher.perplexity(); }
 };
 
+/// Means over positions [begin, end) of a window.
+struct PositionBand {
+  size_t begin, end;
+  double teacher, student;  ///< perplexities
+  double kl;
+};
+/// About `count` bands of equal width; the last may be narrower.
+std::vector<PositionBand> position_bands(const Comparison& comparison, size_t count);
+
 /// May be called from several threads at once.
 using Progress = std::function<void(int64_t done, int64_t total)>;
 

@@ -30,6 +30,12 @@ void pretend_depth(State& state, int64_t scalars, int64_t depth) {
   state.advance(depth);
 }
 
+int64_t capacity_of(const DecodeOptions& o) { return o.depth + o.tokens + 1; }
+
+int64_t decode_bytes(const Model& model, const Backend& on, const DecodeOptions& o) {
+  return o.batch * model.decoder->state_scalars(capacity_of(o)) * size_of(on.scalar());
+}
+
 }  // namespace
 
 double median(std::vector<double> values) {
@@ -67,12 +73,16 @@ double measure_prefill(const Model& model, const Backend& on, int64_t rows, int6
   return median(std::move(seconds));
 }
 
+bool decode_fits(const Model& model, const Backend& on, const DecodeOptions& o) {
+  return decode_bytes(model, on, o) <= available_memory_bytes();
+}
+
 double measure_decode(const Model& model, const Backend& on, const DecodeOptions& o) {
   const Decoder& decoder = *model.decoder;
-  const int64_t capacity = o.depth + o.tokens + 1, scalars = decoder.state_scalars(capacity);
-  if (const int64_t need = o.batch * scalars * size_of(on.scalar()), have = available_memory_bytes(); need > have)
-    fail("decode at depth ", o.depth, ": ", o.batch, " states need ", need >> 20, " MiB, this machine has ", have >> 20,
-         " MiB available");
+  const int64_t capacity = capacity_of(o), scalars = decoder.state_scalars(capacity);
+  if (!decode_fits(model, on, o))
+    fail("decode at depth ", o.depth, ": ", o.batch, " states need ", decode_bytes(model, on, o) >> 20,
+         " MiB, this machine has ", available_memory_bytes() >> 20, " MiB available");
   std::vector<std::unique_ptr<State>> states;
   std::vector<Segment> batch;
   for (int64_t i = 0; i < o.batch; ++i) {

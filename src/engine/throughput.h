@@ -26,6 +26,8 @@ struct DecodeOptions {
   int64_t depth = 0;  ///< tokens each sequence has seen; the state is filled with small numbers instead of reading them
   int64_t tokens = 16;  ///< steps measured, after one that is not
 };
+/// Whether the states of these sequences fit in the memory that is available.
+bool decode_fits(const Model& model, const Backend& on, const DecodeOptions& options);
 /// Median seconds of one step: a decoder call, logits of every sequence, the likeliest token of each.
 double measure_decode(const Model& model, const Backend& on, const DecodeOptions& options);
 

@@ -400,4 +400,12 @@ int64_t available_memory_bytes() {
   return std::min(machine, std::max<int64_t>(0, limit - held));
 }
 
+std::string processor_name() {
+  std::ifstream file("/proc/cpuinfo");
+  for (std::string line; std::getline(file, line);)
+    if (const size_t colon = line.find(": "); line.starts_with("model name") && colon != line.npos)
+      return line.substr(colon + 2);
+  return "";
+}
+
 }  // namespace qwerky

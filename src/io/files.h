@@ -121,5 +121,7 @@ int64_t free_disk_bytes(const Path& path);
 
 /// Bytes of memory this machine, or the control group of this process, can still give to programs.
 int64_t available_memory_bytes();
+/// The machine's processor as the kernel names it; empty where it does not.
+std::string processor_name();
 
 }  // namespace qwerky
