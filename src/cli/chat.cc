@@ -15,7 +15,7 @@
 #include "base/error.h"
 #include "cli/command.h"
 #include "engine/engine.h"
-#include "io/chat_template.h"
+#include "io/chat_format.h"
 #include "io/files.h"
 
 namespace qwerky {
@@ -77,25 +77,20 @@ std::optional<std::string> read_line() {
   }
 }
 
-/// What a template puts behind an answer: where the model must stop.
-struct TurnEnd {
-  std::optional<int32_t> token;  ///< a special token
-  std::string text;              ///< else this text
-};
-
 class Chat {
  public:
   explicit Chat(const Options& options)
       : o_(options),
         engine_(o_.model, o_.engine),
         tokenizer_(*engine_.internals().model->tokenizer),
-        template_(read_template()) {
+        template_(read_template()),
+        format_(tokenizer_, template_) {
     if (!o_.variables.empty()) {
       variables_ = OrderedJson(parse_json(o_.variables, "--template-variables"));
       if (!variables_.is_object()) fail("--template-variables: expected an object, found ", variables_.type_name());
     }
     reset();
-    end_ = turn_end();
+    end_ = format_.turn_end(messages_, variables_);
   }
 
   void reset() {
@@ -136,29 +131,6 @@ class Chat {
            ": the model has no chat template (chat_template in tokenizer_config.json, chat_template.jinja, or "
            "tokenizer.chat_template in a GGUF file); give one with --chat-template FILE, or use `qwerky generate`");
     return ChatTemplate(tokenizer_.chat_template, o_.model + ": chat template");
-  }
-
-  std::string rendered(const OrderedJson& messages, bool prompt) const {
-    return template_.render(chat_context(tokenizer_, messages, prompt, variables_));
-  }
-
-  /// Read off a rendering: what stands between an answer and the next question.
-  TurnEnd turn_end() const {
-    const std::string answer = "one-answer", question = "another-question";
-    OrderedJson messages = messages_;
-    messages.push_back({{"role", "user"}, {"content", "one-question"}});
-    messages.push_back({{"role", "assistant"}, {"content", answer}});
-    messages.push_back({{"role", "user"}, {"content", question}});
-    const std::string text = rendered(messages, false);
-    const size_t begin = text.find(answer), end = text.find(question);
-    TurnEnd out;
-    if (begin == text.npos || end == text.npos || end < begin) return out;
-    out.text = text.substr(begin + answer.size(), end - begin - answer.size());
-    const std::vector<int32_t> ids = engine_.encode(out.text);
-    for (size_t i = 0; i < ids.size() && i < 2 && !out.token; ++i)  // perhaps behind a newline
-      if (tokenizer_.is_special(ids[i])) out.token = ids[i];
-    while (!out.text.empty() && (out.text.back() == ' ' || out.text.back() == '\n')) out.text.pop_back();
-    return out;
   }
 
   /// The tokens of `text` that are still to be read when `ids` have been; nothing when `text` does not begin with them.
@@ -203,7 +175,7 @@ class Chat {
 
   void answer() {
     using Clock = std::chrono::steady_clock;
-    const std::vector<int32_t> ids = prepare(rendered(messages_, true));
+    const std::vector<int32_t> ids = prepare(format_.render(messages_, true, variables_));
     const auto held = static_cast<int64_t>(now_->ids.size());
     const int64_t room = (engine_.max_tokens() > 0 ? std::min(engine_.max_tokens(), o_.context) : INT64_MAX) - held -
                          static_cast<int64_t>(ids.size());
@@ -278,6 +250,7 @@ class Chat {
   const Engine engine_;
   const Tokenizer& tokenizer_;
   const ChatTemplate template_;
+  const ChatFormat format_;
   OrderedJson variables_ = OrderedJson::object(), messages_;
   TurnEnd end_;
   std::unique_ptr<Kept> now_, before_;  // after what was read and written last; before the last answer
