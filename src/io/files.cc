@@ -156,7 +156,10 @@ class Builder : public nlohmann::json_sax<J> {
   bool number_unsigned(number_unsigned_t value) override { return add(value); }
   bool number_float(number_float_t value, const string_t&) override { return add(value); }
   bool string(string_t& value) override { return add(std::move(value)); }
-  bool binary(binary_t&) override { stop("binary value"); }
+  bool binary(binary_t&) override {
+    stop("binary value");
+    return false;
+  }
   bool start_object(std::size_t) override { return enter(J::object()); }
   bool start_array(std::size_t) override { return enter(J::array()); }
   bool end_object() override { return leave(); }
@@ -174,6 +177,7 @@ class Builder : public nlohmann::json_sax<J> {
     std::string_view what = error.what();
     if (const size_t tag = what.find("] "); tag != what.npos) what.remove_prefix(tag + 2);
     stop(shown(what));
+    return false;
   }
 
   const char* seen;  ///< how far the parser has read

@@ -1,0 +1,29 @@
+// SPDX-License-Identifier: MIT
+#include "serve/text_stream.h"
+
+#include <algorithm>
+
+namespace qwerky::serve {
+
+std::string StopFilter::push(std::string_view text) {
+  if (stopped_) return {};
+  held_ += text;
+  size_t first = held_.npos;
+  for (const std::string& stop : stops_) first = std::min(first, held_.find(stop));
+  if (first != held_.npos) {
+    stopped_ = true;
+    return held_.substr(0, first);
+  }
+  // The longest end of the text with which a stop string begins.
+  size_t keep = 0;
+  for (const std::string& stop : stops_)
+    for (size_t n = std::min(stop.size() - 1, held_.size()); n > keep; --n)
+      if (held_.ends_with(std::string_view(stop).substr(0, n))) keep = n;
+  std::string out = held_.substr(0, held_.size() - keep);
+  held_.erase(0, out.size());
+  return out;
+}
+
+std::string StopFilter::finish() { return stopped_ ? std::string() : std::exchange(held_, {}); }
+
+}  // namespace qwerky::serve
