@@ -83,7 +83,10 @@ HttpServer::HttpServer(HttpHandler& handler, const HttpOptions& options)
   internals_->thread = std::thread([this] { internals_->context.run(); });
 }
 
-HttpServer::~HttpServer() {
+HttpServer::~HttpServer() { stop(); }
+
+void HttpServer::stop() {
+  if (!internals_->thread.joinable()) return;
   asio::post(internals_->context, [i = internals_.get()] {
     ErrorCode ignored;
     i->acceptor.close(ignored);

@@ -79,7 +79,9 @@ class HttpServer {
  public:
   /// Listens at once. Throws Error where it cannot. The handler must outlive it.
   HttpServer(HttpHandler& handler, const HttpOptions& options);
-  ~HttpServer();  ///< stops and closes everything
+  ~HttpServer();
+  /// Closes everything; no call of the handler comes after it. Replies may outlive it, to no effect.
+  void stop();
   int port() const;
   HttpCounts counts() const;
   /// No more connections; waits until those that are being answered are done, or for `most`.

@@ -6,6 +6,7 @@
 #include <cstdio>
 #include <random>
 
+#include "base/error.h"
 #include "io/tokenizer_utf8.h"
 
 namespace qwerky::serve {
@@ -44,10 +45,6 @@ OrderedJson error_json(int status, const std::string& message, const std::string
 std::string dump(const OrderedJson& json) { return json.dump(-1, ' ', false, OrderedJson::error_handler_t::replace); }
 
 double finite(double logprob) { return logprob > -9999 ? std::min(logprob, 0.0) : -9999; }
-
-int64_t characters(std::string_view utf8) {
-  return std::count_if(utf8.begin(), utf8.end(), [](char c) { return (static_cast<unsigned char>(c) & 0xC0) != 0x80; });
-}
 
 OrderedJson completion_logprobs(const Tokenizer& tokenizer, std::span<const ToldToken> tokens, int top) {
   OrderedJson texts = OrderedJson::array(), own = texts, tops = texts, offsets = texts;
@@ -103,17 +100,88 @@ OrderedJson usage_json(const Tokens& tokens) {
           {"prompt_tokens_details", {{"cached_tokens", tokens.cached}}}};
 }
 
-OrderedJson tool_calls_json(std::span<const ToolCall> calls, const std::string& id, int64_t first, bool stream) {
+OrderedJson AnswerForm::whole() const {
+  return {{"id", id},
+          {"object", chat ? "chat.completion" : "text_completion"},
+          {"created", created},
+          {"model", model},
+          {"choices", OrderedJson::array()}};
+}
+
+OrderedJson AnswerForm::parts(OrderedJson choice) const {
+  OrderedJson out = whole();
+  if (chat) out["object"] = "chat.completion.chunk";
+  out["choices"].push_back(std::move(choice));
+  return out;
+}
+
+OrderedJson AnswerForm::told(std::span<const ToldToken> tokens) const {
+  if (logprobs < 0) return nullptr;
+  return chat ? chat_logprobs(tokenizer, tokens, logprobs) : completion_logprobs(tokenizer, tokens, logprobs);
+}
+
+OrderedJson AnswerForm::calls(std::span<const ToolCall> list, int64_t first, bool in_parts) const {
   OrderedJson out = OrderedJson::array();
-  for (const ToolCall& call : calls) {
+  for (const ToolCall& call : list) {
     OrderedJson one = OrderedJson::object();
-    if (stream) one["index"] = first;
+    if (in_parts) one["index"] = first;
     one["id"] = concat("call-", id.substr(id.rfind('-') + 1), "-", first++);
     one["type"] = "function";
     one["function"] = {{"name", call.name}, {"arguments", call.arguments}};
     out.push_back(std::move(one));
   }
   return out;
+}
+
+OrderedJson AnswerForm::choice(size_t index, const Answer& answer, const std::string& finish_reason) const {
+  OrderedJson out = {{"index", index}};
+  if (chat) {
+    OrderedJson message = {{"role", "assistant"}, {"content", answer.text()}};
+    if (!answer.calls().empty()) {
+      if (answer.text().empty()) message["content"] = nullptr;
+      message["tool_calls"] = calls(answer.calls(), 0, false);
+    }
+    out["message"] = std::move(message);
+  } else {
+    out["text"] = answer.text();
+  }
+  out["logprobs"] = told(answer.tokens());
+  out["finish_reason"] = finish_reason;
+  return out;
+}
+
+OrderedJson AnswerForm::first_part(size_t index) const {
+  return parts({{"index", index},
+                {"delta", {{"role", "assistant"}, {"content", ""}}},
+                {"logprobs", nullptr},
+                {"finish_reason", nullptr}});
+}
+
+OrderedJson AnswerForm::part(size_t index, const Answer::Piece& piece) const {
+  OrderedJson out = {{"index", index}};
+  if (chat) {
+    OrderedJson delta = OrderedJson::object();
+    if (!piece.text.empty()) delta["content"] = piece.text;
+    if (!piece.calls.empty()) delta["tool_calls"] = calls(piece.calls, piece.first_call, true);
+    out["delta"] = std::move(delta);
+  } else {
+    out["text"] = piece.text;
+  }
+  out["logprobs"] = told(piece.tokens);
+  out["finish_reason"] = nullptr;
+  return parts(std::move(out));
+}
+
+OrderedJson AnswerForm::last_part(size_t index, const std::string& finish_reason) const {
+  OrderedJson out = {{"index", index}};
+  if (chat) {
+    out["delta"] = OrderedJson::object();
+  } else {
+    out["text"] = "";
+  }
+  out["logprobs"] = nullptr;
+  out["finish_reason"] = finish_reason;
+  return parts(std::move(out));
 }
 
 std::string random_id(const std::string& prefix) {

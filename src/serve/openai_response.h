@@ -7,22 +7,13 @@
 #include <vector>
 
 #include "base/json.h"
-#include "engine/batcher.h"
-#include "io/tokenizer.h"
-#include "serve/request_error.h"
-#include "serve/tool_calls.h"
+#include "serve/answer.h"
 
 namespace qwerky::serve {
 
 /// {"error": {"message", "type", "param", "code"}}
 OrderedJson error_json(int status, const std::string& message, const std::string& param = {},
                        const std::string& code = {});
-
-/// One token of an answer, with where its text begins.
-struct ToldToken {
-  Logprobs logprobs;
-  int64_t offset = 0;  ///< Unicode characters of the text before it
-};
 
 /// Legacy completions: {"tokens", "token_logprobs", "top_logprobs", "text_offset"}, one entry each per token; null for
 /// a first token. top_logprobs holds the `top` likeliest, at least one, and the token itself; of two with the same text
@@ -36,7 +27,27 @@ struct Tokens {
 };
 OrderedJson usage_json(const Tokens& tokens);
 
-OrderedJson tool_calls_json(std::span<const ToolCall> calls, const std::string& id, int64_t first, bool stream);
+/// The forms of one request's answer: completions or chat, whole or in parts.
+struct AnswerForm {
+  const Tokenizer& tokenizer;
+  bool chat = false;
+  int logprobs = -1;  ///< likeliest tokens told; -1: none
+  std::string id, model;
+  int64_t created = 0;
+
+  /// Without choices.
+  OrderedJson whole() const;
+  OrderedJson choice(size_t index, const Answer& answer, const std::string& finish_reason) const;
+  /// The same in parts: what comes before all text (chat only), text, and what comes after it.
+  OrderedJson first_part(size_t index) const;
+  OrderedJson part(size_t index, const Answer::Piece& piece) const;
+  OrderedJson last_part(size_t index, const std::string& finish_reason) const;
+
+ private:
+  OrderedJson parts(OrderedJson choice) const;
+  OrderedJson told(std::span<const ToldToken> tokens) const;
+  OrderedJson calls(std::span<const ToolCall> calls, int64_t first, bool in_parts) const;
+};
 
 /// "prefix-" and 24 random hex digits.
 std::string random_id(const std::string& prefix);
@@ -44,6 +55,5 @@ std::string random_id(const std::string& prefix);
 std::string dump(const OrderedJson& json);
 /// A number that JSON can hold: -9999 for minus infinity.
 double finite(double logprob);
-int64_t characters(std::string_view utf8);
 
 }  // namespace qwerky::serve

@@ -5,6 +5,10 @@
 
 namespace qwerky::serve {
 
+int64_t characters(std::string_view utf8) {
+  return std::count_if(utf8.begin(), utf8.end(), [](char c) { return (static_cast<unsigned char>(c) & 0xC0) != 0x80; });
+}
+
 std::string StopFilter::push(std::string_view text) {
   if (stopped_) return {};
   held_ += text;

@@ -9,6 +9,9 @@
 
 namespace qwerky::serve {
 
+/// Unicode characters of UTF-8.
+int64_t characters(std::string_view utf8);
+
 /// Holds back the end of a text that may become a stop string.
 class StopFilter {
  public:
@@ -30,16 +33,23 @@ class TextStream {
   TextStream(const Tokenizer& tokenizer, std::vector<std::string> stops, bool skip_special = true)
       : decoder_(tokenizer, skip_special), filter_(std::move(stops)) {}
   /// Text that the id completes and that may be shown.
-  std::string push(int32_t id) { return filter_.push(decoder_.push(id)); }
+  std::string push(int32_t id) { return add(decoder_.push(id)); }
   std::string finish() {
-    std::string out = filter_.push(decoder_.finish());
+    std::string out = add(decoder_.finish());
     return out += filter_.finish();
   }
+  int64_t characters() const { return characters_; }  ///< complete so far, shown or not
   bool stopped() const { return filter_.stopped(); }
 
  private:
+  std::string add(const std::string& text) {
+    characters_ += serve::characters(text);
+    return filter_.push(text);
+  }
+
   StreamDecoder decoder_;
   StopFilter filter_;
+  int64_t characters_ = 0;
 };
 
 }  // namespace qwerky::serve
