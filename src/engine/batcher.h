@@ -5,23 +5,17 @@
 #include <chrono>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "engine/constraint.h"
 #include "engine/engine.h"
+#include "engine/logprobs.h"
 #include "engine/snapshot.h"
 #include "engine/state_cache.h"
 
 namespace qwerky {
-
-/// Log-probabilities of one position, from the model's logits before any sampler: natural log, softmax over the whole
-/// vocabulary.
-struct Logprobs {
-  int32_t id;                                   ///< the token that stands there
-  double logprob;                               ///< of it; NaN for the first token of a text
-  std::vector<std::pair<int32_t, double>> top;  ///< likeliest first, ties by id
-};
 
 enum class Finish { length, end_of_text, stopped, cancelled, deadline, failed };
 
@@ -41,7 +35,7 @@ struct Generation {
   SamplerOptions sampler;
   std::unique_ptr<Constraint> constraint;
   int prompt_logprobs = -1;  ///< likeliest ids to tell for each position of the prompt; -1: none at all
-  int logprobs = -1;         ///< the same for each generated id
+  int logprobs = -1;         ///< the same for each generated id; -1: NaN
   bool reuse = true;         ///< may start from a snapshot of the cache
   bool keep_end = true;      ///< leaves a snapshot of all it has read in the cache
   std::chrono::steady_clock::time_point deadline = std::chrono::steady_clock::time_point::max();
@@ -74,8 +68,8 @@ class Batcher {
 
   using Id = uint64_t;
   // From any thread.
-  /// Nothing when the queue is full. Throws Error for ids outside the vocabulary, an empty prompt, too many tokens for
-  /// the capacity, or sampler options out of range.
+  /// Nothing when the queue is full or no more is admitted: then nothing is called. Throws Error for ids outside the
+  /// vocabulary, an empty prompt, too many tokens for the capacity, or sampler options out of range.
   std::optional<Id> submit(Generation&& generation);
   void cancel(Id id);
   BatcherCounts counts() const;

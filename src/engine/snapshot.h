@@ -12,7 +12,7 @@ namespace qwerky {
 /// Immutable once made; shared by all that go on from it.
 struct Snapshot {
   std::vector<int32_t> ids;            ///< read, from the beginning
-  std::shared_ptr<const State> state;  ///< position() == ids.size()
+  std::shared_ptr<const State> state;  ///< position() == capacity() == ids.size(): only what is used
   std::vector<float> logits;           ///< [V] after the last id; empty: not kept, one id must be read to go on
 
   int64_t bytes() const {
