@@ -14,7 +14,9 @@
 
 #include "base/error.h"
 #include "cli/command.h"
+#include "cli/sampler_flags.h"
 #include "engine/engine.h"
+#include "engine/sampler.h"
 #include "io/chat_format.h"
 #include "io/files.h"
 
@@ -26,7 +28,7 @@ struct Options {
   int64_t max_tokens = 1024, context = 4096;
   bool timings = false;
   EngineOptions engine;
-  SamplerOptions sampler;
+  SamplerFlags sampler;
 };
 
 constexpr const char* kHelp =
@@ -83,6 +85,7 @@ class Chat {
       : o_(options),
         engine_(o_.model, o_.engine),
         tokenizer_(*engine_.internals().model->tokenizer),
+        sampler_(o_.sampler.resolve(tokenizer_)),
         template_(read_template()),
         format_(tokenizer_, template_) {
     if (!o_.variables.empty()) {
@@ -190,8 +193,10 @@ class Chat {
     before_.reset();
     if (engine_.max_tokens() == 0 && !stopped())
       before_ = std::make_unique<Kept>(Kept{now_->session.fork(), now_->ids});
-    SamplerOptions sampler = o_.sampler;
-    sampler.seed += answers_++;
+    SamplerOptions options = sampler_;
+    options.seed += answers_++;
+    Sampler sampler(options, engine_.vocab());
+    sampler.read(now_->ids);
     StreamDecoder stream(tokenizer_);
     std::string text;
     size_t printed = 0;
@@ -199,7 +204,7 @@ class Chat {
     const int64_t most = std::min(o_.max_tokens, room);
     bool ended = false;
     while (written < most && !ended && !stopped()) {
-      const int32_t id = sample(now_->session.logits(), sampler, written);
+      const int32_t id = sampler.draw(now_->session.logits());
       if (engine_.ends_text(id) || id == end_.token) break;
       ++written;
       text += stream.push(id);
@@ -249,6 +254,7 @@ class Chat {
   Options o_;
   const Engine engine_;
   const Tokenizer& tokenizer_;
+  const SamplerOptions sampler_;
   const ChatTemplate template_;
   const ChatFormat format_;
   OrderedJson variables_ = OrderedJson::object(), messages_;
@@ -280,6 +286,7 @@ bool take_turn(Chat& chat, const std::string& line) {
 }
 
 int run_chat(const Options& o) {
+  o.sampler.options.check();
   Chat chat(o);
   const bool terminal = isatty(STDIN_FILENO) != 0 && isatty(STDOUT_FILENO) != 0;
   struct sigaction action {};
@@ -305,23 +312,14 @@ int run_chat(const Options& o) {
 
 void register_chat(CLI::App& app, Run& run) {
   const auto o = std::make_shared<Options>();
-  o->sampler.temperature = 0.7;
-  o->sampler.top_p = 0.9;
+  o->sampler.options.temperature = 0.7;
+  o->sampler.options.top_p = 0.9;
   app.add_option("model", o->model, "model directory or file")->required();
   app.add_option("--system", o->system, "system message");
   app.add_option("--chat-template", o->template_file, "Jinja file instead of the model's own chat template");
   app.add_option("--template-variables", o->variables,
                  R"(JSON object for the template, such as {"enable_thinking": false})");
-  app.add_option("--temperature", o->sampler.temperature, "0: the most likely token each time")
-      ->capture_default_str()
-      ->check(CLI::NonNegativeNumber);
-  app.add_option("--top-k", o->sampler.top_k, "draw from the k likeliest tokens (0: all)")
-      ->capture_default_str()
-      ->check(CLI::NonNegativeNumber);
-  app.add_option("--top-p", o->sampler.top_p, "draw from the likeliest tokens of this mass")
-      ->capture_default_str()
-      ->check(CLI::Range(0.0, 1.0));
-  app.add_option("--seed", o->sampler.seed, "seed of the draws")->capture_default_str();
+  o->sampler.add_to(app);
   app.add_option("--max-tokens", o->max_tokens, "most tokens of an answer")
       ->capture_default_str()
       ->check(CLI::Range(int64_t{1}, int64_t{1} << 40));

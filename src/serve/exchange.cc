@@ -43,7 +43,8 @@ struct Exchange::One {
   Answer answer;
   std::vector<int32_t> prompt;  // with echo
   int64_t prompt_tokens = 0, start_tokens = 0;
-  bool ended = false;  // at a token that ends it
+  bool ended = false;             // at a token that ends it
+  std::optional<int32_t> unread;  // the last token, which the model has not read
   double first_token = 0;
   Finish finish = Finish::failed;
   Usage usage;
@@ -73,6 +74,7 @@ void Exchange::prepare(Generation& g, One& one, size_t index) {
     if (options_.logprobs >= 0) {
       g.stop_at_end = false;  // the generated entry is told even when it ends the text
       g.prompt_logprobs = g.logprobs;
+      g.keep_end = !options_.save_state.empty();  // a text to be scored is not gone on from
       g.on_prompt = [self, &one, index](std::vector<Logprobs> told) {
         self->emit(index, one.answer.echo(one.prompt, std::move(told)));
       };
@@ -138,8 +140,10 @@ bool Exchange::on_token(One& one, size_t index, const Logprobs& told) {
   if (told.id == options_.end_token || asked_.model.engine().ends_text(told.id)) {
     if (options_.echo && options_.logprobs >= 0) one.answer.add_end(told);
     one.ended = true;
+    one.unread.reset();
     return false;
   }
+  one.unread = told.id;
   emit(index, one.answer.add(told));
   return !one.answer.complete();
 }
@@ -216,14 +220,16 @@ void Exchange::finish() {
   asked_.metrics.finished(seconds_since(asked_.arrived));
   for (const auto& one : answers_)
     if (const auto error = failure(one->finish, one->error)) return fail_with(*error);
-  try {
-    if (!options_.save_state.empty())
-      save_state(asked_.model, asked_.owner, options_.save_state, answers_.front()->end);
-  } catch (const RequestError& e) {
-    return fail_with(e);
-  } catch (const Error& e) {
-    return fail_with(RequestError(500, e.what(), "save_state"));
-  }
+  if (options_.save_state.empty()) return answer();
+  One& one = *answers_.front();
+  std::vector<int32_t> unread;
+  if (one.unread) unread.push_back(*one.unread);
+  read_and_save(asked_, one.end, std::move(unread), options_.save_state,
+                [self = shared_from_this()](const std::optional<RequestError>& error, const SnapshotPtr&,
+                                            const Usage&) { error ? self->fail_with(*error) : self->answer(); });
+}
+
+void Exchange::answer() {
   OrderedJson whole = form_.whole();
   for (size_t i = 0; i < answers_.size(); ++i) {
     One& one = *answers_[i];

@@ -62,6 +62,7 @@ class Exchange : public std::enable_shared_from_this<Exchange> {
   void cancel();
   void abandon();
   void finish();
+  void answer();
   void fail_with(const RequestError& error);
   OrderedJson timings() const;
   Tokens tokens() const;

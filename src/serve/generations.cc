@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <random>
 
+#include "engine/sampler.h"
 #include "serve/states.h"
 
 namespace qwerky::serve {
@@ -17,7 +18,7 @@ SamplerOptions sampler_of(const ServedModel& model, const GenerationRequest& req
   for (const auto& [id, bias] : out.logit_bias)
     if (id >= model.engine().vocab())
       refuse_field("logit_bias", "expected token ids below ", model.engine().vocab(), ", found ", id);
-  if (out.dry_multiplier > 0) out.dry_breakers = model.ids_with(request.dry_breakers);
+  if (out.dry_multiplier > 0) out.dry_breakers = dry_breakers(model.tokenizer(), request.dry_breakers);
   out.seed = request.seed ? *request.seed : std::random_device()();
   return out;
 }
@@ -55,6 +56,8 @@ void add_answers(std::vector<Generation>& out, const ServedModel& model, const G
     Generation g;
     g.prompt = ids;
     g.boundaries = boundaries;
+    if (request.n > 1 && (boundaries.empty() || boundaries.back() < static_cast<int64_t>(ids.size())))
+      g.boundaries.push_back(static_cast<int64_t>(ids.size()));  // the answers share the reading of it
     g.start = start;
     g.max_tokens = tokens_of(model, request, held, otherwise);
     g.sampler = sampler;

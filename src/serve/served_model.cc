@@ -87,17 +87,6 @@ std::vector<int32_t> ServedModel::ids_after_state(const Prompt& prompt) const {
   return ids;
 }
 
-std::vector<int32_t> ServedModel::ids_with(const std::vector<std::string>& texts) const {
-  std::vector<int32_t> out;
-  const int64_t size = std::min(tokenizer().size(), engine_.vocab());
-  for (int64_t id = 0; id < size; ++id) {
-    const std::string piece = tokenizer().piece(static_cast<int32_t>(id));
-    if (std::any_of(texts.begin(), texts.end(), [&](const std::string& t) { return piece.find(t) != piece.npos; }))
-      out.push_back(static_cast<int32_t>(id));
-  }
-  return out;
-}
-
 int64_t ServedModel::kv_bytes_per_token() const {
   const Model& model = *engine_.internals().model;
   const Config& c = model.config();

@@ -45,8 +45,6 @@ class ServedModel {
   std::vector<int32_t> ids_of(const Prompt& prompt) const;
   /// Ids that go on from a state.
   std::vector<int32_t> ids_after_state(const Prompt& prompt) const;
-  /// All ids whose text has one of these in it.
-  std::vector<int32_t> ids_with(const std::vector<std::string>& texts) const;
   /// Bytes that keys and values of one token would need in a model of softmax layers alone, stored as the weights are.
   int64_t kv_bytes_per_token() const;
   /// Of a sequence of `tokens`.

@@ -19,49 +19,58 @@ OrderedJson described(const std::string& name, const Snapshot& state, double sec
           {"milliseconds", std::round(seconds * 1e6) / 1e3}};
 }
 
-/// Reads a text into a state of its own, which is then saved.
-void read_and_save(Asked&& asked, std::vector<int32_t>&& ids, const std::string& name) {
-  Generation g;
-  g.owner = asked.owner;
-  g.deadline = asked.deadline;
-  g.prompt = std::move(ids);
-  g.max_tokens = 0;
-  ServedModel& model = asked.model;
-  const auto shared = std::make_shared<Asked>(std::move(asked));
-  g.on_end = [shared, name](Finish finish, const Usage& usage, SnapshotPtr end, const std::string& error) {
-    shared->later([=] {
-      try {
-        if (const auto failed = failure(finish, error)) throw *failed;
-        save_state(shared->model, shared->owner, name, end);
-        OrderedJson out = described(name, *end, seconds_since(shared->arrived));
-        out["cached_tokens"] = usage.reused_tokens;
-        answer_json(*shared, out);
-      } catch (const RequestError& e) {
-        answer_error(*shared, e);
-      } catch (const Error& e) {
-        answer_error(*shared, RequestError(500, e.what()));
-      }
-    });
-  };
-  const auto id = model.batcher().submit(std::move(g));
-  if (!id) throw queue_full();
-  shared->reply->on_leave([&model, id = *id] { model.batcher().cancel(id); });
+/// RequestError when the owner has too many, or there is nothing to save.
+void save(const Asked& asked, const std::string& name, SnapshotPtr state) {
+  if (!state) throw RequestError(500, "the generation left no state to save", "save_state");
+  StateCache& cache = asked.model.cache();
+  const std::vector<std::string> names = cache.names(asked.owner);
+  if (names.size() >= kMostStates && std::find(names.begin(), names.end(), name) == names.end())
+    throw RequestError(400, concat("there are ", names.size(), " saved states, as many as may be; delete one"), "name",
+                       "too_many_states");
+  cache.save(asked.owner, name, std::move(state));
+}
+
+/// What `work` throws.
+std::optional<RequestError> error_of(const std::function<void()>& work) {
+  try {
+    work();
+    return std::nullopt;
+  } catch (const RequestError& e) {
+    return e;
+  } catch (const std::exception& e) {
+    return RequestError(500, e.what());
+  }
 }
 
 }  // namespace
 
+void read_and_save(const Asked& asked, SnapshotPtr start, std::vector<int32_t>&& ids, const std::string& name,
+                   Saved done) {
+  if (ids.empty()) return done(error_of([&] { save(asked, name, start); }), start, {});
+  Generation g;
+  g.owner = asked.owner;
+  g.deadline = asked.deadline;
+  g.prompt = std::move(ids);
+  g.start = std::move(start);
+  g.max_tokens = 0;
+  g.on_end = [&asked, name, done](Finish finish, const Usage& usage, SnapshotPtr end, const std::string& why) {
+    asked.later([&asked, name, done, finish, usage, end = std::move(end), why] {
+      auto error = failure(finish, why);
+      if (!error) error = error_of([&] { save(asked, name, end); });
+      done(error, end, usage);
+    });
+  };
+  const auto refused = error_of([&] {
+    const auto id = asked.model.batcher().submit(std::move(g));
+    if (!id) throw queue_full();
+    asked.reply->on_leave([&model = asked.model, id = *id] { model.batcher().cancel(id); });
+  });
+  if (refused) done(refused, nullptr, {});
+}
+
 SnapshotPtr find_state(ServedModel& model, const std::string& owner, const std::string& name) {
   if (SnapshotPtr state = model.cache().load(owner, name)) return state;
   throw RequestError(404, concat("there is no state named ", name), "state", "state_not_found");
-}
-
-void save_state(ServedModel& model, const std::string& owner, const std::string& name, SnapshotPtr state) {
-  if (!state) throw RequestError(500, "the generation left no state to save", "save_state");
-  const std::vector<std::string> names = model.cache().names(owner);
-  if (names.size() >= kMostStates && std::find(names.begin(), names.end(), name) == names.end())
-    throw RequestError(400, concat("there are ", names.size(), " saved states, as many as may be; delete one"),
-                       "save_state", "too_many_states");
-  model.cache().save(owner, name, std::move(state));
 }
 
 void list_states(const Asked& asked) { answer_json(asked, {{"states", asked.model.cache().names(asked.owner)}}); }
@@ -84,7 +93,15 @@ void change_states(Asked&& asked, const OrderedJson& body, const RequestLimits& 
       if (prompts.size() != 1) refuse_field("prompt", "expected one prompt, found ", prompts.size());
       ids = model.ids_of(prompts[0]);
     }
-    return read_and_save(std::move(asked), std::move(ids), name);
+    const auto kept = std::make_shared<const Asked>(std::move(asked));
+    return read_and_save(
+        *kept, nullptr, std::move(ids), name,
+        [kept, name](const std::optional<RequestError>& error, const SnapshotPtr& state, const Usage& usage) {
+          if (error) return answer_error(*kept, *error);
+          OrderedJson out = described(name, *state, seconds_since(kept->arrived));
+          out["cached_tokens"] = usage.reused_tokens;
+          answer_json(*kept, out);
+        });
   }
   if (action == "restore") {
     fields.finish();
@@ -96,7 +113,7 @@ void change_states(Asked&& asked, const OrderedJson& body, const RequestLimits& 
     check_state_name("to", to);
     fields.finish();
     const SnapshotPtr state = find_state(model, asked.owner, name);
-    save_state(model, asked.owner, to, state);
+    save(asked, to, state);
     return answer_json(asked, described(to, *state, seconds_since(asked.arrived)));
   }
   if (action == "delete") {
