@@ -32,7 +32,8 @@ TEST(StopFilter, OverlappingBeginnings) {
 }
 
 TEST(StopFilter, TheFirstOfSeveralCounts) {
-  EXPECT_EQ(shown({"bc", "abcd"}, {"abcd"}), "|#") << "a stop that began earlier";
+  EXPECT_EQ(shown({"bc", "abcd"}, {"abcd"}), "a|#") << "that is complete first";
+  EXPECT_EQ(shown({"bc", "abc"}, {"a", "b", "c"}), "|||#") << "of two, the longer";
   EXPECT_EQ(shown({"d", "b"}, {"abcd"}), "a|#");
   EXPECT_EQ(shown({"\n\n", "é"}, {"a\n", "b\xC3", "\xA9z"}), "a|\nb||#");
 }

@@ -93,6 +93,9 @@ void change_states(Asked&& asked, const OrderedJson& body, const RequestLimits& 
       if (prompts.size() != 1) refuse_field("prompt", "expected one prompt, found ", prompts.size());
       ids = model.ids_of(prompts[0]);
     }
+    if (const int64_t most = model.capacity(); most > 0 && static_cast<int64_t>(ids.size()) > most)
+      throw RequestError(400, concat("the context holds ", most, " tokens; this text has ", ids.size()), "prompt",
+                         "context_length_exceeded");
     const auto kept = std::make_shared<const Asked>(std::move(asked));
     return read_and_save(
         *kept, nullptr, std::move(ids), name,

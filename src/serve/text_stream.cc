@@ -12,8 +12,13 @@ int64_t characters(std::string_view utf8) {
 std::string StopFilter::push(std::string_view text) {
   if (stopped_) return {};
   held_ += text;
-  size_t first = held_.npos;
-  for (const std::string& stop : stops_) first = std::min(first, held_.find(stop));
+  size_t first = held_.npos, end = held_.npos;  // of the one that is complete first
+  for (const std::string& stop : stops_) {
+    const size_t at = held_.find(stop);
+    if (at == held_.npos || at + stop.size() > end || (at + stop.size() == end && at > first)) continue;
+    first = at;
+    end = at + stop.size();
+  }
   if (first != held_.npos) {
     stopped_ = true;
     return held_.substr(0, first);

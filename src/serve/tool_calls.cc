@@ -67,6 +67,10 @@ ToolCallParser::Parsed ToolCallParser::push(std::string_view text) {
 
 void ToolCallParser::push_hermes(Parsed& out) {
   while (true) {
+    if (after_call_) {  // line ends that part calls are no text
+      held_.erase(0, std::min(held_.find_first_not_of("\r\n"), held_.size()));
+      after_call_ = held_.empty();
+    }
     const std::string_view tag = inside_ ? kClose : kOpen;
     const size_t at = held_.find(tag);
     if (at == held_.npos) {
@@ -83,7 +87,7 @@ void ToolCallParser::push_hermes(Parsed& out) {
     } else if (auto call = read_call(before)) {
       ++calls_;
       out.calls.push_back(std::move(*call));
-      held_.erase(0, std::min(held_.find_first_not_of("\r\n"), held_.size()));  // what parts calls is no text
+      after_call_ = true;
     } else {
       out.text += concat(kOpen, before, kClose);
     }

@@ -39,7 +39,8 @@ class ToolCallParser {
   ToolStyle style_;
   std::string held_;
   bool inside_ = false;  // of <tool_call>
-  bool plain_ = false;   // llama3: the answer is no call
+  bool after_call_ = false;
+  bool plain_ = false;  // llama3: the answer is no call
   int64_t calls_ = 0;
 };
 
