@@ -39,14 +39,12 @@ struct Batcher::Sequence {
   std::vector<int32_t> ids;  ///< of the start, the prompt, and what was drawn
   int64_t prompt_begin, prompt_end;
   std::unique_ptr<State> state;  ///< null until its first turn
-  SnapshotPtr from;              ///< what it went on from, until the prompt is read
   std::vector<Logprobs> of_prompt;
   Usage usage;
   Clock::time_point submitted = Clock::now(), admitted, answered;
   bool cancelled = false, done = false;
 
-  Sequence(Generation&& generation, int64_t vocab)
-      : asked(std::move(generation)), sampler(asked.sampler, vocab), from(asked.start) {
+  Sequence(Generation&& generation, int64_t vocab) : asked(std::move(generation)), sampler(asked.sampler, vocab) {
     if (asked.start) ids = asked.start->ids;
     prompt_begin = static_cast<int64_t>(ids.size());
     ids.insert(ids.end(), asked.prompt.begin(), asked.prompt.end());
@@ -260,8 +258,11 @@ bool Batcher::Internals::step() {
       for (const auto& [s, rows] : parts)
         if (!s->done) end(*s, Finish::failed, {}, error.what());
     }
+  Sequences gone;  // ends after the lock: callbacks may hold anything
   const std::lock_guard lock(mutex);
-  std::erase_if(running, [](const auto& s) { return s->done; });
+  for (auto& s : running)
+    if (s->done) gone.push_back(std::move(s));
+  std::erase(running, nullptr);
   if (!parts.empty()) ++counts.steps;
   counts.prompt_tokens += std::exchange(read_now, 0);
   counts.generated_tokens += std::exchange(drawn_now, 0);
@@ -289,25 +290,25 @@ bool Batcher::Internals::waits_for_another(const Sequence& s) const {
 
 /// Takes a state that has read as much as is known. False: it ended.
 bool Batcher::Internals::begin(Sequence& s) try {
+  SnapshotPtr from = std::move(s.asked.start);
   if (cache != nullptr && s.asked.reuse && !s.scores_prompt())
     if (SnapshotPtr found = cache->find(s.asked.owner, s.ids);
         found && static_cast<int64_t>(found->ids.size()) > s.prompt_begin && fits(*found)) {
       s.usage.reused_tokens = static_cast<int64_t>(found->ids.size()) - s.prompt_begin;
-      s.from = std::move(found);
+      from = std::move(found);
     }
   if (free.empty()) free.push_back(decoder.make_state(on.scalar(), capacity));
-  decoder.copy_state(*free.back(), s.from ? *s.from->state : *blank);
+  decoder.copy_state(*free.back(), from ? *from->state : *blank);
   s.state = std::move(free.back());
   free.pop_back();
   if (s.scores_prompt()) {
     const auto first = s.ids[static_cast<size_t>(s.prompt_begin)];
     s.of_prompt.emplace_back().id = first;
-    if (s.from && !s.from->logits.empty())
-      s.of_prompt.back() = logprobs_of(s.from->logits, first, s.asked.prompt_logprobs);
+    if (from && !from->logits.empty()) s.of_prompt.back() = logprobs_of(from->logits, first, s.asked.prompt_logprobs);
   }
   if (!s.prefilling()) {  // all of it was known: its logits too
     Answer known{&s, 0, s.read() - 1};
-    answer({&known, 1}, s.from->logits.data());
+    answer({&known, 1}, from->logits.data());
   }
   return !s.done;
 } catch (const std::exception& error) {
@@ -409,7 +410,6 @@ void Batcher::Internals::take(Answer& a, std::span<const float> logits) {
     s.answered = Clock::now();
     if (s.is_boundary(s.prompt_end)) keep(s, logits);
     if (s.scores_prompt() && s.asked.on_prompt) s.asked.on_prompt(std::move(s.of_prompt));
-    s.from = nullptr;
   }
   if (s.asked.max_tokens == 0) return end(s, Finish::length, logits);
   if (s.asked.stop_at_end && engine.ends_text(a.told.id)) return end(s, Finish::end_of_text, logits);

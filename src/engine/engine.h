@@ -22,8 +22,4 @@ Precision precision_for(const Checkpoint& checkpoint, const std::string& backend
 std::unique_ptr<Backend> backend_for(const Checkpoint& checkpoint, const std::string& backend,
                                      const std::string& precision);
 
-/// Tells models apart: their configuration, and of each tensor name, shape, type and a sample of its values, with the
-/// backend and the precision that compute.
-std::string model_fingerprint(const Engine& engine);
-
 }  // namespace qwerky

@@ -15,9 +15,9 @@ namespace qwerky {
 
 struct StateCacheOptions {
   int64_t memory_bytes = int64_t{2} << 30;
-  Path folder;  ///< empty: nothing goes to disk
+  Path folder = {};  ///< empty: nothing goes to disk
   int64_t disk_bytes = int64_t{16} << 30;
-  std::string model;  ///< fingerprint that files are bound to
+  std::string model = {};  ///< fingerprint that files are bound to
 };
 
 struct StateCacheCounts {

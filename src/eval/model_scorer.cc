@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "base/error.h"
+#include "engine/fingerprint.h"
 #include "engine/greedy.h"
 #include "eval/text_rules.h"
 

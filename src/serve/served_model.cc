@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <ctime>
 
+#include "engine/fingerprint.h"
+
 namespace qwerky::serve {
 
 ServedModel::ServedModel(const ServedModelOptions& options)
