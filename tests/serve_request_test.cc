@@ -23,7 +23,8 @@ std::string blamed(const Read& read, const std::string& json) {
     read(json);
   } catch (const RequestError& e) {
     EXPECT_EQ(e.status, 400) << json;
-    EXPECT_NE(std::string(e.what()).find(e.param.substr(0, e.param.find('['))), std::string::npos) << e.what();
+    EXPECT_NE(std::string(e.what()).find(e.param.substr(0, e.param.find_first_of("[."))), std::string::npos)
+        << e.what();
     return e.param;
   }
   return "none";

@@ -70,7 +70,9 @@ Connection::Connection(asio::ip::tcp::socket socket, HttpShared& shared)
   client_ = client.address().to_string();
 }
 
-Connection::~Connection() { --shared_.open; }
+Connection::~Connection() {
+  if (phase_ != Phase::closed) --shared_.open;
+}
 
 void Connection::start() { read_header(); }
 
@@ -96,6 +98,7 @@ void Connection::close() {
   if (phase_ == Phase::closed) return;
   if (phase_ == Phase::answering) ++shared_.left;
   phase_ = Phase::closed;
+  --shared_.open;
   timer_.cancel();
   ErrorCode ignored;
   socket_.close(ignored);
@@ -197,7 +200,7 @@ void Connection::watch() {
   socket_.async_read_some(buffer_.prepare(4096), [self = shared_from_this()](ErrorCode error, size_t bytes) {
     self->watching_ = false;
     if (self->phase_ == Phase::closed) return;
-    if (error) return self->close();
+    if (error && error != asio::error::operation_aborted) return self->close();
     self->buffer_.commit(bytes);
     if (self->phase_ == Phase::answering) return self->watch();
     if (self->phase_ == Phase::lingering) return self->discard();
@@ -324,6 +327,8 @@ void Connection::answer_done() {
   phase_ = Phase::idle;
   if (!watching_) return read_header();
   arm(shared_.options.idle_time);
+  ErrorCode ignored;
+  if (buffer_.size() > 0) socket_.cancel(ignored);  // the next request is here already
 }
 
 /// Reads on for a moment what the client still sends: closed at once, it would lose the answer.
