@@ -7,6 +7,7 @@
 
 #include <cmath>
 
+#include "engine/fingerprint.h"
 #include "expect_error.h"
 
 namespace qwerky {

@@ -6,7 +6,7 @@
 set -eu
 
 packages="g++ cmake ninja-build pkg-config nlohmann-json3-dev libcli11-dev libpcre2-dev libutf8proc-dev
-  libsentencepiece-dev libzstd-dev"
+  libsentencepiece-dev libzstd-dev libboost-dev"
 if [ "${1:-}" = tests ]; then
   packages="$packages libgtest-dev libbenchmark-dev clang-14 libclang-rt-14-dev libopenmpi-dev openmpi-bin"
 fi

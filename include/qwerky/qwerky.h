@@ -8,6 +8,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 namespace qwerky {
@@ -69,10 +70,27 @@ class Session {
   std::unique_ptr<Timeline> timeline_;
 };
 
+/// Applied in this order: bias, penalties, DRY, temperature, truncations (top-k, typical, top-p, min-p, XTC), the draw;
+/// mirostat replaces the truncations. docs/sampling.md has each as a formula.
 struct SamplerOptions {
   double temperature = 0;  ///< 0: the most likely token
   int64_t top_k = 0;       ///< 0: no limit
   double top_p = 1;
+  double min_p = 0;      ///< least probability, as a share of the likeliest token's
+  double typical_p = 1;  ///< locally typical sampling (arXiv 2202.00666)
+  /// Subtracted from the logits of generated ids: once, and per occurrence (OpenAI).
+  double presence_penalty = 0, frequency_penalty = 0;
+  /// Logits of ids in the prompt or generated are divided by it, or multiplied if negative (arXiv 1909.05858).
+  double repetition_penalty = 1;
+  int64_t penalty_window = 0;  ///< last ids, of prompt and answer, that penalties and DRY look back on; 0: all
+  double dry_multiplier = 0, dry_base = 1.75;  ///< DRY: multiplier · base^(repeated length - allowed length)
+  int64_t dry_allowed_length = 2;
+  std::vector<int32_t> dry_breakers = {};  ///< ids across which no repetition is looked for
+  /// XTC: with this probability all but the least likely id above the threshold are dropped.
+  double xtc_probability = 0, xtc_threshold = 0.1;
+  int64_t mirostat = 0;  ///< 2: mirostat 2 (arXiv 2007.14966)
+  double mirostat_tau = 5, mirostat_eta = 0.1;
+  std::vector<std::pair<int32_t, double>> logit_bias = {};
   uint64_t seed = 0;
   /// Throws qwerky::Error naming a value that is out of range or not a number. sample() and generate() do it too.
   void check() const;

@@ -14,8 +14,10 @@
 
 #include "base/error.h"
 #include "cli/command.h"
+#include "cli/sampler_flags.h"
 #include "engine/engine.h"
-#include "io/chat_template.h"
+#include "engine/sampler.h"
+#include "io/chat_format.h"
 #include "io/files.h"
 
 namespace qwerky {
@@ -26,7 +28,7 @@ struct Options {
   int64_t max_tokens = 1024, context = 4096;
   bool timings = false;
   EngineOptions engine;
-  SamplerOptions sampler;
+  SamplerFlags sampler;
 };
 
 constexpr const char* kHelp =
@@ -77,25 +79,21 @@ std::optional<std::string> read_line() {
   }
 }
 
-/// What a template puts behind an answer: where the model must stop.
-struct TurnEnd {
-  std::optional<int32_t> token;  ///< a special token
-  std::string text;              ///< else this text
-};
-
 class Chat {
  public:
   explicit Chat(const Options& options)
       : o_(options),
         engine_(o_.model, o_.engine),
         tokenizer_(*engine_.internals().model->tokenizer),
-        template_(read_template()) {
+        sampler_(o_.sampler.resolve(tokenizer_)),
+        template_(read_template()),
+        format_(tokenizer_, template_) {
     if (!o_.variables.empty()) {
       variables_ = OrderedJson(parse_json(o_.variables, "--template-variables"));
       if (!variables_.is_object()) fail("--template-variables: expected an object, found ", variables_.type_name());
     }
     reset();
-    end_ = turn_end();
+    end_ = format_.turn_end(messages_, variables_);
   }
 
   void reset() {
@@ -136,29 +134,6 @@ class Chat {
            ": the model has no chat template (chat_template in tokenizer_config.json, chat_template.jinja, or "
            "tokenizer.chat_template in a GGUF file); give one with --chat-template FILE, or use `qwerky generate`");
     return ChatTemplate(tokenizer_.chat_template, o_.model + ": chat template");
-  }
-
-  std::string rendered(const OrderedJson& messages, bool prompt) const {
-    return template_.render(chat_context(tokenizer_, messages, prompt, variables_));
-  }
-
-  /// Read off a rendering: what stands between an answer and the next question.
-  TurnEnd turn_end() const {
-    const std::string answer = "one-answer", question = "another-question";
-    OrderedJson messages = messages_;
-    messages.push_back({{"role", "user"}, {"content", "one-question"}});
-    messages.push_back({{"role", "assistant"}, {"content", answer}});
-    messages.push_back({{"role", "user"}, {"content", question}});
-    const std::string text = rendered(messages, false);
-    const size_t begin = text.find(answer), end = text.find(question);
-    TurnEnd out;
-    if (begin == text.npos || end == text.npos || end < begin) return out;
-    out.text = text.substr(begin + answer.size(), end - begin - answer.size());
-    const std::vector<int32_t> ids = engine_.encode(out.text);
-    for (size_t i = 0; i < ids.size() && i < 2 && !out.token; ++i)  // perhaps behind a newline
-      if (tokenizer_.is_special(ids[i])) out.token = ids[i];
-    while (!out.text.empty() && (out.text.back() == ' ' || out.text.back() == '\n')) out.text.pop_back();
-    return out;
   }
 
   /// The tokens of `text` that are still to be read when `ids` have been; nothing when `text` does not begin with them.
@@ -203,7 +178,7 @@ class Chat {
 
   void answer() {
     using Clock = std::chrono::steady_clock;
-    const std::vector<int32_t> ids = prepare(rendered(messages_, true));
+    const std::vector<int32_t> ids = prepare(format_.render(messages_, true, variables_));
     const auto held = static_cast<int64_t>(now_->ids.size());
     const int64_t room = (engine_.max_tokens() > 0 ? std::min(engine_.max_tokens(), o_.context) : INT64_MAX) - held -
                          static_cast<int64_t>(ids.size());
@@ -218,8 +193,10 @@ class Chat {
     before_.reset();
     if (engine_.max_tokens() == 0 && !stopped())
       before_ = std::make_unique<Kept>(Kept{now_->session.fork(), now_->ids});
-    SamplerOptions sampler = o_.sampler;
-    sampler.seed += answers_++;
+    SamplerOptions options = sampler_;
+    options.seed += answers_++;
+    Sampler sampler(options, engine_.vocab());
+    sampler.read(now_->ids);
     StreamDecoder stream(tokenizer_);
     std::string text;
     size_t printed = 0;
@@ -227,7 +204,7 @@ class Chat {
     const int64_t most = std::min(o_.max_tokens, room);
     bool ended = false;
     while (written < most && !ended && !stopped()) {
-      const int32_t id = sample(now_->session.logits(), sampler, written);
+      const int32_t id = sampler.draw(now_->session.logits());
       if (engine_.ends_text(id) || id == end_.token) break;
       ++written;
       text += stream.push(id);
@@ -277,7 +254,9 @@ class Chat {
   Options o_;
   const Engine engine_;
   const Tokenizer& tokenizer_;
+  const SamplerOptions sampler_;
   const ChatTemplate template_;
+  const ChatFormat format_;
   OrderedJson variables_ = OrderedJson::object(), messages_;
   TurnEnd end_;
   std::unique_ptr<Kept> now_, before_;  // after what was read and written last; before the last answer
@@ -307,6 +286,7 @@ bool take_turn(Chat& chat, const std::string& line) {
 }
 
 int run_chat(const Options& o) {
+  o.sampler.options.check();
   Chat chat(o);
   const bool terminal = isatty(STDIN_FILENO) != 0 && isatty(STDOUT_FILENO) != 0;
   struct sigaction action {};
@@ -332,23 +312,14 @@ int run_chat(const Options& o) {
 
 void register_chat(CLI::App& app, Run& run) {
   const auto o = std::make_shared<Options>();
-  o->sampler.temperature = 0.7;
-  o->sampler.top_p = 0.9;
+  o->sampler.options.temperature = 0.7;
+  o->sampler.options.top_p = 0.9;
   app.add_option("model", o->model, "model directory or file")->required();
   app.add_option("--system", o->system, "system message");
   app.add_option("--chat-template", o->template_file, "Jinja file instead of the model's own chat template");
   app.add_option("--template-variables", o->variables,
                  R"(JSON object for the template, such as {"enable_thinking": false})");
-  app.add_option("--temperature", o->sampler.temperature, "0: the most likely token each time")
-      ->capture_default_str()
-      ->check(kNotNegative);
-  app.add_option("--top-k", o->sampler.top_k, "draw from the k likeliest tokens (0: all)")
-      ->capture_default_str()
-      ->check(kNotNegative);
-  app.add_option("--top-p", o->sampler.top_p, "draw from the likeliest tokens of this mass")
-      ->capture_default_str()
-      ->check(CLI::Range(0.0, 1.0));
-  app.add_option("--seed", o->sampler.seed, "seed of the draws")->capture_default_str();
+  o->sampler.add_to(app);
   app.add_option("--max-tokens", o->max_tokens, "most tokens of an answer")
       ->capture_default_str()
       ->check(CLI::Range(int64_t{1}, int64_t{1} << 40));

@@ -24,6 +24,7 @@ void register_logits(CLI::App& app, Run& run);
 void register_inspect(CLI::App& app, Run& run);
 void register_quantize(CLI::App& app, Run& run);
 void register_bench(CLI::App& app, Run& run);
+void register_serve(CLI::App& app, Run& run);
 void register_export(CLI::App& app, Run& run);
 
 /// One flag per visited field: rate_bias becomes --rate-bias.

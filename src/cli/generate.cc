@@ -10,6 +10,7 @@
 #include "base/parallel.h"
 #include "base/units.h"
 #include "cli/command.h"
+#include "cli/sampler_flags.h"
 #include "engine/engine.h"
 
 namespace qwerky {
@@ -20,16 +21,19 @@ struct Options {
   bool ignore_end = false;
   EngineOptions engine;
   GenerateOptions generate;
+  SamplerFlags sampler;
 };
 
 int generate_text(const Options& o) {
-  o.generate.sampler.check();
+  o.sampler.options.check();
   const Engine engine(o.model, o.engine);
   std::vector<int32_t> prompt;
   const Tokenizer& tokenizer = *engine.internals().model->tokenizer;
   if (o.prompt.empty() || tokenizer.adds_bos) prompt = engine.beginning();
   const std::vector<int32_t> text = engine.encode(o.prompt, false);
   prompt.insert(prompt.end(), text.begin(), text.end());
+  GenerateOptions options = o.generate;
+  options.sampler = o.sampler.resolve(tokenizer);
   if (prompt.empty()) fail("--prompt: expected text to continue, as this model has no token that begins a text");
 
   int64_t capacity = static_cast<int64_t>(prompt.size()) + o.generate.max_tokens;
@@ -43,7 +47,7 @@ int generate_text(const Options& o) {
     std::fflush(stdout);
   };
   for (int32_t id : prompt) print(stream.push(id));
-  const Generated out = generate(session, engine, prompt, o.generate, [&](int32_t id) {
+  const Generated out = generate(session, engine, prompt, options, [&](int32_t id) {
     print(stream.push(id));
     return !interrupted();
   });
@@ -72,13 +76,7 @@ void register_generate(CLI::App& app, Run& run) {
   const auto o = std::make_shared<Options>();
   app.add_option("model", o->model, "model directory or file")->required();
   app.add_option("--prompt", o->prompt, "text to continue; without it the model begins a text");
-  app.add_option("--temperature", o->generate.sampler.temperature, "0: the most likely token each time")
-      ->capture_default_str();
-  app.add_option("--top-k", o->generate.sampler.top_k, "draw from the k likeliest tokens (0: all)")
-      ->capture_default_str();
-  app.add_option("--top-p", o->generate.sampler.top_p, "draw from the likeliest tokens of this mass")
-      ->capture_default_str();
-  app.add_option("--seed", o->generate.sampler.seed, "seed of the draws")->capture_default_str();
+  o->sampler.add_to(app);
   app.add_option("--max-tokens", o->generate.max_tokens, "most tokens to write")
       ->capture_default_str()
       ->check(CLI::Range(int64_t{1}, int64_t{1} << 40));

@@ -67,6 +67,7 @@ int run_program(int argc, char** argv) {
       {"train", "train a small softmax model from random weights", register_train},
       {"generate", "continue a prompt", register_generate},
       {"chat", "talk with a model", register_chat},
+      {"serve", "answer requests of OpenAI's protocol", register_serve},
       {"compare", "measure a student against its teacher on text", register_compare},
       {"eval", "evaluate one model", register_eval},
       {"logits", "write the logits of given token ids", register_logits},

@@ -2,12 +2,10 @@
 #include "engine/engine.h"
 
 #include <algorithm>
-#include <cmath>
-#include <numeric>
 
-#include "base/random.h"
 #include "base/units.h"
 #include "engine/prefill.h"
+#include "engine/sampler.h"
 
 namespace qwerky {
 namespace {
@@ -20,13 +18,6 @@ const Tokenizer& tokenizer_of(const Model& model, const char* use) {
 }
 
 }  // namespace
-
-void SamplerOptions::check() const {
-  if (!(temperature >= 0 && std::isfinite(temperature)))
-    fail("temperature: expected a number of at least 0, found ", temperature);
-  if (top_k < 0) fail("top-k: expected at least 0, found ", top_k);
-  if (!(top_p >= 0 && top_p <= 1)) fail("top-p: expected a number from 0 to 1, found ", top_p);
-}
 
 Precision resolve_precision(const std::string& name, DType weights, const std::string& backend) {
   if (name == "f32") return Precision::f32;
@@ -133,53 +124,19 @@ Session Session::fork() const {
   return copy;
 }
 
-int32_t sample(std::span<const float> logits, const SamplerOptions& options, int64_t index) {
-  options.check();
-  const auto best = static_cast<int32_t>(std::max_element(logits.begin(), logits.end()) - logits.begin());
-  if (options.temperature <= 0) return best;
-  std::vector<int32_t> order(logits.size());
-  std::iota(order.begin(), order.end(), 0);
-  size_t kept = order.size();
-  const auto likelier = [&](int32_t a, int32_t b) {
-    const float x = logits[static_cast<size_t>(a)], y = logits[static_cast<size_t>(b)];
-    return x > y || (x == y && a < b);
-  };
-  if (options.top_k > 0) kept = std::min(kept, static_cast<size_t>(options.top_k));
-  const bool sorted = options.top_p < 1 || kept < order.size();
-  if (sorted)
-    std::partial_sort(order.begin(), order.begin() + static_cast<int64_t>(options.top_p < 1 ? order.size() : kept),
-                      order.end(), likelier);
-  std::vector<double> p(kept);
-  double total = 0;
-  for (size_t i = 0; i < kept; ++i) {
-    const auto logit = static_cast<double>(logits[static_cast<size_t>(order[i])]);
-    total += p[i] = std::exp((logit - static_cast<double>(logits[static_cast<size_t>(best)])) / options.temperature);
-  }
-  if (options.top_p < 1) {  // the smallest set of likeliest tokens with at least this mass
-    double mass = 0;
-    size_t n = 0;
-    while (n < kept && mass < options.top_p * total) mass += p[n++];
-    kept = std::max<size_t>(n, 1);
-    total = mass;
-  }
-  double left = Random(options.seed, hash_name("sampler")).uniform(static_cast<uint64_t>(index)) * total;
-  for (size_t i = 0; i < kept; ++i)
-    if ((left -= p[i]) < 0) return order[i];
-  return order[kept - 1];
-}
-
 Generated generate(Session& session, const Engine& engine, std::span<const int32_t> prompt,
                    const GenerateOptions& options, const std::function<bool(int32_t)>& emit) {
-  options.sampler.check();
+  Sampler sampler(options.sampler, engine.vocab());
   if (prompt.empty()) fail("prompt: empty; expected at least one token, such as Engine::beginning() gives");
   Generated out;
   out.prompt_tokens = static_cast<int64_t>(prompt.size());
   const auto begin = Clock::now();
   session.append(prompt);
+  sampler.read(prompt);
   out.prefill_seconds = seconds_since(begin);
   const auto start = Clock::now();
   for (int64_t i = 0; i < options.max_tokens; ++i) {
-    const int32_t id = sample(session.logits(), options.sampler, i);
+    const int32_t id = sampler.draw(session.logits());
     if (options.stop_at_end && engine.ends_text(id)) {
       out.ended = true;
       break;

@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "base/error.h"
+#include "engine/fingerprint.h"
 #include "engine/greedy.h"
 #include "eval/text_rules.h"
 
@@ -126,21 +127,6 @@ std::vector<std::string> ModelScorer::generate(std::span<const GenerateRequest> 
 std::string ModelScorer::fingerprint() const {
   return sha256(concat(model_fingerprint(engine_), " length ", max_length_, " bos ", options_.bos, " generated ",
                        options_.generate));
-}
-
-std::string model_fingerprint(const Engine& engine) {
-  const Model& model = *engine.internals().model;
-  std::string all = model.config_json.dump() + engine.internals().backend->name() +
-                    (engine.internals().precision == Precision::bf16 ? " bf16" : " f32");
-  model.params.each([&](const Param& p) {
-    if (!p.weight) return;
-    all += concat(p.name, p.shape.str(), name_of(p.weight.type));
-    constexpr int64_t kSamples = 64, kBytes = 16;
-    const int64_t bytes = p.weight.bytes(), step = std::max<int64_t>(kBytes, bytes / kSamples);
-    for (int64_t at = 0; at + kBytes <= bytes; at += step)
-      all.append(static_cast<const char*>(p.weight.data) + at, static_cast<size_t>(kBytes));
-  });
-  return sha256(all);
 }
 
 }  // namespace qwerky

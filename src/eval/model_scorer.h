@@ -53,8 +53,4 @@ class ModelScorer {
   int64_t truncated_ = 0, cut_ = 0;
 };
 
-/// Tells models apart: their configuration, and of each tensor name, shape, type and a sample of its values, with the
-/// backend and the precision that compute.
-std::string model_fingerprint(const Engine& engine);
-
 }  // namespace qwerky

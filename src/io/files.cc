@@ -140,9 +140,14 @@ class Cursor {
   const char** seen_;
 };
 
-/// Builds the document and enforces the limits that nlohmann's own builder lacks: depth and unique keys.
-class Builder : public nlohmann::json_sax<Json> {
+/// Builds the document and enforces the limits that nlohmann's own builder lacks: depth and unique keys. Of objects
+/// that keep the order of their keys, where a key is looked for among all others, also their number.
+template <class J>
+class Builder : public nlohmann::json_sax<J> {
  public:
+  using typename nlohmann::json_sax<J>::number_integer_t, typename nlohmann::json_sax<J>::number_unsigned_t,
+      typename nlohmann::json_sax<J>::number_float_t, typename nlohmann::json_sax<J>::string_t,
+      typename nlohmann::json_sax<J>::binary_t;
   Builder(std::string_view text, const std::string& name) : seen(text.data()), begin_(text.data()), name_(name) {}
 
   bool null() override { return add(nullptr); }
@@ -151,14 +156,20 @@ class Builder : public nlohmann::json_sax<Json> {
   bool number_unsigned(number_unsigned_t value) override { return add(value); }
   bool number_float(number_float_t value, const string_t&) override { return add(value); }
   bool string(string_t& value) override { return add(std::move(value)); }
-  bool binary(binary_t&) override { stop("binary value"); }
-  bool start_object(std::size_t) override { return enter(Json::object()); }
-  bool start_array(std::size_t) override { return enter(Json::array()); }
+  bool binary(binary_t&) override {
+    stop("binary value");
+    return false;
+  }
+  bool start_object(std::size_t) override { return enter(J::object()); }
+  bool start_array(std::size_t) override { return enter(J::array()); }
   bool end_object() override { return leave(); }
   bool end_array() override { return leave(); }
   bool key(string_t& name) override {
-    const auto [at, fresh] = open_.back()->get_ref<Json::object_t&>().emplace(name, nullptr);
-    if (!fresh) stop(concat("the key ", Json(shown(name)).dump(), " appears twice in one object"));
+    auto& object = open_.back()->template get_ref<typename J::object_t&>();
+    if (std::is_same_v<J, OrderedJson> && object.size() == kMostOrderedKeys)
+      stop(concat("an object of more than ", kMostOrderedKeys, " keys"));
+    const auto [at, fresh] = object.emplace(name, nullptr);
+    if (!fresh) stop(concat("the key ", J(shown(name)).dump(), " appears twice in one object"));
     slot_ = &at->second;
     return true;
   }
@@ -166,13 +177,14 @@ class Builder : public nlohmann::json_sax<Json> {
     std::string_view what = error.what();
     if (const size_t tag = what.find("] "); tag != what.npos) what.remove_prefix(tag + 2);
     stop(shown(what));
+    return false;
   }
 
   const char* seen;  ///< how far the parser has read
-  Json root;
+  J root;
 
  private:
-  static constexpr size_t kDeepest = 64;
+  static constexpr size_t kDeepest = 64, kMostOrderedKeys = 1024;
 
   [[noreturn]] void stop(const std::string& what) const {
     fail(name_, ": invalid JSON at byte ", seen - begin_, ": ", what);
@@ -185,21 +197,22 @@ class Builder : public nlohmann::json_sax<Json> {
       if (c < 0x20 || c > 0x7e) c = '?';
     return text.size() > kMost ? safe + "..." : safe;
   }
-  Json* place(Json&& value) {
+  J* place(J&& value) {
     if (open_.empty()) {
       root = std::move(value);
       return &root;
     }
-    if (open_.back()->is_array()) return &open_.back()->get_ref<Json::array_t&>().emplace_back(std::move(value));
+    if (open_.back()->is_array())
+      return &open_.back()->template get_ref<typename J::array_t&>().emplace_back(std::move(value));
     *slot_ = std::move(value);
     return slot_;
   }
   template <class T>
   bool add(T&& value) {
-    place(Json(std::forward<T>(value)));
+    place(J(std::forward<T>(value)));
     return true;
   }
-  bool enter(Json&& empty) {
+  bool enter(J&& empty) {
     if (open_.size() == kDeepest) stop(concat("nested more than ", kDeepest, " deep"));
     open_.push_back(place(std::move(empty)));
     return true;
@@ -211,9 +224,20 @@ class Builder : public nlohmann::json_sax<Json> {
 
   const char* begin_;
   const std::string& name_;
-  std::vector<Json*> open_;  // a container grows only while it is the last of these, so the pointers stay valid
-  Json* slot_ = nullptr;     // where the value of the last key goes
+  std::vector<J*> open_;  // a container grows only while it is the last of these, so the pointers stay valid
+  J* slot_ = nullptr;     // where the value of the last key goes
 };
+
+template <class J>
+J parse(std::string_view text, const std::string& name) {
+  // nlohmann takes a zero byte for the end of the text and would accept anything behind it.
+  if (const size_t zero = text.find('\0'); zero != text.npos)
+    fail(name, ": invalid JSON at byte ", zero, ": zero byte");
+  if (text.empty()) fail(name, ": invalid JSON at byte 0: empty");
+  Builder<J> builder(text, name);
+  J::sax_parse(Cursor(text.data(), &builder.seen), Cursor(text.data() + text.size(), &builder.seen), &builder);
+  return std::move(builder.root);
+}
 
 }  // namespace
 
@@ -295,14 +319,10 @@ DirectoryLock::~DirectoryLock() {
   for (const Path& dir : made_) ::rmdir(dir.c_str());  // fails where something was written
 }
 
-Json parse_json(std::string_view text, const std::string& name) {
-  // nlohmann takes a zero byte for the end of the text and would accept anything behind it.
-  if (const size_t zero = text.find('\0'); zero != text.npos)
-    fail(name, ": invalid JSON at byte ", zero, ": zero byte");
-  if (text.empty()) fail(name, ": invalid JSON at byte 0: empty");
-  Builder builder(text, name);
-  Json::sax_parse(Cursor(text.data(), &builder.seen), Cursor(text.data() + text.size(), &builder.seen), &builder);
-  return std::move(builder.root);
+Json parse_json(std::string_view text, const std::string& name) { return parse<Json>(text, name); }
+
+OrderedJson parse_ordered_json(std::string_view text, const std::string& name) {
+  return parse<OrderedJson>(text, name);
 }
 
 Json read_json(const Path& path) { return parse_json(read_file(path), path.string()); }

@@ -76,6 +76,8 @@ class DirectoryLock {
 
 /// Parses strict JSON (UTF-8 only, no duplicate keys, nesting at most 64 deep, numbers finite). `name` is for messages.
 Json parse_json(std::string_view text, const std::string& name);
+/// The same, keys in the order of the text and at most 1024 in one object.
+OrderedJson parse_ordered_json(std::string_view text, const std::string& name);
 Json read_json(const Path& path);
 
 /// Appends one line and flushes it.

@@ -36,6 +36,23 @@ std::unique_ptr<State> Decoder::make_state(DType type, int64_t capacity) const {
   return std::make_unique<State>(type, state_scalars(capacity), capacity);
 }
 
+void Decoder::copy_state(State& to, const State& from) const {
+  CHECK(from.position() <= to.capacity() && from.type() == to.type(), "a state of ", from.position(), " tokens for ",
+        to.capacity());
+  int64_t into = 0, out_of = 0;
+  for (const Layer& layer : layers_) {
+    const Mixer& mixer = *layer.mixer;
+    const int64_t parts = mixer.state_parts(), used = mixer.state_scalars(from.position()) / parts;
+    const int64_t step_to = mixer.state_scalars(to.capacity()) / parts;
+    const int64_t step_from = mixer.state_scalars(from.capacity()) / parts;
+    for (int64_t i = 0; i < parts; ++i, into += step_to, out_of += step_from) {
+      const Tensor target = to.at(into, used);
+      std::memcpy(target.data, from.at(out_of, used).data, static_cast<size_t>(target.bytes()));
+    }
+  }
+  to.set_position(from.position());
+}
+
 Decoder::Shared Decoder::share(const Exec& ex, Batch batch, int64_t rows, bool with_gradient) const {
   Shared shared;
   shared.rope = ex.make(rows, config_.head_dim);

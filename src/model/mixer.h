@@ -54,6 +54,9 @@ class Mixer {
   virtual ~Mixer() = default;
   /// Scalars of state for sequences of at most `capacity` tokens.
   virtual int64_t state_scalars(int64_t capacity) const = 0;
+  /// Equal parts that the state consists of. Of a state that has read n tokens, the first state_scalars(n) / parts
+  /// scalars of each part are in use.
+  virtual int64_t state_parts() const { return 1; }
   virtual void forward(const Exec& ex, const Io& io, Batch batch) const = 0;
   /// Forward (writing io.y), between(), then dx from dy; d.v_first is += except in the layer that sets v_first, which
   /// reads it. Segments start at zero state.

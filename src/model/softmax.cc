@@ -20,8 +20,9 @@ class Softmax final : public Mixer {
                .sinks = c.sinks} {}
 
   int64_t state_scalars(int64_t capacity) const override {
-    return 2 * shape_.slots(capacity) * shape_.kv_heads * shape_.head;
+    return state_parts() * shape_.slots(capacity) * shape_.kv_heads * shape_.head;
   }
+  int64_t state_parts() const override { return 2; }
 
   void forward(const Exec& ex, const Io& io, Batch batch) const override {
     Scope scope(ex.scratch);

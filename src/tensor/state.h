@@ -22,7 +22,11 @@ class State {
 
   int64_t position() const { return position_; }  ///< tokens seen so far
   void advance(int64_t tokens) { position_ += tokens; }
+  /// For who fills the memory by other means than a decoder.
+  void set_position(int64_t tokens) { position_ = tokens; }
   int64_t capacity() const { return capacity_; }
+  DType type() const { return type_; }
+  int64_t scalars() const { return scalars_; }
   int64_t bytes() const { return scalars_ * size_of(type_); }
   /// `n` scalars starting at `offset`.
   Tensor at(int64_t offset, int64_t n) const {

@@ -1,0 +1,24 @@
+// SPDX-License-Identifier: MIT
+// The sampler's options as flags, for every command that writes text.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <string>
+#include <vector>
+
+#include "io/tokenizer.h"
+#include "qwerky/qwerky.h"
+
+namespace qwerky {
+
+struct SamplerFlags {
+  SamplerOptions options;
+  /// The texts of the sequence breakers that DRY's author proposes.
+  std::vector<std::string> dry_breakers = {"\n", ":", "\"", "*"};
+
+  void add_to(CLI::App& app);
+  /// The options, with the breakers' ids when DRY is on.
+  SamplerOptions resolve(const Tokenizer& tokenizer) const;
+};
+
+}  // namespace qwerky

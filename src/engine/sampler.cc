@@ -1,0 +1,316 @@
+// SPDX-License-Identifier: MIT
+#include "engine/sampler.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include "base/error.h"
+#include "base/random.h"
+#include "io/tokenizer.h"
+
+namespace qwerky {
+namespace {
+
+constexpr float kNever = -std::numeric_limits<float>::infinity();
+
+/// A token that may be drawn. Weights are relative to the likeliest token's: exp((logit - largest logit) /
+/// temperature).
+struct Candidate {
+  int32_t id;
+  float logit;
+  double weight;
+};
+using Candidates = std::vector<Candidate>;
+
+bool likelier(const Candidate& a, const Candidate& b) {
+  return a.logit > b.logit || (a.logit == b.logit && a.id < b.id);
+}
+
+double sum_of(const Candidates& c) {
+  double sum = 0;
+  for (const Candidate& x : c) sum += x.weight;
+  return sum;
+}
+
+/// The k likeliest tokens, likeliest first. What lies below the k-th of those seen so far is not looked at again.
+Candidates likeliest(std::span<const float> logits, size_t k) {
+  Candidates out;
+  float floor = kNever;
+  const auto cut = [&] {
+    std::nth_element(out.begin(), out.begin() + static_cast<int64_t>(k) - 1, out.end(), likelier);
+    out.resize(k);
+    floor = out.back().logit;
+  };
+  for (size_t i = 0; i < logits.size(); ++i)
+    if (logits[i] > floor) {
+      out.push_back({static_cast<int32_t>(i), logits[i], 0});
+      if (out.size() >= 2 * k + 64) cut();
+    }
+  if (out.size() > k) cut();
+  std::sort(out.begin(), out.end(), likelier);
+  return out;
+}
+
+Candidates at_least(std::span<const float> logits, double floor) {
+  Candidates out;
+  for (size_t i = 0; i < logits.size(); ++i)
+    if (static_cast<double>(logits[i]) >= floor) out.push_back({static_cast<int32_t>(i), logits[i], 0});
+  return out;
+}
+
+/// Keeps the smallest beginning of the order `before` that weighs at least `mass`, and of it at least one. Sorts no
+/// more than it must: block after block, each selected before it is sorted.
+template <class Before>
+void keep_mass(Candidates& c, double mass, Before before) {
+  double sum = 0;
+  size_t done = 0;
+  for (size_t block = 256; done < c.size(); block *= 8) {
+    const auto begin = c.begin() + static_cast<int64_t>(done);
+    const auto end = c.begin() + static_cast<int64_t>(std::min(c.size(), done + block));
+    if (end != c.end()) std::nth_element(begin, end, c.end(), before);
+    std::sort(begin, end, before);
+    for (auto it = begin; it != end; ++it) {
+      sum += it->weight;
+      ++done;
+      if (sum >= mass) return c.resize(done);
+    }
+  }
+}
+
+/// Nucleus sampling (Holtzman et al., arXiv 1904.09751): the smallest set of likeliest tokens with this share.
+void keep_top_p(Candidates& c, double share) {
+  const double total = sum_of(c);
+  // All that are lighter than this weigh at most half of what may be left out: they need no sorting.
+  const double light = 0.5 * (1 - share) * total / static_cast<double>(c.size());
+  std::erase_if(c, [&](const Candidate& x) { return x.weight < light; });
+  keep_mass(c, share * total, likelier);
+}
+
+/// Locally typical sampling (Meister et al., arXiv 2202.00666): the smallest set with this share of the tokens whose
+/// surprise -ln p is nearest to the entropy; of equally near ones the likelier.
+void keep_typical(Candidates& c, double share, float best, double temperature) {
+  const double total = sum_of(c), log_total = std::log(total);
+  const auto surprise = [&](const Candidate& x) {
+    return log_total - (static_cast<double>(x.logit) - static_cast<double>(best)) / temperature;
+  };
+  double entropy = 0;
+  for (const Candidate& x : c) entropy += x.weight / total * surprise(x);
+  keep_mass(c, share * total, [&](const Candidate& a, const Candidate& b) {
+    const double far_a = std::abs(surprise(a) - entropy), far_b = std::abs(surprise(b) - entropy);
+    return far_a < far_b || (far_a == far_b && likelier(a, b));
+  });
+}
+
+/// Min-p (Nguyen et al., arXiv 2407.01082): tokens with at least this share of the likeliest token's probability.
+void keep_min_p(Candidates& c, double share) {
+  double most = 0;
+  for (const Candidate& x : c) most = std::max(most, x.weight);
+  std::erase_if(c, [&](const Candidate& x) { return x.weight < share * most; });
+}
+
+/// Exclude top choices (p-e-w, pull request 6335 of oobabooga/text-generation-webui): of the tokens with at least this
+/// probability only the least likely stays. There newline and end-of-text tokens are never dropped; here they are as
+/// others.
+void drop_top_choices(Candidates& c, double threshold) {
+  const double least = threshold * sum_of(c);
+  const Candidate* last = nullptr;
+  for (const Candidate& x : c)
+    if (x.weight >= least && (last == nullptr || likelier(*last, x))) last = &x;
+  if (last == nullptr) return;
+  const int32_t stays = last->id;
+  std::erase_if(c, [&](const Candidate& x) { return x.weight >= least && x.id != stays; });
+}
+
+void expect_share(const char* name, double value) {
+  if (!(value >= 0 && value <= 1)) fail(name, ": expected a number from 0 to 1, found ", value);
+}
+void expect_number(const char* name, double value) {
+  if (!std::isfinite(value)) fail(name, ": expected a number, found ", value);
+}
+void expect_at_least(const char* name, double value, double least) {
+  if (!(value >= least && std::isfinite(value)))
+    fail(name, ": expected a number of at least ", least, ", found ", value);
+}
+
+}  // namespace
+
+void SamplerOptions::check() const {
+  expect_at_least("temperature", temperature, 0);
+  expect_at_least("top-k", static_cast<double>(top_k), 0);
+  expect_share("top-p", top_p);
+  expect_share("min-p", min_p);
+  expect_share("typical-p", typical_p);
+  expect_number("presence-penalty", presence_penalty);
+  expect_number("frequency-penalty", frequency_penalty);
+  if (!(repetition_penalty > 0 && std::isfinite(repetition_penalty)))
+    fail("repetition-penalty: expected a number above 0, found ", repetition_penalty);
+  expect_at_least("penalty-window", static_cast<double>(penalty_window), 0);
+  expect_at_least("dry-multiplier", dry_multiplier, 0);
+  expect_at_least("dry-base", dry_base, 1);
+  expect_at_least("dry-allowed-length", static_cast<double>(dry_allowed_length), 1);
+  expect_share("xtc-probability", xtc_probability);
+  expect_share("xtc-threshold", xtc_threshold);
+  if (mirostat != 0 && mirostat != 2) fail("mirostat: expected 0 (off) or 2, found ", mirostat);
+  expect_at_least("mirostat-tau", mirostat_tau, 0);
+  expect_at_least("mirostat-eta", mirostat_eta, 0);
+  for (const auto& [id, bias] : logit_bias) expect_number("logit-bias", bias);
+}
+
+Sampler::Sampler(const SamplerOptions& options, int64_t vocab)
+    : options_(options), vocab_(vocab), mirostat_mu_(2 * options.mirostat_tau) {
+  options_.check();
+  const auto expect_id = [&](const char* name, int32_t id) {
+    if (id < 0 || id >= vocab) fail(name, ": token ", id, " is outside the vocabulary of ", vocab);
+  };
+  for (const auto& [id, bias] : options_.logit_bias) expect_id("logit-bias", id);
+  for (int32_t id : options_.dry_breakers) expect_id("dry-breakers", id);
+  std::sort(options_.dry_breakers.begin(), options_.dry_breakers.end());
+}
+
+void Sampler::read(std::span<const int32_t> prompt) {
+  for (int32_t id : prompt) remember(id, false);
+}
+
+void Sampler::remember(int32_t id, bool generated) {
+  CHECK(id >= 0 && id < vocab_, "token ", id);
+  history_.push_back({id, generated});
+  count(history_.back(), 1);
+  const auto window = static_cast<size_t>(options_.penalty_window);
+  if (window > 0 && history_.size() > window) count(history_[history_.size() - 1 - window], -1);
+}
+
+void Sampler::count(Read read, int64_t by) {
+  Seen& seen = seen_[read.id];
+  seen.all += by;
+  if (read.generated) seen.generated += by;
+  if (seen.all == 0) seen_.erase(read.id);
+}
+
+bool Sampler::breaks(int32_t id) const {
+  return std::binary_search(options_.dry_breakers.begin(), options_.dry_breakers.end(), id);
+}
+
+void Sampler::penalise(std::span<float> logits) const {
+  const SamplerOptions& o = options_;
+  // A penalty is finite: it never forbids the only token that is left.
+  const auto set = [&](int32_t id, double value) {
+    constexpr double kMost = std::numeric_limits<float>::max();
+    float& logit = logits[static_cast<size_t>(id)];
+    if (std::isfinite(logit)) logit = static_cast<float>(std::clamp(value, -kMost, kMost));
+  };
+  const auto at = [&](int32_t id) { return static_cast<double>(logits[static_cast<size_t>(id)]); };
+  for (const auto& [id, bias] : o.logit_bias) set(id, at(id) + bias);
+  if (o.repetition_penalty != 1 || o.presence_penalty != 0 || o.frequency_penalty != 0)
+    for (const auto& [id, seen] : seen_) {
+      double x = at(id);
+      // Keskar et al., arXiv 1909.05858, divide the logits; a negative one is multiplied, as transformers does.
+      x = x > 0 ? x / o.repetition_penalty : x * o.repetition_penalty;
+      // OpenAI's API reference: x - count · frequency - (count > 0) · presence, counting what was generated.
+      if (seen.generated > 0) x -= static_cast<double>(seen.generated) * o.frequency_penalty + o.presence_penalty;
+      set(id, x);
+    }
+  if (o.dry_multiplier <= 0 || history_.empty()) return;
+
+  // DRY (p-e-w, pull request 5677 of oobabooga/text-generation-webui): a token that would lengthen a repetition of the
+  // text's last n >= allowed length tokens loses multiplier · base^(n - allowed length); n is at most 50, as there.
+  constexpr int64_t kLongest = 50;
+  const auto size = static_cast<int64_t>(history_.size());
+  const int64_t first = o.penalty_window > 0 ? std::max<int64_t>(0, size - o.penalty_window) : 0;
+  const auto id_at = [&](int64_t i) { return history_[static_cast<size_t>(i)].id; };
+  const int32_t last = id_at(size - 1);
+  if (breaks(last)) return;
+  std::unordered_map<int32_t, int64_t> repeated;  // token that would go on with a repetition, and its length
+  for (int64_t i = first; i + 1 < size; ++i) {
+    if (id_at(i) != last || breaks(id_at(i + 1))) continue;
+    int64_t n = 1;
+    while (n < kLongest && i - n >= first && id_at(i - n) == id_at(size - 1 - n) && !breaks(id_at(i - n))) ++n;
+    int64_t& longest = repeated[id_at(i + 1)];
+    longest = std::max(longest, n);
+  }
+  for (const auto& [id, n] : repeated)
+    if (n >= o.dry_allowed_length)
+      set(id, at(id) - o.dry_multiplier * std::pow(o.dry_base, static_cast<double>(n - o.dry_allowed_length)));
+}
+
+int32_t Sampler::draw(std::span<const float> logits, std::span<const uint8_t> allowed) {
+  CHECK(static_cast<int64_t>(logits.size()) == vocab_ && (allowed.empty() || allowed.size() == logits.size()));
+  std::vector<float> x(logits.begin(), logits.end());
+  for (size_t i = 0; i < allowed.size(); ++i)
+    if (allowed[i] == 0) x[i] = kNever;
+  penalise(x);
+  const int32_t id = pick(x);
+  ++draws_;
+  remember(id, true);
+  return id;
+}
+
+int32_t Sampler::pick(std::span<const float> logits) {
+  const SamplerOptions& o = options_;
+  size_t first = 0;
+  for (size_t i = 1; i < logits.size(); ++i)
+    if (logits[i] > logits[first] || std::isnan(logits[first])) first = i;
+  const float best = logits[first];
+  if (std::isnan(best) || best == kNever) fail("sampler: every token is forbidden or has a logit that is no number");
+  if (o.temperature <= 0 || std::isinf(best)) return static_cast<int32_t>(first);
+
+  const bool truncates = o.mirostat == 0;
+  const double top = static_cast<double>(best);
+  Candidates c;
+  if (truncates && o.top_k > 0 && static_cast<size_t>(o.top_k) < logits.size()) {
+    c = likeliest(logits, static_cast<size_t>(o.top_k));
+  } else {
+    // Below e^-60 of the likeliest: any number of them weighs less than the rounding of a sum.
+    double floor = top - 60 * o.temperature;
+    // Where nothing before min-p looks at them, what it drops needs no weight; a little more is left for its own
+    // rounding.
+    if (truncates && o.min_p > 0 && o.top_p >= 1 && o.typical_p >= 1)
+      floor = std::max(floor, top + o.temperature * (std::log(o.min_p) - 1e-6));
+    c = at_least(logits, floor);
+  }
+  for (Candidate& x : c) x.weight = std::exp((static_cast<double>(x.logit) - top) / o.temperature);
+
+  double total = 0;  // of all that mirostat measures surprise by
+  const auto counter = static_cast<uint64_t>(draws_);
+  if (truncates) {
+    if (o.typical_p < 1) keep_typical(c, o.typical_p, best, o.temperature);
+    if (o.top_p < 1) keep_top_p(c, o.top_p);
+    if (o.min_p > 0) keep_min_p(c, o.min_p);
+    if (o.xtc_probability > 0 && Random(o.seed, hash_name("xtc")).uniform(counter) < o.xtc_probability)
+      drop_top_choices(c, o.xtc_threshold);
+  } else {
+    // Mirostat 2 (Basu et al., arXiv 2007.14966): tokens of more surprise -log2 p than mu are left out, of all but the
+    // likeliest; afterwards mu moves against the drawn token's distance from tau.
+    total = sum_of(c);
+    const double least = std::min(total * std::exp2(-mirostat_mu_), 1.0);
+    std::erase_if(c, [&](const Candidate& x) { return x.weight < least; });
+  }
+
+  double left = Random(o.seed, hash_name("sampler")).uniform(counter) * sum_of(c);
+  const Candidate* drawn = &c.back();
+  for (const Candidate& x : c)
+    if ((left -= x.weight) < 0) {
+      drawn = &x;
+      break;
+    }
+  if (o.mirostat == 2) mirostat_mu_ -= o.mirostat_eta * (std::log2(total / drawn->weight) - o.mirostat_tau);
+  return drawn->id;
+}
+
+int32_t sample(std::span<const float> logits, const SamplerOptions& options, int64_t index) {
+  Sampler sampler(options, static_cast<int64_t>(logits.size()));
+  sampler.draws_ = index;
+  return sampler.draw(logits);
+}
+
+std::vector<int32_t> dry_breakers(const Tokenizer& tokenizer, std::span<const std::string> texts) {
+  std::vector<int32_t> ids;
+  for (int32_t id = 0; id < tokenizer.size(); ++id) {
+    const std::string piece = tokenizer.piece(id);
+    if (std::any_of(texts.begin(), texts.end(), [&](const std::string& t) { return piece.find(t) != piece.npos; }))
+      ids.push_back(id);
+  }
+  return ids;
+}
+
+}  // namespace qwerky

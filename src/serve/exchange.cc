@@ -1,0 +1,259 @@
+// SPDX-License-Identifier: MIT
+#include "serve/exchange.h"
+
+#include <algorithm>
+#include <cmath>
+#include <ctime>
+
+#include "base/units.h"
+#include "serve/states.h"
+
+namespace qwerky::serve {
+
+void answer_error(const Asked& asked, const RequestError& error) {
+  asked.metrics.answered(asked.route, error.status);
+  HttpResponse response{error.status, dump(error_json(error.status, error.what(), error.param, error.code))};
+  if (error.retry_after > 0) response.headers.emplace_back("Retry-After", std::to_string(error.retry_after));
+  asked.reply->send(std::move(response));
+}
+
+void answer_json(const Asked& asked, const OrderedJson& json) {
+  asked.metrics.answered(asked.route, 200);
+  asked.reply->send({200, dump(json)});
+}
+
+RequestError queue_full() {
+  RequestError busy(429, "the queue is full; try again later", {}, "queue_full");
+  busy.retry_after = 1;
+  return busy;
+}
+
+std::optional<RequestError> failure(Finish finish, const std::string& error) {
+  switch (finish) {
+    case Finish::cancelled: return RequestError(503, "the server is stopping", {}, "stopping");
+    case Finish::deadline: return RequestError(504, "the answer was not complete in time", {}, "deadline");
+    case Finish::failed: return RequestError(500, error.empty() ? "the generation failed" : error);
+    default: return std::nullopt;
+  }
+}
+
+/// One answer. Written on the thread that steps, read when all have ended.
+struct Exchange::One {
+  One(const Tokenizer& tokenizer, const Answer::Options& options) : answer(tokenizer, options) {}
+  Answer answer;
+  std::vector<int32_t> prompt;  // with echo
+  int64_t prompt_tokens = 0, start_tokens = 0;
+  bool ended = false;             // at a token that ends it
+  std::optional<int32_t> unread;  // the last token, which the model has not read
+  double first_token = 0;
+  Finish finish = Finish::failed;
+  Usage usage;
+  SnapshotPtr end;
+  std::string error;
+};
+
+Exchange::Exchange(Asked&& asked, const Options& options)
+    : asked_(std::move(asked)), options_(options), form_{asked_.model.tokenizer(),
+                                                         options.chat,
+                                                         options.logprobs,
+                                                         random_id(options.chat ? "chatcmpl" : "cmpl"),
+                                                         asked_.model.name(),
+                                                         std::time(nullptr)} {}
+
+Exchange::~Exchange() = default;
+
+void Exchange::prepare(Generation& g, One& one, size_t index) {
+  one.start_tokens = g.start ? static_cast<int64_t>(g.start->ids.size()) : 0;
+  one.prompt_tokens = one.start_tokens + static_cast<int64_t>(g.prompt.size());
+  g.owner = asked_.owner;
+  g.deadline = asked_.deadline;
+  if (options_.logprobs >= 0) g.logprobs = std::max(1, options_.logprobs);
+  const auto self = shared_from_this();
+  if (options_.echo) {
+    one.prompt = g.prompt;
+    if (options_.logprobs >= 0) {
+      g.stop_at_end = false;  // the generated entry is told even when it ends the text
+      g.prompt_logprobs = g.logprobs;
+      g.keep_end = !options_.save_state.empty();  // a text to be scored is not gone on from
+      g.on_prompt = [self, &one, index](std::vector<Logprobs> told) {
+        self->emit(index, one.answer.echo(one.prompt, std::move(told)));
+      };
+    } else {
+      emit(index, one.answer.echo(one.prompt, {}));
+    }
+  }
+  g.on_token = [self, &one, index](const Logprobs& told) { return self->on_token(one, index, told); };
+  g.on_end = [self, &one](Finish finish, const Usage& usage, SnapshotPtr end, const std::string& error) {
+    self->on_end(one, finish, usage, std::move(end), error);
+  };
+}
+
+void Exchange::start(std::vector<Generation>&& generations) {
+  running_ = static_cast<int64_t>(generations.size());
+  for (size_t i = 0; i < generations.size(); ++i)
+    answers_.push_back(std::make_unique<One>(asked_.model.tokenizer(), options_.answer));
+  for (size_t i = 0; i < generations.size(); ++i) {
+    prepare(generations[i], *answers_[i], i);
+    std::optional<Batcher::Id> id;
+    try {
+      id = asked_.model.batcher().submit(std::move(generations[i]));
+    } catch (...) {
+      abandon();
+      throw;
+    }
+    if (!id) {
+      abandon();
+      throw queue_full();
+    }
+    const std::lock_guard lock(mutex_);
+    ids_.push_back(*id);
+  }
+  open();
+  asked_.reply->on_leave([weak = weak_from_this()] {
+    if (const auto self = weak.lock()) self->cancel();
+  });
+}
+
+void Exchange::cancel() {
+  std::vector<Batcher::Id> ids;
+  {
+    const std::lock_guard lock(mutex_);
+    ids = ids_;
+  }
+  for (const Batcher::Id id : ids) asked_.model.batcher().cancel(id);
+}
+
+/// Nothing was answered yet, and somebody else will.
+void Exchange::abandon() {
+  {
+    const std::lock_guard lock(mutex_);
+    abandoned_ = true;
+  }
+  cancel();
+}
+
+bool Exchange::on_token(One& one, size_t index, const Logprobs& told) {
+  if (one.first_token == 0) {
+    one.first_token = seconds_since(asked_.arrived);
+    asked_.metrics.first_token(one.first_token);
+  }
+  if (told.id == options_.end_token || asked_.model.engine().ends_text(told.id)) {
+    if (options_.echo && options_.logprobs >= 0) one.answer.add_end(told);
+    one.ended = true;
+    one.unread.reset();
+    return false;
+  }
+  one.unread = told.id;
+  emit(index, one.answer.add(told));
+  return !one.answer.complete();
+}
+
+void Exchange::on_end(One& one, Finish finish, const Usage& usage, SnapshotPtr end, const std::string& error) {
+  one.finish = finish;
+  one.usage = usage;
+  if (!options_.save_state.empty()) one.end = std::move(end);
+  one.error = error;
+  if (--running_ == 0) asked_.later([self = shared_from_this()] { self->finish(); });
+}
+
+void Exchange::emit(size_t index, const Answer::Piece& piece) {
+  if (options_.stream && !piece.empty()) emit(dump(form_.part(index, piece)));
+}
+
+void Exchange::emit(std::string data) {
+  const std::lock_guard lock(mutex_);
+  if (opened_) {
+    asked_.reply->event(std::move(data));
+  } else {
+    early_.push_back(std::move(data));
+  }
+}
+
+/// The request is admitted: what was written meanwhile goes out.
+void Exchange::open() {
+  const std::lock_guard lock(mutex_);
+  opened_ = true;
+  if (options_.stream && options_.chat)
+    for (size_t i = 0; i < answers_.size(); ++i) asked_.reply->event(dump(form_.first_part(i)));
+  for (std::string& data : early_) asked_.reply->event(std::move(data));
+  early_.clear();
+}
+
+Tokens Exchange::tokens() const {
+  Tokens out;
+  for (size_t i = 0; i < answers_.size(); ++i) {
+    const One& one = *answers_[i];
+    out.generated += one.answer.generated();
+    if (i % static_cast<size_t>(options_.answers_per_prompt) != 0) continue;
+    out.prompt += one.prompt_tokens;
+    out.cached += one.start_tokens + one.usage.reused_tokens;
+  }
+  return out;
+}
+
+/// Of the first answer.
+OrderedJson Exchange::timings() const {
+  const One& one = *answers_.front();
+  const int64_t held = one.prompt_tokens + one.answer.generated();
+  const auto milliseconds = [](double seconds) { return std::round(seconds * 1e6) / 1e3; };
+  const double decode = one.usage.decode_seconds;
+  return {{"queued_ms", milliseconds(one.usage.queued_seconds)},
+          {"prompt_ms", milliseconds(one.usage.prefill_seconds)},
+          {"first_token_ms", milliseconds(one.first_token)},
+          {"tokens_per_second", decode > 0 ? static_cast<double>(one.answer.generated()) / decode : 0.0},
+          {"state_bytes", asked_.model.state_bytes(held)},
+          {"kv_cache_bytes", held * asked_.model.kv_bytes_per_token()}};
+}
+
+void Exchange::fail_with(const RequestError& error) {
+  if (!options_.stream) return answer_error(asked_, error);
+  asked_.metrics.answered(asked_.route, error.status);
+  emit(dump(error_json(error.status, error.what(), error.param, error.code)));
+  asked_.reply->end_events();
+}
+
+void Exchange::finish() {
+  {
+    const std::lock_guard lock(mutex_);
+    if (abandoned_) return;
+  }
+  asked_.metrics.finished(seconds_since(asked_.arrived));
+  for (const auto& one : answers_)
+    if (const auto error = failure(one->finish, one->error)) return fail_with(*error);
+  if (options_.save_state.empty()) return answer();
+  One& one = *answers_.front();
+  std::vector<int32_t> unread;
+  if (one.unread) unread.push_back(*one.unread);
+  read_and_save(asked_, one.end, std::move(unread), options_.save_state,
+                [self = shared_from_this()](const std::optional<RequestError>& error, const SnapshotPtr&,
+                                            const Usage&) { error ? self->fail_with(*error) : self->answer(); });
+}
+
+void Exchange::answer() {
+  OrderedJson whole = form_.whole();
+  for (size_t i = 0; i < answers_.size(); ++i) {
+    One& one = *answers_[i];
+    emit(i, one.answer.finish());
+    const bool cut = one.finish == Finish::length && !one.ended && !one.answer.complete();
+    const std::string reason = !one.answer.calls().empty() ? "tool_calls" : cut ? "length" : "stop";
+    if (!options_.stream) {
+      whole["choices"].push_back(form_.choice(i, one.answer, reason));
+      continue;
+    }
+    OrderedJson last = form_.last_part(i, reason);
+    if (i + 1 == answers_.size()) last["timings"] = timings();
+    emit(dump(last));
+  }
+  if (!options_.stream || options_.include_usage) whole["usage"] = usage_json(tokens());
+  if (!options_.stream) {
+    whole["timings"] = timings();
+    return answer_json(asked_, whole);
+  }
+  if (options_.chat) whole["object"] = "chat.completion.chunk";
+  if (options_.include_usage) emit(dump(whole));
+  emit("[DONE]");
+  asked_.metrics.answered(asked_.route, 200);
+  asked_.reply->end_events();
+}
+
+}  // namespace qwerky::serve

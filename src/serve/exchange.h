@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: MIT
+// One request that generates, from its admission to the last byte of its answer.
+#pragma once
+
+#include <atomic>
+#include <functional>
+#include <memory>
+#include <mutex>
+
+#include "serve/http.h"
+#include "serve/metrics.h"
+#include "serve/openai_response.h"
+#include "serve/served_model.h"
+
+namespace qwerky::serve {
+
+/// What every request has.
+struct Asked {
+  ServedModel& model;
+  Metrics& metrics;
+  std::function<void(std::function<void()>)> later;  ///< runs work that takes a while, on another thread
+  std::string route, owner;
+  std::shared_ptr<Reply> reply;
+  std::chrono::steady_clock::time_point arrived, deadline;
+};
+
+/// Sends the error and counts it.
+void answer_error(const Asked& asked, const RequestError& error);
+void answer_json(const Asked& asked, const OrderedJson& json);
+
+RequestError queue_full();
+/// How a generation failed, or nothing.
+std::optional<RequestError> failure(Finish finish, const std::string& error);
+
+/// Several answers, generated side by side.
+class Exchange : public std::enable_shared_from_this<Exchange> {
+ public:
+  struct Options {
+    bool chat = false, stream = false, include_usage = false;
+    bool echo = false;  ///< completions: the prompt is part of the text
+    int logprobs = -1;
+    int64_t answers_per_prompt = 1;
+    std::string save_state;  ///< name for the state after the answer
+    Answer::Options answer;
+    std::optional<int32_t> end_token;  ///< ends an answer, besides those that end a text
+  };
+
+  Exchange(Asked&& asked, const Options& options);
+  ~Exchange();
+  /// Submits them; the answer is sent when it is there. Throws RequestError or Error before anything is answered.
+  void start(std::vector<Generation>&& generations);
+
+ private:
+  struct One;
+
+  void prepare(Generation& generation, One& one, size_t index);
+  bool on_token(One& one, size_t index, const Logprobs& told);
+  void on_end(One& one, Finish finish, const Usage& usage, SnapshotPtr end, const std::string& error);
+  void emit(size_t index, const Answer::Piece& piece);
+  void emit(std::string data);
+  void open();
+  void cancel();
+  void abandon();
+  void finish();
+  void answer();
+  void fail_with(const RequestError& error);
+  OrderedJson timings() const;
+  Tokens tokens() const;
+
+  const Asked asked_;
+  const Options options_;
+  const AnswerForm form_;
+  std::vector<std::unique_ptr<One>> answers_;
+  std::atomic<int64_t> running_ = 0;
+  std::mutex mutex_;  // of what follows
+  std::vector<Batcher::Id> ids_;
+  bool opened_ = false, abandoned_ = false;
+  std::vector<std::string> early_;  // events from before it was known that the request is admitted
+};
+
+}  // namespace qwerky::serve

@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: MIT
+#include "serve/generations.h"
+
+#include <algorithm>
+#include <random>
+
+#include "engine/sampler.h"
+#include "serve/states.h"
+
+namespace qwerky::serve {
+namespace {
+
+constexpr int64_t kCompletionTokens = 16;  // OpenAI's default
+constexpr int64_t kBoundaries = 4;         // messages from the end whose states are kept
+
+SamplerOptions sampler_of(const ServedModel& model, const GenerationRequest& request) {
+  SamplerOptions out = request.sampler;
+  for (const auto& [id, bias] : out.logit_bias)
+    if (id >= model.engine().vocab())
+      refuse_field("logit_bias", "expected token ids below ", model.engine().vocab(), ", found ", id);
+  if (out.dry_multiplier > 0) out.dry_breakers = dry_breakers(model.tokenizer(), request.dry_breakers);
+  out.seed = request.seed ? *request.seed : std::random_device()();
+  return out;
+}
+
+/// How many tokens may be written: what was asked for, or what fits.
+int64_t tokens_of(const ServedModel& model, const GenerationRequest& request, int64_t held, int64_t otherwise) {
+  const int64_t most = model.capacity();
+  if (most == 0) return request.max_tokens.value_or(otherwise);
+  const int64_t wanted = request.max_tokens.value_or(std::clamp<int64_t>(most - held, 1, otherwise));
+  if (held + wanted > most)
+    throw RequestError(
+        400, concat("the context holds ", most, " tokens; this request has ", held, " and asks for ", wanted, " more"),
+        "max_tokens", "context_length_exceeded");
+  return wanted;
+}
+
+Exchange::Options options_of(const GenerationRequest& request) {
+  Exchange::Options out;
+  out.stream = request.stream;
+  out.include_usage = request.include_usage;
+  out.logprobs = request.logprobs;
+  out.answers_per_prompt = request.n;
+  out.save_state = request.save_state;
+  out.answer.stops = request.stop;
+  out.answer.tell_tokens = request.logprobs >= 0;
+  return out;
+}
+
+/// n answers to one prompt; number i has seed + i.
+void add_answers(std::vector<Generation>& out, const ServedModel& model, const GenerationRequest& request,
+                 const SamplerOptions& sampler, const std::vector<int32_t>& ids, const std::vector<int64_t>& boundaries,
+                 const SnapshotPtr& start, int64_t otherwise) {
+  const auto held = static_cast<int64_t>(ids.size() + (start ? start->ids.size() : 0));
+  for (int64_t i = 0; i < request.n; ++i) {
+    Generation g;
+    g.prompt = ids;
+    g.boundaries = boundaries;
+    if (request.n > 1 && (boundaries.empty() || boundaries.back() < static_cast<int64_t>(ids.size())))
+      g.boundaries.push_back(static_cast<int64_t>(ids.size()));  // the answers share the reading of it
+    g.start = start;
+    g.max_tokens = tokens_of(model, request, held, otherwise);
+    g.sampler = sampler;
+    g.sampler.seed += static_cast<uint64_t>(i);
+    g.reuse = request.reuse;
+    out.push_back(std::move(g));
+  }
+}
+
+}  // namespace
+
+void complete(Asked&& asked, CompletionRequest&& request) {
+  ServedModel& model = asked.model;
+  SnapshotPtr start;
+  if (!request.state.empty()) start = find_state(model, asked.owner, request.state);
+  const SamplerOptions sampler = sampler_of(model, request);
+  std::vector<Generation> generations;
+  for (const Prompt& prompt : request.prompts)
+    add_answers(generations, model, request, sampler, start ? model.ids_after_state(prompt) : model.ids_of(prompt), {},
+                start, kCompletionTokens);
+  Exchange::Options options = options_of(request);
+  options.echo = request.echo;
+  std::make_shared<Exchange>(std::move(asked), options)->start(std::move(generations));
+}
+
+void chat(Asked&& asked, ChatRequest&& request, const RequestLimits& limits) {
+  ServedModel& model = asked.model;
+  const ChatFormat& format = model.chat();
+  SnapshotPtr start;
+  std::vector<int32_t> ids;
+  std::vector<int64_t> boundaries;
+  if (request.state.empty()) {
+    ids = model.ids_of(model.engine().encode(format.render(request.messages, true, request.variables)));
+    boundaries = format.boundaries(request.messages, request.variables, ids, kBoundaries);
+  } else {
+    start = find_state(model, asked.owner, request.state);
+    // A state that ends within a turn is closed first.
+    std::string text = format.continuation(request.messages, true, request.variables);
+    const std::string& closing = model.turn_end().closing;
+    const size_t tail = std::min<size_t>(start->ids.size(), 64);
+    const std::string before = model.tokenizer().decode(std::span(start->ids).last(tail));
+    size_t have = closing.size();
+    while (have > 0 && !before.ends_with(std::string_view(closing).substr(0, have))) --have;
+    ids = model.ids_after_state(closing.substr(have) + text);
+  }
+  std::vector<Generation> generations;
+  add_answers(generations, model, request, sampler_of(model, request), ids, boundaries, start, limits.chat_tokens);
+  Exchange::Options options = options_of(request);
+  options.chat = true;
+  options.end_token = model.turn_end().token;
+  if (!options.end_token && !model.turn_end().text.empty()) options.answer.stops.push_back(model.turn_end().text);
+  if (request.tools) options.answer.tools = tool_style(model.chat_template());
+  if (request.tools && options.answer.tools == ToolStyle::none)
+    refuse_field("tools", "the chat template of ", model.name(), " writes no tool calls that are known here");
+  options.answer.one_tool_call = request.one_tool_call;
+  std::make_shared<Exchange>(std::move(asked), options)->start(std::move(generations));
+}
+
+}  // namespace qwerky::serve

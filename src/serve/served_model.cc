@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: MIT
+#include "serve/served_model.h"
+
+#include <algorithm>
+#include <ctime>
+
+#include "engine/fingerprint.h"
+
+namespace qwerky::serve {
+
+ServedModel::ServedModel(const ServedModelOptions& options)
+    : name_(options.name), engine_(options.path, options.engine), created_(std::time(nullptr)) {
+  capacity_ = engine_.max_tokens();
+  if (options.batcher.capacity > 0)
+    capacity_ = capacity_ > 0 ? std::min(capacity_, options.batcher.capacity) : options.batcher.capacity;
+  template_source_ = options.chat_template.empty() ? tokenizer().chat_template : options.chat_template;
+  if (!template_source_.empty()) {
+    template_ = std::make_unique<ChatTemplate>(template_source_, "chat template of " + name_);
+    format_ = std::make_unique<ChatFormat>(tokenizer(), *template_);
+    turn_end_ = format_->turn_end();
+  }
+  StateCacheOptions cache = options.cache;
+  cache.model = model_fingerprint(engine_);
+  cache_ = std::make_unique<StateCache>(cache);
+  BatcherOptions batcher = options.batcher;
+  batcher.capacity = capacity_;
+  batcher_ = std::make_unique<Batcher>(engine_, cache_.get(), batcher);
+  thread_ = std::thread([this] { batcher_->run(); });
+}
+
+ServedModel::~ServedModel() { stop(); }
+
+void ServedModel::stop() {
+  batcher_->stop();
+  if (thread_.joinable()) thread_.join();
+}
+
+void ServedModel::drain() {
+  batcher_->drain();
+  if (thread_.joinable()) thread_.join();
+}
+
+const ChatFormat& ServedModel::chat() const {
+  if (format_) return *format_;
+  throw RequestError(
+      400,
+      concat("the model ", name_,
+             " has no chat template; use /v1/completions, or start the server with --chat-template FILE"),
+      "messages", "no_chat_template");
+}
+
+namespace {
+
+void check_ids(const std::vector<int32_t>& ids, int64_t vocab) {
+  if (ids.empty()) refuse_field("prompt", "expected text or token ids, found none");
+  for (const int32_t id : ids)
+    if (id < 0 || id >= vocab) refuse_field("prompt", "expected token ids from 0 to ", vocab - 1, ", found ", id);
+}
+
+}  // namespace
+
+std::vector<int32_t> ServedModel::ids_of(const Prompt& prompt) const {
+  std::vector<int32_t> ids;
+  if (const auto* given = std::get_if<std::vector<int32_t>>(&prompt)) {
+    ids = *given;
+  } else {
+    const std::string& text = std::get<std::string>(prompt);
+    ids = engine_.encode(text);
+    if (text.empty() || tokenizer().adds_bos) {
+      const std::vector<int32_t> beginning = engine_.beginning();
+      if (ids.empty() || beginning.empty() || ids.front() != beginning.front())
+        ids.insert(ids.begin(), beginning.begin(), beginning.end());
+    }
+  }
+  check_ids(ids, engine_.vocab());
+  return ids;
+}
+
+std::vector<int32_t> ServedModel::ids_after_state(const Prompt& prompt) const {
+  std::vector<int32_t> ids;
+  if (const auto* given = std::get_if<std::vector<int32_t>>(&prompt)) {
+    ids = *given;
+  } else {
+    if (tokenizer().drops_first_space)
+      refuse_field("prompt", "expected token ids: this tokenizer writes a text that goes on from a state differently");
+    ids = engine_.encode(std::get<std::string>(prompt));
+  }
+  check_ids(ids, engine_.vocab());
+  return ids;
+}
+
+int64_t ServedModel::kv_bytes_per_token() const {
+  const Model& model = *engine_.internals().model;
+  const Config& c = model.config();
+  return 2 * c.layers * c.kv_width() * size_of(model.stored);
+}
+
+int64_t ServedModel::state_bytes(int64_t tokens) const {
+  return engine_.internals().model->decoder->state_scalars(tokens) * size_of(DType::f32);
+}
+
+}  // namespace qwerky::serve

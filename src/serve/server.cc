@@ -1,0 +1,355 @@
+// SPDX-License-Identifier: MIT
+#include "serve/server.h"
+
+#include <utility>  // asio 1.74 needs it for C++20, and leaves it out
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <boost/asio/post.hpp>
+#include <boost/asio/thread_pool.hpp>
+#include <cmath>
+
+#include "io/files.h"
+#include "serve/embeddings.h"
+#include "serve/fields.h"
+#include "serve/generations.h"
+#include "serve/page.h"
+#include "serve/states.h"
+
+namespace qwerky::serve {
+namespace {
+
+namespace asio = boost::asio;
+
+constexpr int kWorkers = 2;              // read requests and write answers
+constexpr int64_t kEmbeddingQueue = 32;  // requests
+
+constexpr const char* kPagePolicy =
+    "default-src 'none'; connect-src 'self'; img-src 'self' data:; style-src 'unsafe-inline'; "
+    "script-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+
+struct Route {
+  const char *path, *method;
+  bool open = false;  // without a key, and while loading
+};
+constexpr std::array kRoutes = {
+    Route{"/", "GET", true},         Route{"/health", "GET", true},    Route{"/metrics", "GET"},
+    Route{"/v1/models", "GET"},      Route{"/tokenizer_info", "GET"},  Route{"/state", "GET"},
+    Route{"/state", "POST"},         Route{"/v1/completions", "POST"}, Route{"/v1/chat/completions", "POST"},
+    Route{"/v1/embeddings", "POST"}, Route{"/tokenize", "POST"},       Route{"/detokenize", "POST"},
+};
+
+HttpResponse response_of(const RequestError& error) {
+  HttpResponse out{error.status, dump(error_json(error.status, error.what(), error.param, error.code))};
+  if (error.retry_after > 0) out.headers.emplace_back("Retry-After", std::to_string(error.retry_after));
+  if (error.status == 401) out.headers.emplace_back("WWW-Authenticate", "Bearer");
+  return out;
+}
+
+}  // namespace
+
+struct Server::Internals : HttpHandler {
+  explicit Internals(const ServerOptions& o) : options(o) { http = std::make_unique<HttpServer>(*this, options.http); }
+  ~Internals() override {
+    state = State::stopping;
+    for (const auto& model : models) model->stop();
+    http->stop();
+    workers.join();
+    embedding.join();
+  }
+
+  // ---- on the server's thread
+
+  std::string error_body(int status, const std::string& message) override {
+    metrics.answered("", status);
+    return dump(error_json(status, message));
+  }
+
+  std::optional<HttpResponse> before_body(const HttpHead& head) override {
+    try {
+      admit(head);
+      if (head.path == "/health") return health();
+      if (head.path == "/")
+        return HttpResponse{
+            200, std::string(kPage), "text/html; charset=utf-8", {{"Content-Security-Policy", kPagePolicy}}};
+      if (head.method == "OPTIONS")
+        return HttpResponse{204,
+                            {},
+                            "text/plain",
+                            {{"Access-Control-Allow-Methods", "GET, POST"},
+                             {"Access-Control-Allow-Headers", "Authorization, Content-Type"},
+                             {"Access-Control-Max-Age", "600"}}};
+      return std::nullopt;
+    } catch (const RequestError& e) {
+      metrics.answered("", e.status);
+      return response_of(e);
+    }
+  }
+
+  void admit(const HttpHead& head) const {
+    // Without keys and on this machine alone, pages of the web are who must not get in.
+    if (!origin_allowed(head.origin, head.host, options.http.cors_origin))
+      throw RequestError(403, "pages of this origin may not call; see --cors-origin");
+    if (options.keys.empty() && names_loopback(options.http.host) && !names_loopback(head.host))
+      throw RequestError(403, "expected a Host header of this machine");
+    bool known = false, right = head.method == "OPTIONS", open = head.method == "OPTIONS";
+    for (const Route& route : kRoutes) {
+      if (head.path != route.path) continue;
+      known = true;
+      right = right || head.method == route.method || (head.method == "HEAD" && route.open);
+      open = open || route.open;
+    }
+    if (!open && !options.keys.owner(head.authorization))
+      throw RequestError(401, "expected an API key: Authorization: Bearer KEY", {}, "invalid_api_key");
+    if (!known) throw RequestError(404, "there is no such route", {}, "not_found");
+    if (!right)
+      throw RequestError(405, concat("this route has no ",
+                                     head.method == "GET" || head.method == "POST" ? head.method : "such method"));
+    if (open || state == State::ready) return;
+    RequestError wait(503, state == State::loading ? "the model is being loaded" : "the server is stopping", {},
+                      "not_ready");
+    wait.retry_after = 1;
+    throw wait;
+  }
+
+  HttpResponse health() const {
+    if (state == State::ready) return {200, R"({"status":"ok"})"};
+    return {503, state == State::loading ? R"({"status":"loading"})" : R"({"status":"stopping"})"};
+  }
+
+  void handle(HttpRequest&& request, std::shared_ptr<Reply> reply) override {
+    const auto arrived = std::chrono::steady_clock::now();
+    asio::post(workers, [this, request = std::move(request), reply = std::move(reply), arrived] {
+      work(request, reply, arrived);
+    });
+  }
+
+  // ---- on a worker
+
+  void work(const HttpRequest& request, const std::shared_ptr<Reply>& reply,
+            std::chrono::steady_clock::time_point arrived) {
+    const auto refuse = [&](const RequestError& e) {
+      metrics.answered(request.head.path, e.status);
+      reply->send(response_of(e));
+    };
+    try {
+      answer(request, reply, arrived);
+    } catch (const RequestError& e) {
+      refuse(e);
+    } catch (const Error& e) {
+      refuse(RequestError(400, e.what()));
+    } catch (const std::bad_alloc&) {
+      refuse(RequestError(503, "out of memory"));
+    } catch (const std::exception& e) {
+      refuse(RequestError(500, "the request could not be handled"));
+    }
+  }
+
+  ServedModel& model_named(const std::string& name) const {
+    if (name.empty()) return *models.front();
+    std::string names;
+    for (const auto& model : models) {
+      if (model->name() == name) return *model;
+      names += (names.empty() ? "" : ", ") + model->name();
+    }
+    throw RequestError(404, concat("there is no model of this name; there is: ", names), "model", "model_not_found");
+  }
+
+  Asked asked(const HttpRequest& request, const std::shared_ptr<Reply>& reply,
+              std::chrono::steady_clock::time_point arrived, const std::string& model) {
+    const auto time =
+        std::chrono::duration_cast<std::chrono::steady_clock::duration>(std::chrono::duration<double>(options.timeout));
+    return {model_named(model),
+            metrics,
+            [this](std::function<void()> task) { asio::post(workers, std::move(task)); },
+            request.head.path,
+            options.keys.owner(request.head.authorization).value_or(""),
+            reply,
+            arrived,
+            arrived + time};
+  }
+
+  void answer(const HttpRequest& request, const std::shared_ptr<Reply>& reply,
+              std::chrono::steady_clock::time_point arrived) {
+    const std::string& path = request.head.path;
+    if (request.head.method == "GET") return answer_get(path, asked(request, reply, arrived, {}));
+    const OrderedJson body = parse_ordered_json(request.body, "the body");
+    if (!body.is_object()) throw RequestError(400, concat("the body: expected an object, found ", body.type_name()));
+    const auto ask = [&](const std::string& model) { return asked(request, reply, arrived, model); };
+    if (path == "/v1/completions") {
+      CompletionRequest r = read_completion(body, options.limits);
+      complete(ask(r.model), std::move(r));
+    } else if (path == "/v1/chat/completions") {
+      ChatRequest r = read_chat(body, options.limits);
+      chat(ask(r.model), std::move(r), options.limits);
+    } else if (path == "/v1/embeddings") {
+      embed(ask(read_embedding(body, options.limits).model), read_embedding(body, options.limits));
+    } else {
+      Fields fields(body);
+      Asked a = ask(fields.text("model"));
+      if (path == "/state") return change_states(std::move(a), body, options.limits);
+      path == "/tokenize" ? tokenize(a, fields) : detokenize(a, fields);
+    }
+  }
+
+  void answer_get(const std::string& path, const Asked& a) {
+    if (path == "/v1/models") return answer_json(a, models_json());
+    if (path == "/state") return list_states(a);
+    if (path == "/tokenizer_info") return answer_json(a, tokenizer_info(a.model));
+    a.reply->send({200, metrics_text(), "text/plain; version=0.0.4", {}});
+  }
+
+  void embed(Asked&& a, EmbeddingRequest&& request) {
+    if (++embeddings > kEmbeddingQueue) {
+      --embeddings;
+      throw queue_full();
+    }
+    asio::post(embedding, [this, a = std::move(a), request = std::move(request)] {
+      try {
+        embedder.answer(a, request);
+      } catch (const RequestError& e) {
+        answer_error(a, e);
+      } catch (const std::exception& e) {
+        answer_error(a, RequestError(500, "the text could not be embedded"));
+      }
+      --embeddings;
+    });
+  }
+
+  void tokenize(const Asked& a, Fields& fields) const {
+    const std::string prompt = fields.text("prompt");
+    const bool special = fields.flag("add_special_tokens", true);
+    fields.finish();
+    std::vector<int32_t> ids = a.model.engine().encode(prompt);
+    const Tokenizer& t = a.model.tokenizer();
+    if (special && t.adds_bos && t.bos && (ids.empty() || ids.front() != *t.bos)) ids.insert(ids.begin(), *t.bos);
+    answer_json(a, {{"tokens", ids}, {"count", ids.size()}});
+  }
+
+  void detokenize(const Asked& a, Fields& fields) const {
+    const OrderedJson* list = fields.find("tokens");
+    if (list == nullptr) refuse_field("tokens", "expected token ids, found nothing");
+    fields.finish();
+    const bool none = list->is_array() && list->empty();
+    const Prompt ids = none ? Prompt(std::vector<int32_t>()) : read_prompts("tokens", *list, options.limits).front();
+    if (!std::holds_alternative<std::vector<int32_t>>(ids)) refuse_field("tokens", "expected token ids, found text");
+    const auto& given = std::get<std::vector<int32_t>>(ids);
+    for (const int32_t id : given)
+      if (id >= a.model.tokenizer().size())
+        refuse_field("tokens", "expected token ids below ", a.model.tokenizer().size(), ", found ", id);
+    answer_json(a, {{"prompt", a.model.tokenizer().decode(given)}});
+  }
+
+  static OrderedJson tokenizer_info(const ServedModel& model) {
+    const Tokenizer& t = model.tokenizer();
+    OrderedJson out;
+    for (const char* name : {"bos_token", "eos_token", "pad_token"}) {
+      const auto at = t.special_texts.find(name);
+      out[name] = at == t.special_texts.end() ? OrderedJson() : OrderedJson(at->second);
+    }
+    if (out["eos_token"].is_null() && !t.eos.empty()) out["eos_token"] = t.piece(t.eos.front());
+    if (out["bos_token"].is_null() && t.bos) out["bos_token"] = t.piece(*t.bos);
+    out["chat_template"] = model.chat_template().empty() ? OrderedJson() : OrderedJson(model.chat_template());
+    return out;
+  }
+
+  OrderedJson models_json() const {
+    OrderedJson data = OrderedJson::array();
+    for (const auto& model : models)
+      data.push_back({{"id", model->name()},
+                      {"object", "model"},
+                      {"created", model->created()},
+                      {"owned_by", "qwerky"},
+                      {"qwerky",
+                       {{"context", model->capacity()},
+                        {"vocabulary", model->engine().vocab()},
+                        {"chat", !model->chat_template().empty()},
+                        {"state_bytes", model->state_bytes(1)},
+                        {"constant_state", model->engine().max_tokens() == 0},
+                        {"kv_cache_bytes_per_token", model->kv_bytes_per_token()}}}});
+    return {{"object", "list"}, {"data", std::move(data)}};
+  }
+
+  std::string metrics_text() const {
+    std::string out;
+    metrics.write(out);
+    const HttpCounts h = http->counts();
+    const auto plain = [&](const char* name, const char* help, const char* type, int64_t value) {
+      write_metric(out, name, help, type, "", static_cast<double>(value));
+    };
+    plain("qwerky_connections", "Open connections", "gauge", h.connections);
+    plain("qwerky_connections_total", "Connections taken", "counter", h.accepted);
+    plain("qwerky_connections_refused_total", "Connections beyond the limit", "counter", h.turned_away);
+    plain("qwerky_clients_slow_total", "Requests and answers cut off because the client was slow", "counter", h.slow);
+    plain("qwerky_clients_left_total", "Connections that ended before their answer", "counter", h.left);
+    struct Row {
+      const char *name, *help, *type;
+      int64_t (*value)(ServedModel&);
+    };
+    static constexpr Row kRows[] = {
+        {"qwerky_sequences_running", "Sequences in the batch", "gauge",
+         [](ServedModel& m) { return m.batcher().counts().running; }},
+        {"qwerky_sequences_waiting", "Sequences in the queue", "gauge",
+         [](ServedModel& m) { return m.batcher().counts().waiting; }},
+        {"qwerky_sequences_finished_total", "Sequences that ended", "counter",
+         [](ServedModel& m) { return m.batcher().counts().finished; }},
+        {"qwerky_sequences_refused_total", "Sequences refused because the queue was full", "counter",
+         [](ServedModel& m) { return m.batcher().counts().refused; }},
+        {"qwerky_prompt_tokens_total", "Tokens read", "counter",
+         [](ServedModel& m) { return m.batcher().counts().prompt_tokens; }},
+        {"qwerky_generated_tokens_total", "Tokens written", "counter",
+         [](ServedModel& m) { return m.batcher().counts().generated_tokens; }},
+        {"qwerky_steps_total", "Decoder calls", "counter", [](ServedModel& m) { return m.batcher().counts().steps; }},
+        {"qwerky_cache_entries", "States kept in memory", "gauge",
+         [](ServedModel& m) { return m.cache().counts().entries; }},
+        {"qwerky_cache_bytes", "Their bytes", "gauge", [](ServedModel& m) { return m.cache().counts().bytes; }},
+        {"qwerky_cache_disk_bytes", "Bytes of states on disk", "gauge",
+         [](ServedModel& m) { return m.cache().counts().disk_bytes; }},
+        {"qwerky_cache_hits_total", "Prompts that began like an earlier text", "counter",
+         [](ServedModel& m) { return m.cache().counts().hits; }},
+        {"qwerky_cache_misses_total", "Prompts that did not", "counter",
+         [](ServedModel& m) { return m.cache().counts().misses; }},
+        {"qwerky_cache_reused_tokens_total", "Tokens that needed no reading", "counter",
+         [](ServedModel& m) { return m.cache().counts().tokens_reused; }},
+    };
+    for (const Row& row : kRows) {
+      bool first = true;
+      for (const auto& model : models) {
+        write_metric(out, row.name, first ? row.help : "", row.type,
+                     concat("{model=", OrderedJson(model->name()).dump(), "}"), static_cast<double>(row.value(*model)));
+        first = false;
+      }
+    }
+    return out;
+  }
+
+  enum class State { loading, ready, stopping };
+
+  const ServerOptions options;
+  Metrics metrics;
+  std::atomic<State> state = State::loading;
+  std::unique_ptr<HttpServer> http;
+  asio::thread_pool workers{kWorkers}, embedding{1};
+  Embedder embedder;
+  std::atomic<int64_t> embeddings = 0;
+  std::vector<std::unique_ptr<ServedModel>> models;
+};
+
+Server::Server(const ServerOptions& options) : internals_(std::make_unique<Internals>(options)) {}
+Server::~Server() = default;
+
+int Server::port() const { return internals_->http->port(); }
+
+void Server::load(const std::vector<ServedModelOptions>& models) {
+  for (const ServedModelOptions& model : models) internals_->models.push_back(std::make_unique<ServedModel>(model));
+  internals_->state = Internals::State::ready;
+}
+
+void Server::drain(double seconds) {
+  internals_->state = Internals::State::stopping;
+  for (const auto& model : internals_->models) model->drain();
+  internals_->http->drain(std::chrono::milliseconds(static_cast<int64_t>(seconds * 1e3)));
+}
+
+}  // namespace qwerky::serve

@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: MIT
+#include "serve/states.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "base/units.h"
+#include "serve/fields.h"
+
+namespace qwerky::serve {
+namespace {
+
+constexpr size_t kMostStates = 256;  // that one owner may name: they are never evicted
+
+OrderedJson described(const std::string& name, const Snapshot& state, double seconds) {
+  return {{"name", name},
+          {"tokens", state.ids.size()},
+          {"bytes", state.bytes()},
+          {"milliseconds", std::round(seconds * 1e6) / 1e3}};
+}
+
+/// RequestError when the owner has too many, or there is nothing to save.
+void save(const Asked& asked, const std::string& name, SnapshotPtr state) {
+  if (!state) throw RequestError(500, "the generation left no state to save", "save_state");
+  StateCache& cache = asked.model.cache();
+  const std::vector<std::string> names = cache.names(asked.owner);
+  if (names.size() >= kMostStates && std::find(names.begin(), names.end(), name) == names.end())
+    throw RequestError(400, concat("there are ", names.size(), " saved states, as many as may be; delete one"), "name",
+                       "too_many_states");
+  cache.save(asked.owner, name, std::move(state));
+}
+
+/// What `work` throws.
+std::optional<RequestError> error_of(const std::function<void()>& work) {
+  try {
+    work();
+    return std::nullopt;
+  } catch (const RequestError& e) {
+    return e;
+  } catch (const std::exception& e) {
+    return RequestError(500, e.what());
+  }
+}
+
+}  // namespace
+
+void read_and_save(const Asked& asked, SnapshotPtr start, std::vector<int32_t>&& ids, const std::string& name,
+                   Saved done) {
+  if (ids.empty()) return done(error_of([&] { save(asked, name, start); }), start, {});
+  Generation g;
+  g.owner = asked.owner;
+  g.deadline = asked.deadline;
+  g.prompt = std::move(ids);
+  g.start = std::move(start);
+  g.max_tokens = 0;
+  g.on_end = [&asked, name, done](Finish finish, const Usage& usage, SnapshotPtr end, const std::string& why) {
+    asked.later([&asked, name, done, finish, usage, end = std::move(end), why] {
+      auto error = failure(finish, why);
+      if (!error) error = error_of([&] { save(asked, name, end); });
+      done(error, end, usage);
+    });
+  };
+  const auto refused = error_of([&] {
+    const auto id = asked.model.batcher().submit(std::move(g));
+    if (!id) throw queue_full();
+    asked.reply->on_leave([&model = asked.model, id = *id] { model.batcher().cancel(id); });
+  });
+  if (refused) done(refused, nullptr, {});
+}
+
+SnapshotPtr find_state(ServedModel& model, const std::string& owner, const std::string& name) {
+  if (SnapshotPtr state = model.cache().load(owner, name)) return state;
+  throw RequestError(404, concat("there is no state named ", name), "state", "state_not_found");
+}
+
+void list_states(const Asked& asked) { answer_json(asked, {{"states", asked.model.cache().names(asked.owner)}}); }
+
+void change_states(Asked&& asked, const OrderedJson& body, const RequestLimits& limits) {
+  Fields fields(body);
+  fields.find("model");  // was read to choose the model
+  const std::string action = fields.text("action"), name = fields.text("name");
+  check_state_name("name", name);
+  ServedModel& model = asked.model;
+  if (action == "save") {
+    const OrderedJson *prompt = fields.find("prompt"), *messages = fields.find("messages");
+    if ((prompt == nullptr) == (messages == nullptr)) refuse_field("prompt", "expected either prompt or messages");
+    fields.finish();
+    std::vector<int32_t> ids;
+    if (messages != nullptr) {
+      ids = model.engine().encode(model.chat().render(read_messages(*messages, limits), false));
+    } else {
+      const auto prompts = read_prompts("prompt", *prompt, limits);
+      if (prompts.size() != 1) refuse_field("prompt", "expected one prompt, found ", prompts.size());
+      ids = model.ids_of(prompts[0]);
+    }
+    if (const int64_t most = model.capacity(); most > 0 && static_cast<int64_t>(ids.size()) > most)
+      throw RequestError(400, concat("the context holds ", most, " tokens; this text has ", ids.size()), "prompt",
+                         "context_length_exceeded");
+    const auto kept = std::make_shared<const Asked>(std::move(asked));
+    return read_and_save(
+        *kept, nullptr, std::move(ids), name,
+        [kept, name](const std::optional<RequestError>& error, const SnapshotPtr& state, const Usage& usage) {
+          if (error) return answer_error(*kept, *error);
+          OrderedJson out = described(name, *state, seconds_since(kept->arrived));
+          out["cached_tokens"] = usage.reused_tokens;
+          answer_json(*kept, out);
+        });
+  }
+  if (action == "restore") {
+    fields.finish();
+    const SnapshotPtr state = find_state(model, asked.owner, name);
+    return answer_json(asked, described(name, *state, seconds_since(asked.arrived)));
+  }
+  if (action == "fork") {
+    const std::string to = fields.text("to");
+    check_state_name("to", to);
+    fields.finish();
+    const SnapshotPtr state = find_state(model, asked.owner, name);
+    save(asked, to, state);
+    return answer_json(asked, described(to, *state, seconds_since(asked.arrived)));
+  }
+  if (action == "delete") {
+    fields.finish();
+    if (!model.cache().remove(asked.owner, name))
+      throw RequestError(404, concat("there is no state named ", name), "name", "state_not_found");
+    return answer_json(asked, {{"name", name}, {"deleted", true}});
+  }
+  refuse_field("action", "expected save, restore, fork or delete");
+}
+
+}  // namespace qwerky::serve

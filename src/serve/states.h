@@ -1,0 +1,22 @@
+// SPDX-License-Identifier: MIT
+// Named states: /state.
+#pragma once
+
+#include "serve/exchange.h"
+
+namespace qwerky::serve {
+
+/// The state of that name, or RequestError 404.
+SnapshotPtr find_state(ServedModel& model, const std::string& owner, const std::string& name);
+using Saved = std::function<void(const std::optional<RequestError>& error, const SnapshotPtr& state, const Usage&)>;
+/// Reads ids, if any, after `start` (null: from the beginning) and saves the state under that name. `done` is called
+/// once, and keeps `asked` alive. Does not throw.
+void read_and_save(const Asked& asked, SnapshotPtr start, std::vector<int32_t>&& ids, const std::string& name,
+                   Saved done);
+
+/// {"states": ["name", …]}
+void list_states(const Asked& asked);
+/// {"action": "save" | "restore" | "fork" | "delete", "name", …}: see docs/serving.md.
+void change_states(Asked&& asked, const OrderedJson& body, const RequestLimits& limits);
+
+}  // namespace qwerky::serve

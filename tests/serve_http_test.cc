@@ -1,0 +1,285 @@
+// SPDX-License-Identifier: MIT
+// HTTP alone, over a real socket and without a model: what arrives, what is refused, what waits and for how long.
+#include <gtest/gtest.h>
+
+#include <future>
+#include <thread>
+
+#include "base/error.h"
+#include "http_client.h"
+#include "serve/http.h"
+
+namespace qwerky::serve {
+namespace {
+
+using qwerky::testing::HttpAnswer;
+using qwerky::testing::HttpClient;
+using std::chrono::milliseconds;
+
+/// Answers with what it got; streams and held answers are steered by the test.
+struct Echo : HttpHandler {
+  std::optional<HttpResponse> before_body(const HttpHead& head) override {
+    if (head.path == "/refused") return HttpResponse{401, "no"};
+    return std::nullopt;
+  }
+  void handle(HttpRequest&& request, std::shared_ptr<Reply> reply) override {
+    if (request.head.path == "/dropped") return;
+    if (request.head.path == "/held") {
+      reply->on_leave([this] { left.set_value(); });
+      return held.set_value(std::move(reply));
+    }
+    reply->send({200, request.head.method + " " + request.head.path + " " + request.body, "text/plain", {}});
+  }
+  std::string error_body(int status, const std::string& message) override {
+    return std::to_string(status) + " " + message;
+  }
+  std::promise<std::shared_ptr<Reply>> held;
+  std::promise<void> left;
+};
+
+HttpOptions on_any_port() {
+  HttpOptions options;
+  options.port = 0;
+  return options;
+}
+
+HttpAnswer ask(const HttpServer& server, const std::string& path, const std::string& body = {}) {
+  HttpClient client(server.port());
+  client.request("POST", path, body);
+  return client.read();
+}
+
+TEST(Http, AnswersOneAfterTheOtherOnOneConnection) {
+  Echo echo;
+  HttpServer server(echo, on_any_port());
+  HttpClient client(server.port());
+  for (const char* body : {"a", "", "ccc"}) {
+    client.request("POST", "/x?query=1", body);
+    const HttpAnswer answer = client.read();
+    EXPECT_EQ(answer.status, 200);
+    EXPECT_EQ(answer.body, std::string("POST /x ") + body);
+    EXPECT_EQ(answer.headers.at("x-content-type-options"), "nosniff");
+  }
+  EXPECT_EQ(server.counts().accepted, 1);
+}
+
+TEST(Http, RequestsSentAheadAreAnsweredInOrder) {
+  Echo echo;
+  HttpServer server(echo, on_any_port());
+  HttpClient client(server.port());
+  std::string all;
+  for (int i = 0; i < 50; ++i) all += "POST /" + std::to_string(i) + " HTTP/1.1\r\nContent-Length: 2\r\n\r\nhi";
+  client.send(all + "what is this\r\n\r\n");
+  for (int i = 0; i < 50; ++i) EXPECT_EQ(client.read().body, "POST /" + std::to_string(i) + " hi");
+  EXPECT_EQ(client.read().status, 400) << "and then garbage";
+  EXPECT_EQ(client.read_to_end(), "") << "closed";
+}
+
+TEST(Http, ChunkedBodiesAndExpectContinue) {
+  Echo echo;
+  HttpServer server(echo, on_any_port());
+  HttpClient client(server.port());
+  client.send("POST /x HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n1\r\nc\r\n0\r\n\r\n");
+  EXPECT_EQ(client.read().body, "POST /x abc");
+  client.send("POST /x HTTP/1.1\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\n");
+  EXPECT_TRUE(client.read_until("100 Continue\r\n\r\n"));
+  client.send("ab");
+  EXPECT_EQ(client.read().body, "POST /x ab");
+}
+
+TEST(Http, HeadHasNoBody) {
+  Echo echo;
+  HttpServer server(echo, on_any_port());
+  HttpClient client(server.port());
+  client.send("HEAD /x HTTP/1.0\r\n\r\n");
+  const std::string all = client.read_to_end();
+  EXPECT_TRUE(all.starts_with("HTTP/1.1 200 OK\r\n")) << all;
+  EXPECT_TRUE(all.ends_with("\r\n\r\n")) << all;
+}
+
+TEST(Http, LimitsHaveTheirStatus) {
+  Echo echo;
+  HttpOptions options = on_any_port();
+  options.body_bytes = 1000;
+  options.header_bytes = 2000;
+  HttpServer server(echo, options);
+  EXPECT_EQ(ask(server, "/x", std::string(1000, 'a')).status, 200);
+  EXPECT_EQ(ask(server, "/x", std::string(1001, 'a')).status, 413);
+  EXPECT_EQ(ask(server, "/x", std::string(5'000'000, 'a')).status, 413)
+      << "the answer is not lost while the body comes";
+  HttpClient chunked(server.port());
+  chunked.send("POST /x HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n7d0\r\n" + std::string(2000, 'a') +
+               "\r\n0\r\n\r\n");
+  EXPECT_EQ(chunked.read().status, 413) << "a body whose length is not told first";
+  EXPECT_EQ(ask(server, "/" + std::string(2000, 'a')).status, 431);
+  HttpClient many(server.port());
+  many.request("POST", "/x", "", "X-A: " + std::string(3000, 'a') + "\r\n");
+  EXPECT_EQ(many.read().status, 431);
+  EXPECT_EQ(ask(server, "/refused", std::string(900, 'a')).status, 401) << "before its body is read";
+}
+
+TEST(Http, GarbageIsRefused) {
+  Echo echo;
+  HttpServer server(echo, on_any_port());
+  for (const std::string& bytes :
+       {std::string("\r\n\r\n\r\n"), std::string("GET\r\n\r\n"), std::string("GET / HTTP/9.9\r\n\r\n"),
+        std::string("\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", 11),
+        std::string("GET / HTTP/1.1\r\nNo colon\r\n\r\n"),
+        std::string("POST / HTTP/1.1\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\nabc"),
+        std::string("POST / HTTP/1.1\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\nab"),
+        std::string("POST / HTTP/1.1\r\nContent-Length: -1\r\n\r\n"),
+        std::string("POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n")}) {
+    HttpClient client(server.port());
+    client.send(bytes);
+    EXPECT_EQ(client.read().status, 400) << bytes;
+  }
+  EXPECT_EQ(ask(server, "/x", "a").status, 200);
+}
+
+TEST(Http, SlowSendersAreCutOff) {
+  Echo echo;
+  HttpOptions options = on_any_port();
+  options.header_time = options.body_time = milliseconds(50);
+  HttpServer server(echo, options);
+  HttpClient silent(server.port()), header(server.port()), body(server.port());
+  header.send("POST /x HTTP/1.1\r\nX-A: b");
+  body.send("POST /x HTTP/1.1\r\nContent-Length: 10\r\n\r\nabc");
+  EXPECT_EQ(header.read().status, 408);
+  EXPECT_EQ(body.read().status, 408);
+  EXPECT_EQ(silent.read().status, 408);
+  EXPECT_EQ(server.counts().slow, 3);
+}
+
+TEST(Http, IdleConnectionsEnd) {
+  Echo echo;
+  HttpOptions options = on_any_port();
+  options.idle_time = milliseconds(50);
+  HttpServer server(echo, options);
+  HttpClient client(server.port());
+  client.request("POST", "/x", "a");
+  EXPECT_EQ(client.read().status, 200);
+  EXPECT_EQ(client.read_to_end(), "");
+}
+
+TEST(Http, TooManyConnections) {
+  Echo echo;
+  HttpOptions options = on_any_port();
+  options.connections = 2;
+  HttpServer server(echo, options);
+  HttpClient a(server.port()), b(server.port());
+  a.request("POST", "/x");
+  b.request("POST", "/x");
+  EXPECT_EQ(a.read().status, 200);
+  EXPECT_EQ(b.read().status, 200);
+  HttpClient c(server.port());
+  const HttpAnswer answer = c.read();
+  EXPECT_EQ(answer.status, 503);
+  EXPECT_EQ(answer.headers.at("retry-after"), "1");
+  EXPECT_EQ(server.counts().turned_away, 1);
+}
+
+TEST(Http, AStreamOfEvents) {
+  Echo echo;
+  HttpServer server(echo, on_any_port());
+  HttpClient client(server.port());
+  client.request("POST", "/held");
+  const auto reply = echo.held.get_future().get();
+  reply->event("one");
+  EXPECT_TRUE(client.read_until("data: one\n\n")) << "at once, not at the end";
+  reply->event("two");
+  reply->end_events();
+  EXPECT_TRUE(client.read_until("0\r\n\r\n"));
+  client.request("POST", "/x", "again");
+  EXPECT_EQ(client.read().body, "POST /x again") << "on the same connection";
+}
+
+TEST(Http, WhoAnswersIsToldThatTheClientLeft) {
+  Echo echo;
+  HttpServer server(echo, on_any_port());
+  HttpClient client(server.port());
+  client.request("POST", "/held");
+  const auto reply = echo.held.get_future().get();
+  client.close();
+  EXPECT_EQ(echo.left.get_future().wait_for(std::chrono::seconds(10)), std::future_status::ready);
+  reply->send({200, "too late", "text/plain", {}});
+  EXPECT_EQ(ask(server, "/x", "a").status, 200);
+  EXPECT_EQ(server.counts().left, 1);
+}
+
+TEST(Http, AReaderWhoDoesNotReadIsCutOff) {
+  Echo echo;
+  HttpOptions options = on_any_port();
+  options.unread_bytes = 1 << 20;
+  HttpServer server(echo, options);
+  HttpClient client(server.port());
+  client.request("POST", "/held");
+  const auto reply = echo.held.get_future().get();
+  const auto left = echo.left.get_future();
+  for (int i = 0; i < 64 && left.wait_for(milliseconds(0)) != std::future_status::ready; ++i)
+    reply->event(std::string(1 << 20, 'a'));  // more than the system's own buffers hold
+  EXPECT_EQ(left.wait_for(std::chrono::seconds(10)), std::future_status::ready);
+  EXPECT_EQ(server.counts().slow, 1);
+}
+
+TEST(Http, WhatNobodyAnswersIsAnError) {
+  Echo echo;
+  HttpServer server(echo, on_any_port());
+  const HttpAnswer answer = ask(server, "/dropped");
+  EXPECT_EQ(answer.status, 500);
+  EXPECT_EQ(answer.body, "500 no answer");
+}
+
+TEST(Http, DrainWaitsForWhatIsBeingAnswered) {
+  Echo echo;
+  HttpServer server(echo, on_any_port());
+  HttpClient client(server.port()), idle(server.port());
+  idle.request("POST", "/x");
+  EXPECT_EQ(idle.read().status, 200);
+  client.request("POST", "/held");
+  auto reply = echo.held.get_future().get();
+  std::thread drain([&] { server.drain(std::chrono::seconds(10)); });
+  EXPECT_EQ(idle.read_to_end(), "") << "closed at once";
+  reply->send({200, "done", "text/plain", {}});
+  EXPECT_EQ(client.read().body, "done");
+  client.close();
+  drain.join();
+  EXPECT_EQ(server.counts().connections, 0);
+  EXPECT_THROW(HttpClient(server.port()), boost::system::system_error) << "nobody listens";
+}
+
+TEST(Http, OneOriginMayCall) {
+  Echo echo;
+  HttpOptions options = on_any_port();
+  options.cors_origin = "https://a.example";
+  HttpServer server(echo, options);
+  HttpClient client(server.port());
+  client.request("POST", "/x", "", "Origin: https://a.example\r\n");
+  EXPECT_EQ(client.read().headers.at("access-control-allow-origin"), "https://a.example");
+  client.request("POST", "/x", "", "Origin: https://b.example\r\n");
+  EXPECT_FALSE(client.read().headers.contains("access-control-allow-origin"));
+}
+
+TEST(Http, ATakenPortIsAnError) {
+  Echo echo;
+  HttpServer server(echo, on_any_port());
+  HttpOptions options = on_any_port();
+  options.port = server.port();
+  EXPECT_THROW(HttpServer(echo, options), Error);
+}
+
+TEST(Http, TheLogHoldsNoContent) {
+  Echo echo;
+  HttpOptions options = on_any_port();
+  std::promise<std::string> line;
+  options.log = [&](const std::string& l) { line.set_value(l); };
+  HttpServer server(echo, options);
+  HttpClient client(server.port());
+  client.request("POST", "/a\x01\xffz?secret", "secret", "Authorization: Bearer secret\r\n");
+  client.read();
+  const std::string text = line.get_future().get();
+  EXPECT_EQ(text.find("secret"), std::string::npos) << text;
+  EXPECT_NE(text.find(" 400 "), std::string::npos) << text;
+}
+
+}  // namespace
+}  // namespace qwerky::serve

@@ -1,0 +1,457 @@
+// SPDX-License-Identifier: MIT
+// The server with a model, as clients see it: OpenAI's protocol, states, limits.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <chrono>
+
+#include "data.h"
+#include "engine/continuations.h"
+#include "engine/engine.h"
+#include "http_client.h"
+#include "serve/server.h"
+
+namespace qwerky::serve {
+namespace {
+
+using qwerky::testing::HttpAnswer;
+using qwerky::testing::HttpClient;
+using qwerky::testing::scratch_dir;
+
+const std::string kModel = QWERKY_SOURCE_DIR "/models/teacher";
+constexpr const char* kTemplate =
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}";
+
+ServedModelOptions model_options(const std::string& name = "m") {
+  ServedModelOptions out;
+  out.path = kModel;
+  out.name = name;
+  out.chat_template = kTemplate;
+  out.batcher.capacity = 1024;
+  return out;
+}
+
+struct Running {
+  explicit Running(ServerOptions options = {}, const std::vector<ServedModelOptions>& models = {model_options()})
+      : server(any_port(std::move(options))) {
+    server.load(models);
+  }
+  static ServerOptions any_port(ServerOptions options) {
+    options.http.port = 0;
+    return options;
+  }
+  HttpAnswer call(const std::string& method, const std::string& path, const OrderedJson& body = {},
+                  const std::string& headers = {}) const {
+    HttpClient client(server.port());
+    client.request(method, path, body.is_null() ? "" : body.dump(), headers);
+    return client.read();
+  }
+  OrderedJson post(const std::string& path, const OrderedJson& body) const {
+    const HttpAnswer answer = call("POST", path, body);
+    EXPECT_EQ(answer.status, 200) << answer.body;
+    return answer.json();
+  }
+  double metric(const std::string& line) const {
+    const std::string text = call("GET", "/metrics").body;
+    const size_t at = text.find("\n" + line + " ");
+    EXPECT_NE(at, text.npos) << line;
+    return std::stod(text.substr(at + line.size() + 2));
+  }
+  /// Asks until it is so; the test's time limit ends it otherwise.
+  template <class F>
+  void until(const F& so) const {
+    while (!so()) std::this_thread::yield();
+  }
+  Server server;
+};
+
+Running& shared() {
+  static Running running;
+  return running;
+}
+
+const Engine& engine() {
+  static const Engine loaded(kModel);
+  return loaded;
+}
+
+const std::vector<int32_t>& story() {
+  static const std::vector<int32_t> ids = engine().encode("Once upon a time there was a little fox who lived in");
+  return ids;
+}
+
+TEST(Serve, LoadingIsToldByHealth) {
+  ServerOptions options;
+  options.http.port = 0;
+  Server server(options);
+  const auto status = [&](const char* path) {
+    HttpClient client(server.port());
+    client.request("GET", path);
+    return client.read().status;
+  };
+  EXPECT_EQ(status("/health"), 503);
+  EXPECT_EQ(status("/v1/models"), 503);
+  EXPECT_EQ(status("/"), 200);
+  server.load({model_options()});
+  EXPECT_EQ(status("/health"), 200);
+  EXPECT_EQ(status("/v1/models"), 200);
+}
+
+TEST(Serve, CompletionsAreWhatTheEngineGenerates) {
+  Session session(engine(), 256);
+  GenerateOptions options;
+  options.max_tokens = 24;
+  const Generated expected = generate(session, engine(), story(), options);
+  const OrderedJson out =
+      shared().post("/v1/completions", {{"prompt", story()}, {"max_tokens", 24}, {"temperature", 0}});
+  EXPECT_EQ(out["choices"][0]["text"], engine().decode(expected.ids));
+  EXPECT_EQ(out["object"], "text_completion");
+  EXPECT_EQ(out["usage"]["prompt_tokens"], story().size());
+  EXPECT_EQ(out["usage"]["completion_tokens"], expected.ids.size());
+  EXPECT_EQ(out["choices"][0]["finish_reason"], expected.ended ? "stop" : "length");
+  EXPECT_GT(out["timings"]["first_token_ms"], 0);
+}
+
+/// The arrays as lm-eval reads them.
+TEST(Serve, EchoTellsEveryTokenOfThePromptAndOneMore) {
+  std::vector<int32_t> other(story().begin(), story().begin() + 5);
+  const OrderedJson out = shared().post("/v1/completions", {{"model", "m"},
+                                                            {"prompt", {story(), other}},
+                                                            {"temperature", 0},
+                                                            {"max_tokens", 1},
+                                                            {"logprobs", 1},
+                                                            {"seed", 1234},
+                                                            {"echo", true}});
+  ContinuationScorer scorer(*engine().internals().backend, *engine().internals().model->decoder);
+  ASSERT_EQ(out["choices"].size(), 2u);
+  for (size_t i = 0; i < 2; ++i) {
+    const auto& ids = i == 0 ? story() : other;
+    const OrderedJson& choice = out["choices"][i];
+    const OrderedJson& told = choice["logprobs"];
+    EXPECT_EQ(choice["index"], i);
+    for (const char* name : {"tokens", "token_logprobs", "top_logprobs", "text_offset"})
+      ASSERT_EQ(told[name].size(), ids.size() + 1) << name;
+    EXPECT_TRUE(told["token_logprobs"][0].is_null());
+    EXPECT_TRUE(told["top_logprobs"][0].is_null());
+    double sum = 0;
+    bool greedy = true;
+    for (size_t j = 3; j < ids.size(); ++j) {
+      const double own = told["token_logprobs"][j];
+      double best = -1e9;
+      for (const auto& [token, logprob] : told["top_logprobs"][j].items()) best = std::max(best, logprob.get<double>());
+      sum += own;
+      greedy = greedy && own == best;
+      EXPECT_LE(own, best);
+    }
+    const std::vector<Continuation> asked = {{ids, 3}};
+    const ContinuationScore expected = scorer.score(asked)[0];
+    EXPECT_NEAR(sum, expected.loglikelihood, 1e-3);
+    EXPECT_EQ(greedy, expected.greedy);
+    const std::string text = choice["text"];
+    EXPECT_TRUE(text.starts_with(engine().decode(ids)));
+  }
+}
+
+TEST(Serve, TheGeneratedEntryIsThereEvenWhenItEndsTheText) {
+  const int32_t end = engine().internals().model->tokenizer->eos.front();
+  OrderedJson body = {{"prompt", story()}, {"temperature", 0}, {"max_tokens", 1}, {"logprobs", 5}, {"echo", true}};
+  body["logit_bias"] = {{std::to_string(end), 100}};
+  const OrderedJson out = shared().post("/v1/completions", body);
+  EXPECT_EQ(out["choices"][0]["logprobs"]["token_logprobs"].size(), story().size() + 1);
+  EXPECT_EQ(out["choices"][0]["logprobs"]["tokens"].back(), "<|endoftext|>");
+  EXPECT_EQ(out["choices"][0]["text"], engine().decode(story())) << "and has no text";
+  EXPECT_EQ(out["choices"][0]["finish_reason"], "stop");
+  body["max_tokens"] = 0;
+  EXPECT_EQ(shared().post("/v1/completions", body)["choices"][0]["logprobs"]["tokens"].size(), story().size());
+}
+
+TEST(Serve, AStreamIsTheSameInParts) {
+  OrderedJson body = {{"prompt", "Once upon a time"},
+                      {"max_tokens", 20},
+                      {"temperature", 0.8},
+                      {"seed", 7},
+                      {"logprobs", 2},
+                      {"stop", {"zebra"}},
+                      {"echo", true}};
+  const OrderedJson whole = shared().post("/v1/completions", body);
+  body["stream"] = true;
+  body["stream_options"] = {{"include_usage", true}};
+  const HttpAnswer answer = shared().call("POST", "/v1/completions", body);
+  EXPECT_EQ(answer.headers.at("content-type"), "text/event-stream");
+  std::vector<std::string> events = answer.events();
+  ASSERT_GT(events.size(), 5u);
+  EXPECT_EQ(events.back(), "[DONE]");
+  events.pop_back();
+  std::string text;
+  OrderedJson tokens = OrderedJson::array(), offsets = tokens, usage;
+  for (const std::string& event : events) {
+    const OrderedJson json = parse_ordered_json(event, "event");
+    if (json.contains("usage")) usage = json["usage"];
+    for (const OrderedJson& choice : json["choices"]) {
+      text += choice["text"].get<std::string>();
+      if (choice["logprobs"].is_null()) continue;
+      for (const auto& t : choice["logprobs"]["tokens"]) tokens.push_back(t);
+      for (const auto& t : choice["logprobs"]["text_offset"]) offsets.push_back(t);
+    }
+  }
+  EXPECT_EQ(text, whole["choices"][0]["text"]);
+  EXPECT_EQ(tokens, whole["choices"][0]["logprobs"]["tokens"]);
+  EXPECT_EQ(offsets, whole["choices"][0]["logprobs"]["text_offset"]);
+  EXPECT_EQ(usage["completion_tokens"], whole["usage"]["completion_tokens"]);
+}
+
+TEST(Serve, SeveralAnswersAndPrompts) {
+  const OrderedJson out =
+      shared().post("/v1/completions", {{"prompt", {"The cat", "The dog"}}, {"n", 2}, {"seed", 3}, {"max_tokens", 6}});
+  ASSERT_EQ(out["choices"].size(), 4u);
+  EXPECT_NE(out["choices"][0]["text"], out["choices"][1]["text"]) << "each has its own draws";
+  const OrderedJson alone = shared().post("/v1/completions", {{"prompt", "The dog"}, {"seed", 3}, {"max_tokens", 6}});
+  EXPECT_EQ(alone["choices"][0]["text"], out["choices"][2]["text"]) << "whatever else runs";
+}
+
+TEST(Serve, StopStrings) {
+  OrderedJson body = {{"prompt", story()}, {"max_tokens", 40}, {"temperature", 0}};
+  const std::string text = shared().post("/v1/completions", body)["choices"][0]["text"];
+  const std::string stop = text.substr(text.size() / 2, 5);
+  body["stop"] = stop;
+  const OrderedJson out = shared().post("/v1/completions", body);
+  EXPECT_EQ(out["choices"][0]["text"], text.substr(0, text.find(stop)));
+  EXPECT_EQ(out["choices"][0]["finish_reason"], "stop");
+}
+
+TEST(Serve, TheSecondTurnReadsOnlyWhatIsNew) {
+  const std::string filler = "Tell me about the fox and the owl and the river and the stone. ";
+  OrderedJson messages = {{{"role", "user"}, {"content", filler + filler}}};
+  OrderedJson body = {{"messages", messages}, {"max_tokens", 12}, {"temperature", 0}};
+  const OrderedJson first = shared().post("/v1/chat/completions", body);
+  EXPECT_EQ(first["object"], "chat.completion");
+  EXPECT_EQ(first["choices"][0]["message"]["role"], "assistant");
+  messages.push_back({{"role", "assistant"}, {"content", first["choices"][0]["message"]["content"]}});
+  messages.push_back({{"role", "user"}, {"content", "And then?"}});
+  body["messages"] = messages;
+  const OrderedJson second = shared().post("/v1/chat/completions", body);
+  EXPECT_GE(second["usage"]["prompt_tokens_details"]["cached_tokens"], first["usage"]["prompt_tokens"].get<int>() - 8);
+  body["cache_prompt"] = false;
+  const OrderedJson cold = shared().post("/v1/chat/completions", body);
+  EXPECT_EQ(cold["usage"]["prompt_tokens_details"]["cached_tokens"], 0);
+  EXPECT_EQ(cold["choices"][0]["message"]["content"], second["choices"][0]["message"]["content"]) << "to the same end";
+}
+
+TEST(Serve, AChatStreamEndsWithDone) {
+  const std::vector<std::string> events =
+      shared()
+          .call("POST", "/v1/chat/completions",
+                {{"messages", {{{"role", "user"}, {"content", "Hello"}}}}, {"max_tokens", 5}, {"stream", true}})
+          .events();
+  ASSERT_GE(events.size(), 3u);
+  const OrderedJson first = parse_ordered_json(events[0], "event");
+  EXPECT_EQ(first["object"], "chat.completion.chunk");
+  EXPECT_EQ(first["choices"][0]["delta"]["role"], "assistant");
+  EXPECT_EQ(events.back(), "[DONE]");
+  const OrderedJson last = parse_ordered_json(events[events.size() - 2], "event");
+  EXPECT_TRUE(last["choices"][0]["finish_reason"].is_string());
+  EXPECT_GT(last["timings"]["state_bytes"], 0);
+}
+
+TEST(Serve, NamedStatesOutliveTheServer) {
+  ServedModelOptions model = model_options();
+  model.cache.folder = scratch_dir("serve-states");
+  OrderedJson cold, warm;
+  const OrderedJson question = {{"prompt", " The owl said"}, {"state", "doc"}, {"max_tokens", 8}, {"temperature", 0}};
+  {
+    const Running running({}, {model});
+    const OrderedJson saved = running.post("/state", {{"action", "save"}, {"name", "doc"}, {"prompt", story()}});
+    EXPECT_EQ(saved["tokens"], story().size());
+    cold = running.post("/v1/completions", question);
+    EXPECT_EQ(running.post("/state", {{"action", "fork"}, {"name", "doc"}, {"to", "copy"}})["name"], "copy");
+  }
+  const Running running({}, {model});
+  EXPECT_EQ(running.call("GET", "/state").json()["states"], (OrderedJson{"copy", "doc"}));
+  EXPECT_EQ(running.post("/state", {{"action", "restore"}, {"name", "doc"}})["tokens"], story().size());
+  warm = running.post("/v1/completions", question);
+  EXPECT_EQ(warm["choices"], cold["choices"]);
+  EXPECT_EQ(warm["usage"]["prompt_tokens_details"]["cached_tokens"], story().size());
+  std::vector<int32_t> all = story();
+  for (const int32_t id : engine().encode(" The owl said")) all.push_back(id);
+  EXPECT_EQ(
+      running.post("/v1/completions", {{"prompt", all}, {"max_tokens", 8}, {"temperature", 0}})["choices"][0]["text"],
+      warm["choices"][0]["text"])
+      << "as if all had been read at once";
+  EXPECT_EQ(running.post("/state", {{"action", "delete"}, {"name", "doc"}})["deleted"], true);
+  EXPECT_EQ(running.call("POST", "/state", {{"action", "delete"}, {"name", "doc"}}).status, 404);
+  EXPECT_EQ(running.call("POST", "/v1/completions", question).status, 404);
+}
+
+TEST(Serve, AnAnswerCanBeSavedAndGoneOnFrom) {
+  const Running& running = shared();
+  OrderedJson body = {{"prompt", story()}, {"max_tokens", 6}, {"temperature", 0}, {"save_state", "part"}};
+  const std::string first = running.post("/v1/completions", body)["choices"][0]["text"];
+  const std::string rest = running.post(
+      "/v1/completions",
+      {{"state", "part"}, {"prompt", " and"}, {"max_tokens", 6}, {"temperature", 0}})["choices"][0]["text"];
+  std::vector<int32_t> all = story();
+  for (const std::string& text : {first, std::string(" and")})
+    for (const int32_t id : engine().encode(text)) all.push_back(id);
+  EXPECT_EQ(
+      running.post("/v1/completions", {{"prompt", all}, {"max_tokens", 6}, {"temperature", 0}})["choices"][0]["text"],
+      rest);
+  const OrderedJson chat = {
+      {"messages", {{{"role", "user"}, {"content", "Hello"}}}}, {"state", "part"}, {"max_tokens", 3}};
+  EXPECT_GT(running.post("/v1/chat/completions", chat)["usage"]["prompt_tokens_details"]["cached_tokens"], 0);
+}
+
+TEST(Serve, KeysGuardAllButHealthAndThePage) {
+  ServerOptions options;
+  options.keys = ApiKeys("key-of-the-first-user\nkey-of-the-other-user\n", "k");
+  const Running running(options);
+  const std::string first = "Authorization: Bearer key-of-the-first-user\r\n",
+                    other = "Authorization: Bearer key-of-the-other-user\r\n";
+  EXPECT_EQ(running.call("GET", "/health").status, 200);
+  EXPECT_EQ(running.call("GET", "/").status, 200);
+  for (const char* path : {"/metrics", "/v1/models", "/tokenizer_info", "/state", "/nowhere"}) {
+    const HttpAnswer answer = running.call("GET", path);
+    EXPECT_EQ(answer.status, 401) << path;
+    EXPECT_EQ(answer.json()["error"]["type"], "authentication_error");
+    EXPECT_EQ(answer.headers.at("www-authenticate"), "Bearer");
+  }
+  for (const char* path :
+       {"/v1/completions", "/v1/chat/completions", "/v1/embeddings", "/state", "/tokenize", "/detokenize"}) {
+    EXPECT_EQ(running.call("POST", path, OrderedJson::object()).status, 401) << path;
+    EXPECT_EQ(running.call("POST", path, OrderedJson::object(), "Authorization: Bearer key-of-the-first\r\n").status,
+              401)
+        << path;
+  }
+  EXPECT_EQ(running.call("GET", "/v1/models", {}, first).status, 200);
+  const OrderedJson save = {{"action", "save"}, {"name", "mine"}, {"prompt", story()}};
+  EXPECT_EQ(running.call("POST", "/state", save, first).status, 200);
+  EXPECT_EQ(running.call("GET", "/state", {}, first).json()["states"].size(), 1u);
+  EXPECT_EQ(running.call("GET", "/state", {}, other).json()["states"].size(), 0u)
+      << "one key's states are not another's";
+  EXPECT_EQ(running.call("POST", "/v1/completions", {{"prompt", "a"}, {"state", "mine"}}, other).status, 404);
+  const OrderedJson again = {{"prompt", story()}, {"max_tokens", 1}};
+  EXPECT_EQ(
+      running.call("POST", "/v1/completions", again, other).json()["usage"]["prompt_tokens_details"]["cached_tokens"],
+      0)
+      << "nor what it has read";
+  EXPECT_GT(
+      running.call("POST", "/v1/completions", again, first).json()["usage"]["prompt_tokens_details"]["cached_tokens"],
+      0);
+}
+
+TEST(Serve, PagesOfTheWebStayOut) {
+  EXPECT_EQ(shared().call("GET", "/v1/models", {}, "Origin: https://evil.example\r\n").status, 403);
+  HttpClient rebound(shared().server.port());
+  rebound.send("GET /v1/models HTTP/1.1\r\nHost: evil.example:80\r\n\r\n");
+  EXPECT_EQ(rebound.read().status, 403);
+  ServerOptions options;
+  options.http.cors_origin = "https://a.example";
+  const Running running(options);
+  const HttpAnswer preflight = running.call("OPTIONS", "/v1/models", {}, "Origin: https://a.example\r\n");
+  EXPECT_EQ(preflight.status, 204);
+  EXPECT_EQ(preflight.headers.at("access-control-allow-origin"), "https://a.example");
+}
+
+TEST(Serve, WrongRequestsSayWhatIsWrong) {
+  const auto refused = [&](const std::string& path, const OrderedJson& body) {
+    const HttpAnswer answer = shared().call("POST", path, body);
+    const OrderedJson error = answer.json()["error"];
+    EXPECT_TRUE(error["message"].is_string() && error["type"] == "invalid_request_error") << answer.body;
+    return std::to_string(answer.status) + " " + error["param"].dump() + " " + error["code"].dump();
+  };
+  EXPECT_EQ(refused("/v1/completions", {{"prompt", "a"}, {"wat", 1}}), "400 \"wat\" \"unknown_field\"");
+  EXPECT_EQ(refused("/v1/completions", {{"prompt", "a"}, {"model", "gpt-4"}}), "404 \"model\" \"model_not_found\"");
+  EXPECT_EQ(refused("/v1/completions", {{"prompt", {5000}}}), "400 \"prompt\" null");
+  EXPECT_EQ(refused("/v1/completions", {{"prompt", "a"}, {"logit_bias", {{"5000", 1}}}}), "400 \"logit_bias\" null");
+  EXPECT_EQ(refused("/v1/completions", {{"prompt", std::vector<int>(1024, 5)}, {"max_tokens", 10}}),
+            "400 \"max_tokens\" \"context_length_exceeded\"");
+  EXPECT_EQ(refused("/v1/completions", {{"prompt", "a"}, {"state", "none"}}), "404 \"state\" \"state_not_found\"");
+  EXPECT_EQ(refused("/state", {{"action", "explode"}, {"name", "a"}}), "400 \"action\" null");
+  EXPECT_EQ(refused("/nowhere", OrderedJson::object()), "404 null \"not_found\"");
+  EXPECT_EQ(refused("/health", OrderedJson::object()), "405 null null");
+  HttpClient client(shared().server.port());
+  client.request("POST", "/v1/completions", "{\"prompt\": \"a\"");
+  EXPECT_EQ(client.read().status, 400);
+  client.request("POST", "/v1/completions", std::string(100, '['));
+  EXPECT_EQ(client.read().status, 400) << "nested too deep";
+}
+
+TEST(Serve, AFullQueueSaysWhenToComeAgain) {
+  ServedModelOptions model = model_options();
+  model.batcher.parallel = 1;
+  model.batcher.queue = 0;
+  const Running running({}, {model});
+  HttpClient busy(running.server.port());
+  const OrderedJson endless = {
+      {"prompt", "a"}, {"max_tokens", 1000}, {"stream", true}, {"logit_bias", {{"2047", -100}}}};
+  busy.request("POST", "/v1/completions", endless.dump());
+  ASSERT_TRUE(busy.read_until("data: "));
+  const HttpAnswer answer = running.call("POST", "/v1/completions", {{"prompt", "b"}});
+  EXPECT_EQ(answer.status, 429);
+  EXPECT_EQ(answer.headers.at("retry-after"), "1");
+  EXPECT_EQ(running.call("GET", "/health").status, 200);
+  busy.close();
+  running.until([&] {
+    return running.call("POST", "/v1/completions", {{"prompt", "b"}, {"max_tokens", 1}}).status == 200;
+  });
+  EXPECT_LT(running.metric("qwerky_generated_tokens_total{model=\"m\"}"), 1000) << "who left is not written for";
+}
+
+TEST(Serve, ADeadlineEndsARequest) {
+  ServerOptions options;
+  options.timeout = 0.05;
+  const Running running(options);
+  const OrderedJson body = {{"prompt", "a"}, {"max_tokens", 1000}, {"logit_bias", {{"2047", -100}}}};
+  const HttpAnswer answer = running.call("POST", "/v1/completions", body);
+  EXPECT_EQ(answer.status, 504);
+  EXPECT_EQ(answer.json()["error"]["code"], "deadline");
+}
+
+TEST(Serve, DrainFinishesWhatWasBegun) {
+  Running running;
+  HttpClient client(running.server.port());
+  client.request(
+      "POST", "/v1/completions",
+      OrderedJson({{"prompt", "a"}, {"max_tokens", 100}, {"stream", true}, {"logit_bias", {{"2047", -100}}}}).dump());
+  ASSERT_TRUE(client.read_until("data: "));
+  running.server.drain(10);
+  EXPECT_TRUE(client.read_to_end().find("data: [DONE]") != std::string::npos);
+}
+
+TEST(Serve, TwoModelsByName) {
+  const Running running({}, {model_options("student"), model_options("teacher")});
+  const OrderedJson list = running.call("GET", "/v1/models").json();
+  ASSERT_EQ(list["data"].size(), 2u);
+  EXPECT_EQ(list["data"][1]["id"], "teacher");
+  const OrderedJson out = running.post("/v1/completions", {{"model", "teacher"}, {"prompt", "a"}, {"max_tokens", 1}});
+  EXPECT_EQ(out["model"], "teacher");
+  EXPECT_EQ(running.post("/v1/completions", {{"prompt", "a"}, {"max_tokens", 1}})["model"], "student");
+  EXPECT_EQ(running.metric("qwerky_generated_tokens_total{model=\"teacher\"}"), 1);
+}
+
+TEST(Serve, TheTokenizerOverTheWire) {
+  const std::string text = "Once upon a time. \xF0\x9F\xA6\x8A";
+  const OrderedJson ids = shared().post("/tokenize", {{"prompt", text}, {"add_special_tokens", false}});
+  EXPECT_EQ(ids["tokens"], engine().encode(text));
+  EXPECT_EQ(shared().post("/detokenize", {{"tokens", ids["tokens"]}})["prompt"], text);
+  const OrderedJson info = shared().call("GET", "/tokenizer_info").json();
+  EXPECT_EQ(info["eos_token"], "<|endoftext|>");
+  EXPECT_TRUE(info["bos_token"].is_null());
+  EXPECT_EQ(info["chat_template"], kTemplate);
+}
+
+TEST(Serve, Embeddings) {
+  const OrderedJson out = shared().post("/v1/embeddings", {{"input", {"The cat", "The cat", "A river of stones"}}});
+  const auto vector = [&](size_t i) { return out["data"][i]["embedding"].get<std::vector<double>>(); };
+  ASSERT_EQ(vector(0).size(), 128u);
+  double square = 0, alike = 0;
+  for (size_t i = 0; i < 128; ++i) square += vector(0)[i] * vector(0)[i], alike += vector(0)[i] * vector(2)[i];
+  EXPECT_NEAR(square, 1, 1e-5);
+  EXPECT_EQ(vector(0), vector(1));
+  EXPECT_LT(alike, 0.999);
+  const OrderedJson packed = shared().post("/v1/embeddings", {{"input", "The cat"}, {"encoding_format", "base64"}});
+  EXPECT_EQ(packed["data"][0]["embedding"].get<std::string>().size(), (128 * 4 + 2) / 3 * 4u);
+}
+
+}  // namespace
+}  // namespace qwerky::serve

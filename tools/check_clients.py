@@ -1,0 +1,176 @@
+#!/usr/bin/env python3
+# SPDX-License-Identifier: MIT
+"""Asks a running `qwerky serve` with clients as they are: the openai package, and lm-evaluation-harness.
+
+    python3 -m venv v && v/bin/pip install openai && v/bin/pip install --no-deps lm_eval==0.4.8
+    v/bin/pip install 'datasets<4' 'transformers<4.50' evaluate jinja2 pytablewriter sacrebleu scikit-learn rouge-score \\
+        sqlitedict dill word2number more_itertools jsonlines tqdm-multiprocess zstandard numexpr tenacity aiohttp requests
+    v/bin/python tools/check_clients.py build/qwerky MODEL ../shared/data/eval [--limit 20] [--chat-template FILE]
+
+Starts the server itself. The data folder is one that `qwerky eval --data` takes; lm-eval gets the same documents. No
+torch: lm-eval's local-completions needs none, so it is replaced by a stub. Prints what was compared, and ends with
+status 1 at the first difference.
+"""
+import argparse
+import importlib.machinery
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import types
+import warnings
+from pathlib import Path
+
+os.environ.update(USE_TORCH="0", HF_DATASETS_OFFLINE="1", HF_HUB_OFFLINE="1", HF_DATASETS_CACHE=tempfile.mkdtemp(),
+                  OPENAI_API_KEY="none", LOGLEVEL="ERROR")
+warnings.simplefilter("ignore")
+
+
+def expect(condition, what):
+    print(("ok    " if condition else "WRONG ") + what)
+    if not condition:
+        sys.exit(1)
+
+
+def openai_checks(url, chat):
+    import openai
+    client = openai.OpenAI(base_url=url + "/v1", api_key="none")
+    model = client.models.list().data[0].id
+    out = client.completions.create(model=model, prompt="Once upon a time", max_tokens=8, temperature=0, echo=True,
+                                    logprobs=2, seed=1)
+    told = out.choices[0].logprobs
+    expect(len(told.tokens) == out.usage.prompt_tokens + out.usage.completion_tokens and told.token_logprobs[0] is None,
+           f"openai completions, echo and logprobs: {len(told.tokens)} tokens of {out.choices[0].text!r}")
+    parts = list(client.completions.create(model=model, prompt="Once upon a time", max_tokens=8, temperature=0,
+                                           stream=True, stream_options={"include_usage": True}))
+    text = "".join(p.choices[0].text for p in parts if p.choices)
+    expect("Once upon a time" + text == out.choices[0].text and parts[-1].usage.completion_tokens == 8,
+           f"openai completions, streamed: {text!r}")
+    vector = client.embeddings.create(model=model, input=["The cat", "The dog"]).data
+    expect(len(vector) == 2 and abs(sum(x * x for x in vector[0].embedding) - 1) < 1e-3,
+           f"openai embeddings: {len(vector[0].embedding)} numbers")
+    try:
+        client.completions.create(model=model, prompt="a", extra_body={"wrong_field": 1})
+        expect(False, "an unknown field is refused")
+    except openai.BadRequestError as error:
+        expect(error.param == "wrong_field", f"openai error: {error.message}")
+    if not chat:
+        return
+    ask = {"model": model, "messages": [{"role": "user", "content": "Tell me about the fox."}], "max_tokens": 12,
+           "temperature": 0, "seed": 1}
+    whole = client.chat.completions.create(**ask)
+    parts = list(client.chat.completions.create(stream=True, **ask))
+    text = "".join(p.choices[0].delta.content or "" for p in parts if p.choices)
+    expect(text == whole.choices[0].message.content and whole.usage.completion_tokens > 0,
+           f"openai chat, whole and streamed: {text!r}")
+    ask["messages"] += [whole.choices[0].message, {"role": "user", "content": "And then?"}]
+    second = client.chat.completions.create(**ask)
+    cached = second.usage.prompt_tokens_details.cached_tokens
+    expect(cached > 0, f"openai chat, second turn: {cached} of {second.usage.prompt_tokens} prompt tokens were known")
+
+
+def stub_torch():
+    class Anything:
+        def __init__(self, *a, **k): pass
+        def __getattr__(self, name): return Anything()
+        def __call__(self, *a, **k): return a[0] if len(a) == 1 and callable(a[0]) else Anything()
+        def __or__(self, other): return Anything()
+        __ror__ = __or__
+
+    class Stub(types.ModuleType):
+        __path__ = []
+
+        def __getattr__(self, name):
+            if name.startswith("__"):
+                raise AttributeError(name)
+            return type(name, (), {}) if name in ("Tensor", "HFLM") else Anything()
+
+    class Stubs:
+        kept = {"lm_eval.models." + m for m in ("openai_completions", "api_models", "utils")}
+
+        def find_spec(self, name, path=None, target=None):
+            stub = name.startswith("lm_eval.models.") and name not in self.kept
+            if stub or name.split(".")[0] in ("torch", "accelerate", "peft"):
+                return importlib.machinery.ModuleSpec(name, self, is_package=True)
+
+        def create_module(self, spec): return Stub(spec.name)
+        def exec_module(self, module): pass
+
+    import datasets
+    import transformers  # noqa: F401  before the stubs: both look for torch
+    datasets.disable_progress_bars()
+    sys.meta_path.insert(0, Stubs())
+
+
+def lm_eval_rows(url, name, model, data, limit, concurrent):
+    stub_torch()
+    import lm_eval.evaluator
+    from lm_eval.models.openai_completions import LocalCompletionsAPI
+    from lm_eval.tasks import TaskManager
+    sys.modules.pop("torch")  # datasets would ask it for types
+    rows = []
+    for line in (data / "arc/ARC-Easy-Test.jsonl").read_text().split("\n"):
+        if line:
+            r = json.loads(line)
+            rows.append({"id": r["id"], "question": r["question"]["stem"], "answerKey": r["answerKey"],
+                         "choices": {k: [c[k] for c in r["question"]["choices"]] for k in ("text", "label")}})
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "arc_easy.test.jsonl"
+        file.write_text("".join(json.dumps(r) + "\n" for r in rows))
+        task = {"task": "arc_easy", "dataset_path": "json", "dataset_name": None, "training_split": None,
+                "validation_split": None, "dataset_kwargs": {"data_files": {"test": str(file)}}}
+        client = LocalCompletionsAPI(base_url=url + "/v1/completions", model=name, tokenizer=model, max_length=2048,
+                                     num_concurrent=concurrent, batch_size=1 if concurrent > 1 else 4)
+        result = lm_eval.evaluator.simple_evaluate(model=client, tasks=[task], limit=limit, task_manager=TaskManager(),
+                                                   bootstrap_iters=10)
+    return result["results"]["arc_easy"], [s["filtered_resps"] for s in result["samples"]["arc_easy"]]
+
+
+def native_rows(program, model, data, limit):
+    with tempfile.TemporaryDirectory() as folder:
+        subprocess.run([program, "eval", model, "--tasks", "arc_easy", "--data", str(data), "--limit", str(limit),
+                        "--allow-partial", "--output", folder], check=True, stdout=subprocess.DEVNULL,
+                       stderr=subprocess.DEVNULL)
+        file = next(Path(folder).rglob("samples_arc_easy*.jsonl"))
+        rows = [json.loads(line) for line in file.read_text().split("\n") if line]
+        result = json.loads(next(Path(folder).rglob("results_*.json")).read_text())
+    return result["results"]["arc_easy"], [r["filtered_resps"] for r in rows]
+
+
+def lm_eval_checks(url, name, o):
+    native, ours = native_rows(o.program, o.model, o.data, o.limit)
+    for concurrent in (1, 4):
+        result, theirs = lm_eval_rows(url, name, o.model, o.data, o.limit, concurrent)
+        pairs = [(float(a[0]), float(b[0]), str(a[1]) == str(b[1])) for x, y in zip(theirs, ours) for a, b in zip(x, y)]
+        worst = max(abs(a - b) for a, b, _ in pairs)
+        expect(len(theirs) == len(ours) == o.limit and worst < 1e-3 and all(same for *_, same in pairs),
+               f"lm-eval local-completions, {concurrent} at once: {len(pairs)} log-likelihoods of {o.limit} documents, "
+               f"largest difference to `qwerky eval` {worst:.1e}, all greedy flags equal")
+        for metric in ("acc,none", "acc_norm,none"):
+            expect(result[metric] == native[metric], f"arc_easy {metric}: {result[metric]} and {native[metric]}")
+
+
+def main():
+    p = argparse.ArgumentParser()
+    p.add_argument("program")
+    p.add_argument("model")
+    p.add_argument("data", type=Path)
+    p.add_argument("--limit", type=int, default=20)
+    p.add_argument("--chat-template")
+    o = p.parse_args()
+    command = [o.program, "serve", o.model, "--port", "0", "--quiet", "--name", "m"]
+    if o.chat_template:
+        command += ["--chat-template", o.chat_template]
+    server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    try:
+        url = server.stdout.readline().strip()
+        openai_checks(url, bool(o.chat_template))
+        lm_eval_checks(url, "m", o)
+    finally:
+        server.terminate()
+        server.wait()
+    expect(server.returncode == 0, "the server ends when told to")
+
+
+main()
