@@ -19,8 +19,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 PAGE = pathlib.Path(__file__).resolve().parents[2] / "web" / "index.html"
 STATE_BYTES, KV_BYTES_PER_TOKEN = 98304, 1536
-MODELS = [{"id": "stories-teacher", "qwerky": {"role": "teacher", "mixer": "softmax", "state_bytes": None, "kv_bytes_per_token": KV_BYTES_PER_TOKEN}},
-          {"id": "stories-rwkv7", "qwerky": {"role": "student", "mixer": "rwkv7", "state_bytes": STATE_BYTES, "kv_bytes_per_token": KV_BYTES_PER_TOKEN}}]
+MODELS = [{"id": "stories-rwkv7", "qwerky": {"constant_state": True, "state_bytes": STATE_BYTES, "context": 0}},
+          {"id": "stories-teacher", "qwerky": {"constant_state": False, "state_bytes": KV_BYTES_PER_TOKEN, "context": 2048}}]
+for model in MODELS:
+    model["qwerky"]["kv_cache_bytes_per_token"] = KV_BYTES_PER_TOKEN
 # A request with any other field is refused by name.
 FIELDS = set("""model messages stream stream_options temperature top_p top_k min_p typical_p max_tokens seed presence_penalty frequency_penalty
     repetition_penalty penalty_window dry_multiplier dry_base dry_allowed_length xtc_probability xtc_threshold mirostat mirostat_tau mirostat_eta""".split())
@@ -127,6 +129,9 @@ class Handler(BaseHTTPRequestHandler):
         if path != "/v1/chat/completions" or unknown:
             self.refuse(404 if not unknown else 400, f"no such path: {path}" if not unknown else f"unknown field: {unknown[0]}")
             return
+        if body.get("temperature", 1) < 0:
+            self.refuse(400, f"temperature: expected a number from 0 to 100, found {body['temperature']}")
+            return
         self.server.requests.append(body)
         kind = body["messages"][-1]["content"].split()[0].lower()
         if kind == "error":
@@ -161,15 +166,15 @@ class Handler(BaseHTTPRequestHandler):
                 if written == 5 and kind == "cut":
                     return
                 time.sleep(self.server.delay)
-            self.event({"choices": [{"index": 0, "delta": {}, "finish_reason": finish}]})
+            last = {"choices": [{"index": 0, "delta": {}, "finish_reason": finish}]}
             if not self.server.bare:
-                seconds = time.monotonic() - first
-                softmax = "teacher" in body["model"]
+                milliseconds, held = 1000 * (first - started), KV_BYTES_PER_TOKEN * (read + written)
+                last["timings"] = {"first_token_ms": milliseconds, "prompt_ms": milliseconds, "tokens_per_second": written / (time.monotonic() - first),
+                                   "state_bytes": held if "teacher" in body["model"] else STATE_BYTES, "kv_cache_bytes": held}
+            self.event(last)
+            if not self.server.bare:
                 self.event({"choices": [], "usage": {"prompt_tokens": read, "completion_tokens": written, "total_tokens": read + written,
-                                                     "prompt_tokens_details": {"cached_tokens": cached}},
-                            "timings": {"first_token_ms": 1000 * (first - started), "prompt_ms": 1000 * (first - started),
-                                        "prompt_per_second": (read - cached) / (first - started), "predicted_per_second": written / seconds,
-                                        "state_bytes": KV_BYTES_PER_TOKEN * (read + written) if softmax else STATE_BYTES}})
+                                                     "prompt_tokens_details": {"cached_tokens": cached}}})
             self.wfile.write(b"data: [DONE]\n\n")
         except (BrokenPipeError, ConnectionResetError):
             self.server.left.append(written)
@@ -184,7 +189,7 @@ def start(port=0, prefix="", key=None, alone=False, bare=False, delay=0.01, load
     server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
     server.daemon_threads = True
     server.prefix, server.key, server.bare, server.delay, server.loading = prefix, key, bare, delay, loading
-    server.models = [{k: v for k, v in model.items() if k == "id" or not bare} for model in (MODELS[1:] if alone else MODELS)]
+    server.models = [{k: v for k, v in model.items() if k == "id" or not bare} for model in (MODELS[:1] if alone else MODELS)]
     server.requests, server.left = [], []
     server.url = f"http://127.0.0.1:{server.server_port}{prefix}/"
     threading.Thread(target=server.serve_forever, daemon=True).start()
