@@ -400,6 +400,11 @@ class Mocked(InBrowser):
         page.until(lambda: page.all("#keyDialog[open]"))
         page.click("#cancelKey")
         page.until(lambda: "API key is missing" in page.text("#about"))
+        page.type("Hello" + Keys.ENTER)  # asks once more
+        page.until(lambda: page.all("#keyDialog[open]"))
+        page.find("#key").send_keys("sesame" + Keys.ENTER)
+        page.ready().ask("")
+        self.assertEqual(page.texts(".asked > div"), ["Hello"])
 
     def test_stop_closes_the_connection(self):
         page = self.open(alone=True).ready()
