@@ -178,12 +178,14 @@ class AnyServer(InBrowser):
 
     def test_stop_keeps_what_came(self):
         page = self.page
-        page.ask("long", wait=False)
-        page.until(lambda: len(page.text(".text")) > 5)
-        page.type(Keys.ESCAPE)
-        page.until(page.is_idle)
-        self.assertIn("stopped", page.text(".figures"))
+        self.driver.execute_script("""
+            new MutationObserver(() => { if (document.querySelector('.text')?.textContent) stop(); })
+              .observe(document.getElementById('log'), {childList: true, subtree: true})""")
+        page.ask("long")
         self.assertTrue(page.text(".text"))
+        if URL and self.driver.execute_script("return turns[0].answers[0].finish"):
+            self.skipTest("the model had ended by itself")
+        self.assertIn("stopped", page.text(".figures"))
 
     def test_retry_with_a_seed_is_the_same(self):
         page = self.page
