@@ -278,7 +278,7 @@ class AnyServer(InBrowser):
         self.assertEqual(saved[0]["seed"], saved[1]["seed"])
         if saved[0]["text"] != saved[1]["text"]:
             self.assertEqual(len(page.all(".pair .answer mark")), 2)
-            self.assertIn("first difference", page.text(".difference"))
+            self.assertIn("marked in both", page.text(".difference"))
 
 
 class Mocked(InBrowser):
