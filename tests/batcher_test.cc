@@ -11,7 +11,7 @@
 
 #include "base/random.h"
 #include "data.h"
-#include "engine/prefill.h"
+#include "engine/fingerprint.h"
 #include "expect_error.h"
 
 namespace qwerky {
@@ -238,6 +238,42 @@ TEST(Batcher, NobodyWaitsForWhoIsGone) {
   }
   EXPECT_EQ(heard[0].ends.at(0).first, Finish::cancelled);
   for (const size_t i : {1u, 2u}) EXPECT_EQ(heard[i].ends.at(0).first, Finish::length);
+}
+
+/// The next turn of a chat, after a restart that left only files.
+TEST(Batcher, ATextGoesOnAfterARestart) {
+  for (const Kind& kind : kKinds) {
+    SCOPED_TRACE(concat(kind.type, " ", kind.head, " ", kind.softmax_layers));
+    const Engine engine = engine_of(kind);
+    const StateCacheOptions options{
+        .memory_bytes = 0, .folder = testing::scratch_dir("batcher-states"), .model = model_fingerprint(engine)};
+    const auto turn = [&](StateCache& cache, std::vector<int32_t> prompt) {
+      Generation g;
+      g.prompt = std::move(prompt), g.logprobs = 2, g.stop_at_end = false;
+      Heard heard;
+      Batcher batcher(engine, &cache, {});
+      batcher.submit(listened(std::move(g), heard));
+      while (batcher.step()) {
+      }
+      return heard;
+    };
+    auto text = some_ids(200, 4);
+    SnapshotPtr end;
+    {
+      StateCache cache(options);
+      const Heard first = turn(cache, text);
+      text.insert(text.end(), first.ids.begin(), first.ids.end());
+      end = first.end;
+    }
+    const auto question = some_ids(7, 5);
+    text.insert(text.end(), question.begin(), question.end());
+    StateCache cache(options);
+    const Heard second = turn(cache, text);
+    EXPECT_EQ(second.usage.reused_tokens, 200 + 15);
+    Generation g;  // what went on without a restart
+    g.start = end, g.prompt.assign(text.begin() + 215, text.end()), g.logprobs = 2, g.stop_at_end = false;
+    expect_same(alone(engine, std::move(g)), second);
+  }
 }
 
 TEST(Batcher, GreedyIsWhatASessionWrites) {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 // The decoder as a whole: splits, batches and backends agree; a published model gives its published output.
+#include <cmath>
 #include <fstream>
 #include <sstream>
 
@@ -162,6 +163,40 @@ TEST(Decoder, StateOfALinearModelDoesNotGrow) {
   EXPECT_EQ(linear->decoder->state_scalars(10), linear->decoder->state_scalars(1000000));
   EXPECT_EQ(linear->decoder->state_scalars(0), 3 * 4 * 8 * 8);
   EXPECT_EQ(softmax->decoder->state_scalars(1000), 3 * 2 * 1000 * 2 * 8);
+}
+
+/// Into a state of another capacity, by way of one that is just large enough. What is not in use is never read.
+TEST(Decoder, ACopiedStateGoesOnBitForBit) {
+  const auto ids = some_tokens(60, 61);
+  Json windowed = shape("llama", 8, 4, 2), hybrid = shape("rwkv7qwen2", 8, 4, 2);
+  windowed["qwerky_windows"] = {7, 0, 16};
+  windowed["qwerky_sinks"] = 3;
+  hybrid["qwerky_mixers"] = {"softmax", "rwkv7", "rwkv7"};
+  for (const Json& json : {windowed, hybrid, shape("qwen2", 8, 4, 2), shape("rwkv6qwen2", 8, 4, 2)})
+    for (const std::string& name : available_backends())
+      for (const int64_t read : {0, 5, 33}) {
+        const auto model = random_model(json);
+        const Decoder& d = *model->decoder;
+        const auto on = make_backend(name, Precision::f32);
+        Arena scratch;
+        const Exec ex{*on, scratch};
+        const auto continued = [&](State& state, int64_t from, int64_t to) {
+          const Segment segment{&state, 0, to - from};
+          const Tensor out = ex.make(to - from, d.config().hidden);
+          d.forward(ex, std::span(ids).subspan(static_cast<size_t>(from), static_cast<size_t>(to - from)),
+                    {&segment, 1}, out);
+          return std::vector<float>(out.as<float>(), out.as<float>() + out.count());
+        };
+        const auto state = d.make_state(on->scalar(), 64), small = d.make_state(on->scalar(), read),
+                   large = d.make_state(on->scalar(), 200);
+        std::fill_n(large->at(0, large->scalars()).as<float>(), large->scalars(), NAN);
+        if (read > 0) continued(*state, 0, read);
+        d.copy_state(*small, *state);
+        d.copy_state(*large, *small);
+        EXPECT_EQ(large->position(), read);
+        EXPECT_EQ(continued(*state, read, read + 1), continued(*large, read, read + 1)) << name << " " << json;
+        EXPECT_EQ(continued(*state, read + 1, 60), continued(*large, read + 1, 60)) << name << " " << json;
+      }
 }
 
 TEST(Stories260K, GreedyTextByteForByte) {

@@ -15,8 +15,8 @@
 namespace qwerky {
 namespace {
 
-/// Prompts are cut at multiples of this many tokens, counted from the beginning of the text. Fewer rows read the
-/// weights more often, more make everybody's next token wait longer.
+/// Prompts are cut at multiples of this many tokens, counted from the beginning of the text: at the 0.5B shape in bf16
+/// as fast as larger pieces, which make everybody's next token wait longer; 64 rows are 14 % slower, 32 27 %.
 constexpr int64_t kPiece = 128;
 /// The capacity of states whose size does not depend on it.
 constexpr int64_t kUnlimited = int64_t{1} << 40;
