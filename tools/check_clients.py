@@ -108,7 +108,7 @@ def lm_eval_rows(url, name, model, data, limit, concurrent):
     import lm_eval.evaluator
     from lm_eval.models.openai_completions import LocalCompletionsAPI
     from lm_eval.tasks import TaskManager
-    sys.modules.pop("torch")  # datasets would ask it for types
+    sys.modules.pop("torch", None)  # datasets would ask it for types
     rows = []
     for line in (data / "arc/ARC-Easy-Test.jsonl").read_text().split("\n"):
         if line:

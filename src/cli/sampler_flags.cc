@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: MIT
 #include "cli/sampler_flags.h"
 
+#include <sstream>
+
+#include "base/error.h"
 #include "engine/sampler.h"
 
 namespace qwerky {
@@ -28,12 +31,21 @@ void SamplerFlags::add_to(CLI::App& app) {
   add("--mirostat", o.mirostat, "2: mirostat 2 in place of top-k, top-p, min-p, typical-p and XTC (0: off)");
   add("--mirostat-tau", o.mirostat_tau, "mirostat: surprise to aim at, in bits");
   add("--mirostat-eta", o.mirostat_eta, "mirostat: learning rate");
-  app.add_option("--logit-bias", o.logit_bias, "ID BIAS: added to the logit of a token; repeatable")->group("Sampler");
+  add("--logit-bias", logit_bias, "ID=BIAS: added to the logit of a token; repeatable");
   add("--seed", o.seed, "seed of the draws");
 }
 
 SamplerOptions SamplerFlags::resolve(const Tokenizer& tokenizer) const {
   SamplerOptions out = options;
+  for (const std::string& text : logit_bias) {
+    std::istringstream in(text);
+    int32_t id = 0;
+    char equals = 0;
+    double bias = 0;
+    if (!(in >> id >> equals >> bias) || equals != '=' || !(in >> std::ws).eof())
+      fail("--logit-bias: expected ID=BIAS, such as 42=-5, found ", text);
+    out.logit_bias.emplace_back(id, bias);
+  }
   if (out.dry_multiplier > 0) out.dry_breakers = qwerky::dry_breakers(tokenizer, dry_breakers);
   return out;
 }

@@ -16,8 +16,10 @@ struct SamplerFlags {
   /// The texts of the sequence breakers that DRY's author proposes.
   std::vector<std::string> dry_breakers = {"\n", ":", "\"", "*"};
 
+  std::vector<std::string> logit_bias;  ///< ID=BIAS
+
   void add_to(CLI::App& app);
-  /// The options, with the breakers' ids when DRY is on.
+  /// The options, with the biases, and the breakers' ids when DRY is on.
   SamplerOptions resolve(const Tokenizer& tokenizer) const;
 };
 

@@ -35,6 +35,12 @@ int64_t tokens_of(const ServedModel& model, const GenerationRequest& request, in
   return wanted;
 }
 
+std::unique_ptr<Constraint> constraint_of(ServedModel& model, const GenerationRequest& request) {
+  using Format = GenerationRequest::Format;
+  if (request.format == Format::text) return nullptr;
+  return model.json(request.format == Format::schema ? &request.schema : nullptr);
+}
+
 Exchange::Options options_of(const GenerationRequest& request) {
   Exchange::Options out;
   out.stream = request.stream;
@@ -50,7 +56,7 @@ Exchange::Options options_of(const GenerationRequest& request) {
 /// n answers to one prompt; number i has seed + i.
 void add_answers(std::vector<Generation>& out, const ServedModel& model, const GenerationRequest& request,
                  const SamplerOptions& sampler, const std::vector<int32_t>& ids, const std::vector<int64_t>& boundaries,
-                 const SnapshotPtr& start, int64_t otherwise) {
+                 const SnapshotPtr& start, int64_t otherwise, const Constraint* constraint) {
   const auto held = static_cast<int64_t>(ids.size() + (start ? start->ids.size() : 0));
   for (int64_t i = 0; i < request.n; ++i) {
     Generation g;
@@ -63,6 +69,7 @@ void add_answers(std::vector<Generation>& out, const ServedModel& model, const G
     g.sampler = sampler;
     g.sampler.seed += static_cast<uint64_t>(i);
     g.reuse = request.reuse;
+    if (constraint != nullptr) g.constraint = constraint->clone();
     out.push_back(std::move(g));
   }
 }
@@ -74,12 +81,14 @@ void complete(Asked&& asked, CompletionRequest&& request) {
   SnapshotPtr start;
   if (!request.state.empty()) start = find_state(model, asked.owner, request.state);
   const SamplerOptions sampler = sampler_of(model, request);
+  const auto constraint = constraint_of(model, request);
   std::vector<Generation> generations;
   for (const Prompt& prompt : request.prompts)
     add_answers(generations, model, request, sampler, start ? model.ids_after_state(prompt) : model.ids_of(prompt), {},
-                start, kCompletionTokens);
+                start, kCompletionTokens, constraint.get());
   Exchange::Options options = options_of(request);
   options.echo = request.echo;
+  if (constraint) options.end_token = model.turn_end().token;
   std::make_shared<Exchange>(std::move(asked), options)->start(std::move(generations));
 }
 
@@ -104,7 +113,8 @@ void chat(Asked&& asked, ChatRequest&& request, const RequestLimits& limits) {
     ids = model.ids_after_state(closing.substr(have) + text);
   }
   std::vector<Generation> generations;
-  add_answers(generations, model, request, sampler_of(model, request), ids, boundaries, start, limits.chat_tokens);
+  add_answers(generations, model, request, sampler_of(model, request), ids, boundaries, start, limits.chat_tokens,
+              constraint_of(model, request).get());
   Exchange::Options options = options_of(request);
   options.chat = true;
   options.end_token = model.turn_end().token;

@@ -5,6 +5,7 @@
 #include <ctime>
 
 #include "engine/fingerprint.h"
+#include "engine/json_schema.h"
 
 namespace qwerky::serve {
 
@@ -87,6 +88,21 @@ std::vector<int32_t> ServedModel::ids_after_state(const Prompt& prompt) const {
   }
   check_ids(ids, engine_.vocab());
   return ids;
+}
+
+std::unique_ptr<Constraint> ServedModel::json(const OrderedJson* schema) try {
+  std::call_once(tokens_made_, [&] {
+    std::vector<int32_t> ends = tokenizer().eos;
+    if (turn_end_.token && std::find(ends.begin(), ends.end(), *turn_end_.token) == ends.end())
+      ends.push_back(*turn_end_.token);
+    tokens_ = std::make_shared<TokenBytes>(tokenizer(), std::move(ends));
+  });
+  return make_json_constraint(
+      schema ? json_schema_automaton(*schema, "response_format.json_schema.schema", tokens_->alone())
+             : json_object_automaton(),
+      tokens_);
+} catch (const Error& e) {
+  throw RequestError(400, e.what(), "response_format");
 }
 
 int64_t ServedModel::kv_bytes_per_token() const {

@@ -3,10 +3,12 @@
 #pragma once
 
 #include <memory>
+#include <mutex>
 #include <string>
 #include <thread>
 
 #include "engine/batcher.h"
+#include "engine/json_constraint.h"
 #include "io/chat_format.h"
 #include "serve/openai_request.h"
 
@@ -45,6 +47,9 @@ class ServedModel {
   std::vector<int32_t> ids_of(const Prompt& prompt) const;
   /// Ids that go on from a state.
   std::vector<int32_t> ids_after_state(const Prompt& prompt) const;
+  /// Holds a text to JSON: any object, or `schema`. It may end with what ends a text or a turn. Throws RequestError for
+  /// a schema that is not supported.
+  std::unique_ptr<Constraint> json(const OrderedJson* schema);
   /// Bytes that keys and values of one token would need in a model of softmax layers alone, stored as the weights are.
   int64_t kv_bytes_per_token() const;
   /// Of a sequence of `tokens`.
@@ -59,6 +64,8 @@ class ServedModel {
   std::unique_ptr<ChatTemplate> template_;
   std::unique_ptr<ChatFormat> format_;
   TurnEnd turn_end_;
+  std::once_flag tokens_made_;
+  std::shared_ptr<const TokenBytes> tokens_;  // made when JSON is first asked for
   std::unique_ptr<StateCache> cache_;
   std::unique_ptr<Batcher> batcher_;
   std::thread thread_;

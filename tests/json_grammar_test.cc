@@ -1,0 +1,722 @@
+// SPDX-License-Identifier: MIT
+// Constrained JSON: which texts the automaton of a schema reads, and what a model can write under its masks.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "base/random.h"
+#include "data.h"
+#include "engine/json_constraint.h"
+#include "engine/json_schema.h"
+#include "expect_error.h"
+#include "json_schema_check.h"
+
+namespace qwerky {
+namespace {
+
+using testing::error_of;
+using testing::has;
+using testing::SchemaCheck;
+using Automaton = std::shared_ptr<const ByteAutomaton>;
+
+OrderedJson parse(const std::string& text) { return OrderedJson::parse(text); }
+Automaton compile_json(const OrderedJson& schema, const ByteSet& bytes = ByteSet().set()) {
+  return json_schema_automaton(schema, "schema", bytes);
+}
+Automaton compile(const std::string& schema) { return compile_json(parse(schema)); }
+std::string refusal(const std::string& schema) {
+  return error_of([&] { compile(schema); });
+}
+
+/// How many of the first bytes can be read, and whether the text is complete then.
+std::pair<size_t, bool> read(const Automaton& automaton, const std::string& text) {
+  ByteMatcher matcher(automaton);
+  for (size_t i = 0; i < text.size(); ++i) {
+    matcher.accept(text.substr(i, 1));
+    if (matcher.ways().empty()) return {i, false};
+  }
+  return {text.size(), matcher.complete()};
+}
+
+/// Reads all of these, byte by byte and at once, and none of those.
+void expect_texts(const Automaton& automaton, const std::vector<std::string>& good,
+                  const std::vector<std::string>& bad) {
+  for (const std::string& text : good) {
+    EXPECT_EQ(read(automaton, text), std::pair(text.size(), true)) << text;
+    ByteMatcher matcher(automaton);
+    matcher.accept(text);
+    EXPECT_TRUE(matcher.complete()) << text;
+  }
+  for (const std::string& text : bad) EXPECT_FALSE(read(automaton, text).second) << text;
+}
+
+void expect_texts(const std::string& schema, const std::vector<std::string>& good,
+                  const std::vector<std::string>& bad) {
+  SCOPED_TRACE(schema);
+  expect_texts(compile(schema), good, bad);
+}
+
+TEST(JsonGrammar, ObjectsOfAllKinds) {
+  expect_texts(json_object_automaton(),
+               {"{}", " {}", "\n{ }", "{\n  }", R"({"a":1})", R"({"a": [1, 2, {"b": null}], "": true})",
+                R"({"a": -0.5e-3, "b": 1E+9, "c": 10, "d": 0})", "{\"a\": [\n    ],\n  \"b\": \"\"\n}",
+                "{\"\u00e9\u20ac\U0001F600\": \"\\u00e9\\n\\\"\\\\\\/\"}", R"({"a":[[[[[]]]]]})"},
+               {"",
+                "{",
+                "[]",
+                "1",
+                "\"a\"",
+                "{}}",
+                "{} ",
+                "{,}",
+                R"({"a"})",
+                R"({"a":})",
+                R"({"a":1,})",
+                R"({a:1})",
+                R"({"a":01})",
+                R"({"a":.5})",
+                R"({"a":1.})",
+                R"({"a":+1})",
+                R"({"a":1e})",
+                R"({"a":nul})",
+                R"({"a":NaN})",
+                R"({'a':1})",
+                R"({"a":"\x"})",
+                R"({"a":"\u12g4"})",
+                "{\"a\":\"\n\"}",
+                "{\"a\":\"\t\"}",
+                R"({"a":[1,]})",
+                R"({"a" :1})",
+                R"({"a":1 ,"b":2})",
+                R"({"a":tru)",
+                "{\n\n}",
+                "{" + std::string(41, ' ') + "}"});
+  EXPECT_TRUE(read(json_object_automaton(), "{" + std::string(40, ' ') + "}").second);
+}
+
+TEST(JsonGrammar, StringsAreUtf8WithoutLoneSurrogates) {
+  const auto automaton = compile(R"({"type": "string"})");
+  const auto quoted = [](const std::string& s) { return "\"" + s + "\""; };
+  for (const char* good : {"\xC2\x80", "\xDF\xBF", "\xE0\xA0\x80", "\xED\x9F\xBF", "\xEE\x80\x80", "\xEF\xBF\xBF",
+                           "\xF0\x90\x80\x80", "\xF4\x8F\xBF\xBF", "\x7F", "\\ud7ff", "\\uE000", "\\u0000", "\\uD700"})
+    EXPECT_TRUE(read(automaton, quoted(good)).second) << good;
+  for (const char* bad :
+       {"\x80", "\xC0\x80", "\xC1\xBF", "\xC2", "\xC2\xC2", "\xE0\x80\x80", "\xE0\x9F\xBF", "\xED\xA0\x80",
+        "\xF0\x80\x80\x80", "\xF4\x90\x80\x80", "\xF5\x80\x80\x80", "\xFF", "\\ud800", "\\uDFFF", "\\u12", "\x1F"})
+    EXPECT_FALSE(read(automaton, quoted(bad)).second) << bad;
+}
+
+TEST(JsonGrammar, Types) {
+  expect_texts(R"({"type": "null"})", {"null", " null"}, {"nul", "0", "nulll"});
+  expect_texts(R"({"type": "boolean"})", {"true", "false"}, {"True", "1"});
+  expect_texts(R"({"type": ["string", "null"], "maxLength": 1})", {"null", "\"\"", "\"a\""}, {"\"ab\"", "true"});
+  expect_texts(R"({"type": "integer"})", {"0", "-1", "120", "999999999999999999"},
+               {"1.0", "01", "-", "-0", "1e3", "1000000000000000000"});
+  expect_texts(R"({"type": "number"})", {"0", "-0", "-0.0", "1.50", "3e8", "3.1E-08"}, {"1.", "--1", "e3", "1e100"});
+  expect_texts("true", {"1", "[]", "{}", "\"\"", "null"}, {"x"});
+  expect_texts("{}", {"1", "[true]"}, {"x"});
+  expect_texts(R"({"type": "string", "nullable": true})", {"null", "\"\""}, {"1"});
+  expect_texts(R"({"title": "T", "description": "D", "default": 3, "$schema": "x", "examples": []})", {"1", "{}"},
+               {""});
+}
+
+TEST(JsonGrammar, PropertiesInOrder) {
+  expect_texts(
+      R"({"type": "object", "properties": {"b": {"type": "integer"}, "a": {"type": "null"}}, "required": ["b", "a"],
+                   "additionalProperties": false})",
+      {R"({"b": 1, "a": null})", R"({"b":1,"a":null})"},
+      {"{}", R"({"b": 1})", R"({"a": null, "b": 1})", R"({"b": 1, "a": null, "c": 1})", R"({"b": 1, "b": 1})"});
+  expect_texts(
+      R"({"properties": {"a": {"type": "null"}, "b": {"type": "null"}, "c": {"type": "null"}}, "required": ["b"]})",
+      {R"({"b": null})", R"({"a": null, "b": null})", R"({"b": null, "c": null})",
+       R"({"a": null, "b": null, "c": null})"},
+      {"{}", R"({"a": null})", R"({"c": null})", R"({"b": null, "a": null})", R"({,"b": null})", R"({"b": null,})",
+       R"({"b": null, "d": 1})"});
+  expect_texts(R"({"properties": {"a": true, "b": true}})",
+               {"{}", R"({"a": 1})", R"({"b": []})", R"({"a": 1, "b": 2})"}, {R"({"a": 1, "a": 1})", R"({"c": 1})"});
+  expect_texts(R"({"properties": {"q\"\\\u00e9\n": {"type": "null"}}, "required": ["q\"\\\u00e9\n"]})",
+               {"{\"q\\\"\\\\\u00e9\\n\": null}"}, {"{\"q\": null}"});
+  expect_texts(R"({"type": "object", "required": ["x"]})", {R"({"x": 1})", R"({"x": [], "y": 1})"},
+               {"{}", R"({"y": 1})", R"({"x": 1, "x": 1})"});
+  expect_texts(R"({"type": "object", "additionalProperties": false})", {"{}", "{ }"}, {R"({"a": 1})"});
+}
+
+TEST(JsonGrammar, AdditionalPropertiesAreOtherOnes) {
+  const std::string schema =
+      R"({"properties": {"ab": {"type": "null"}, "a\u00e9": {"type": "null"}, "q\"": {"type": "null"}},
+                                 "additionalProperties": {"type": "integer"}})";
+  expect_texts(schema,
+               {"{}", R"({"ab": null})", R"({"ab": null, "x": 1, "abc": 2, "a": 3, "": 4, "b": 5})",
+                "{\"\u00e9\": 1, \"ab\u00e9\": 1, \"aa\u00e9\": 1, \"x\\u0061\": 2}",
+                "{\"a\u00e9\": null, \"a\u00e9\u00e9\": 1}"},
+               {R"({"ab": 1})", R"({"x": 1, "ab": null})", R"({"x": null})", R"({"\u0061b": 1})", "{\"a\u00e9\": 1}",
+                R"({"a\u0062": 1})", R"({"q\"": 1})", "{\"a\u00e8\": 1}", "{\"a\xC3\": 1}"});
+  expect_texts(R"({"type": "object", "additionalProperties": {"type": "integer"}})", {"{}", R"({"a": 1, "b\n": 2})"},
+               {R"({"a": "x"})"});
+}
+
+TEST(JsonGrammar, Arrays) {
+  expect_texts(R"({"type": "array"})", {"[]", "[ ]", "[1, \"a\", [], {}]", "[\n  1,\n  2\n]"},
+               {"[1 2]", "[,]", "[1,]"});
+  expect_texts(R"({"items": {"type": "integer"}, "minItems": 2, "maxItems": 3})", {"[1, 2]", "[1,2,3]"},
+               {"[]", "[1]", "[1, 2, 3, 4]", "[1, null]"});
+  expect_texts(R"({"type": "array", "items": {"type": "null"}, "maxItems": 0})", {"[]"}, {"[null]"});
+  expect_texts(R"({"type": "array", "items": false})", {"[]"}, {"[null]"});
+  expect_texts(R"({"prefixItems": [{"type": "integer"}, {"type": "null"}]})", {"[]", "[1]", "[1, null]"},
+               {"[null]", "[1, 2]", "[1, null, 3]"});
+  expect_texts(R"({"prefixItems": [{"type": "integer"}, {"type": "null"}], "items": {"type": "boolean"}, "minItems": 2,
+                   "maxItems": 4})",
+               {"[1, null]", "[1, null, true]", "[1, null, true, false]"},
+               {"[]", "[1]", "[1, null, 3]", "[1, null, true, true, true]", "[true]"});
+  expect_texts(R"({"prefixItems": [true, true, true], "maxItems": 1, "items": true})", {"[]", "[1]"}, {"[1, 2]"});
+  expect_texts(R"({"type": "array", "uniqueItems": false, "minItems": 1})", {"[1, 1]"}, {"[]"});
+}
+
+TEST(JsonGrammar, StringLengthsCountCharacters) {
+  expect_texts(R"({"type": "string", "minLength": 2, "maxLength": 3})",
+               {"\"ab\"", "\"abc\"", "\"\u00e9\U0001F600\"", R"("\n\u00e9")", R"("\"\\\"")"},
+               {"\"\"", "\"a\"", "\"abcd\"", "\"\U0001F600\"", R"("\u00e9")", R"("\n\n\n\n")"});
+  expect_texts(R"({"minLength": 1})", {"\"a\"", "\"" + std::string(5000, 'x') + "\""}, {"\"\""});
+  expect_texts(R"({"maxLength": 0})", {"\"\""}, {"\"a\""});
+}
+
+TEST(JsonGrammar, EnumerationsAndConstants) {
+  expect_texts(R"({"enum": ["red", "green", "gree", "r", 1, 1.5, null, true, [1, {"a": "b"}], ""]})",
+               {"\"red\"", "\"green\"", "\"gree\"", "\"r\"", "1", "1.5", "null", "true", R"([1,{"a":"b"}])", "\"\""},
+               {"\"re\"", "\"reds\"", "\"g\"", "15", "false", "2"});
+  expect_texts(R"({"type": "string", "enum": ["a", 1, "b"]})", {"\"a\"", "\"b\""}, {"1"});
+  expect_texts(R"({"type": "integer", "enum": [1.0, 2, 2.5]})", {"1.0", "2"}, {"2.5"});
+  expect_texts(R"({"const": "x\"\u00e9"})", {"\"x\\\"\u00e9\""}, {"\"x\""});
+  expect_texts(R"({"const": "a", "enum": ["b", "a"]})", {"\"a\""}, {"\"b\""});
+  std::string many = "[";
+  for (int i = 0; i < 2000; ++i) many += concat(i > 0 ? "," : "", "\"value-", i, "\"");
+  expect_texts("{\"enum\": " + many + "]}", {"\"value-0\"", "\"value-1999\""}, {"\"value-2000\"", "\"value-\""});
+}
+
+/// Every whole number near the limits, against comparison.
+TEST(JsonGrammar, IntegerLimits) {
+  const std::vector<int64_t> ends{-1000, -999, -101, -100, -99, -10, -9,  -1,  0,   1,   2,
+                                  9,     10,   11,   45,   99,  100, 101, 345, 999, 1000};
+  for (int64_t low : ends)
+    for (int64_t high : ends) {
+      if (low > high) continue;
+      const auto automaton = compile(concat(R"({"type": "integer", "minimum": )", low, ", \"maximum\": ", high, "}"));
+      for (int64_t x = -1100; x <= 1100; x += std::abs(x) < 130 ? 1 : 7)
+        ASSERT_EQ(read(automaton, std::to_string(x)).second, x >= low && x <= high) << low << " " << x << " " << high;
+    }
+  expect_texts(R"({"type": "integer", "minimum": 17})", {"17", "99", "100", "999999999999999999"}, {"16", "2", "-17"});
+  expect_texts(R"({"type": "integer", "exclusiveMinimum": -3, "exclusiveMaximum": 2})", {"-2", "0", "1"}, {"-3", "2"});
+  expect_texts(R"({"type": "integer", "minimum": 3, "exclusiveMinimum": 3, "maximum": 5.0})", {"4", "5"}, {"3", "6"});
+  expect_texts(R"({"type": "integer", "minimum": -9223372036854775808, "maximum": 18446744073709551615})", {"0"},
+               {"x"});
+}
+
+TEST(JsonGrammar, NumberLimits) {
+  const std::vector<std::string> numbers{"-10",   "-9.99", "-9",    "-8.5",  "-1.01", "-1",  "-0.99", "-0.001", "0",
+                                         "0.0",   "0.001", "0.5",   "0.999", "1",     "1.0", "1.001", "1.5",    "2",
+                                         "8.999", "9",     "9.000", "9.001", "9.5",   "10",  "11.25"};
+  const std::vector<int> ends{-9, -1, 0, 1, 9};
+  for (int low : ends)
+    for (int high : ends)
+      for (int open = 0; open < 4; ++open) {
+        if (low > high || (low == high && open > 0)) continue;
+        const auto automaton =
+            compile(concat(R"({"type": "number", ")", open & 1 ? "exclusiveMinimum" : "minimum", "\": ", low, ", \"",
+                           open & 2 ? "exclusiveMaximum" : "maximum", "\": ", high, "}"));
+        for (const std::string& text : numbers) {
+          const double x = std::stod(text);
+          const bool in = (open & 1 ? x > low : x >= low) && (open & 2 ? x < high : x <= high);
+          ASSERT_EQ(read(automaton, text).second, in) << low << " " << text << " " << high << " " << open;
+        }
+      }
+  expect_texts(R"({"type": "number", "exclusiveMinimum": 0})", {"0.5", "1", "123.25", "0.01"},
+               {"0", "0.0", "-1", "1e5"});
+}
+
+TEST(JsonGrammar, Patterns) {
+  const auto pattern = [](const std::string& p) { return OrderedJson{{"type", "string"}, {"pattern", p}}.dump(); };
+  expect_texts(pattern("^[A-Z]{2,3}-\\d+$"), {R"("AB-1")", R"("ABC-123")"},
+               {R"("A-1")", R"("ABCD-1")", R"("AB-")", R"("xAB-1")"});
+  expect_texts(pattern("^(foo|ba(r|z)*)$"), {R"("foo")", R"("ba")", R"("barzr")"}, {R"("")", R"("fooo")"});
+  expect_texts(pattern("b+"), {R"("b")", R"("abc")", "\"\u00e9b\\n\""}, {R"("")", R"("ac")"});
+  expect_texts(pattern("^a|b$"), {R"("a")", R"("axx")", R"("xxb")"}, {R"("xa")", R"("bx")"});
+  expect_texts(pattern("^[^a-c]$"), {R"("d")", "\"\u00e9\"", R"("\"")", R"("\\")", R"("\n")", R"("\u0001")"},
+               {R"("a")", R"("dd")", R"("\u0064")", R"("")"});
+  expect_texts(pattern("^.$"), {R"("x")", "\"\U0001F600\""}, {R"("\n")", "\"\u2028\"", "\"\xE2\x80\""});
+  expect_texts(pattern("^\\w+@\\w+\\.com$"), {R"("a_1@b.com")"}, {R"("a@bxcom")"});
+  expect_texts(pattern("^\"\\\\/\u00e9$"), {"\"\\\"\\\\/\u00e9\""}, {R"("a")"});
+  expect_texts(pattern("^[\\d\\-x]{3}?$"), {R"("1-x")"}, {R"("1-y")"});
+  expect_texts(pattern("^a{0}b{2,}$"), {R"("bb")", R"("bbbb")"}, {R"("b")", R"("abb")"});
+  expect_texts(pattern(""), {R"("")", R"("x")"}, {"1"});
+  for (const auto& [bad, message] :
+       std::vector<std::pair<std::string, std::string>>{{"(?=a)", "a (? group"},
+                                                        {"\\bx", "the escape \\b"},
+                                                        {"(a)\\1", "the escape \\1"},
+                                                        {"a**", "a second count"},
+                                                        {"(a?)*", "a count of what may be empty"},
+                                                        {"[a", "an unfinished expression"},
+                                                        {"(a", "a group without )"},
+                                                        {"a)", "an unmatched )"},
+                                                        {"a{2", "a { without }"},
+                                                        {"a{3,2}", "ends before it begins"},
+                                                        {"a{2000}", "from 0 to 1000"},
+                                                        {"[\u00e9]", "beyond ASCII"},
+                                                        {"a$b", "what stands behind $"},
+                                                        {"(^a)", "'^' without a backslash"},
+                                                        {"[z-a]", "a range that ends"},
+                                                        {"*", "'*' without a backslash"},
+                                                        {"a\\", "an unfinished expression"}})
+    EXPECT_PRED2(has, refusal(pattern(bad)), message) << bad;
+  EXPECT_PRED2(has, refusal(pattern(std::string(200, '(') + std::string(200, ')'))), "nesting of more than 50");
+}
+
+TEST(JsonGrammar, Formats) {
+  expect_texts(R"({"type": "string", "format": "date"})", {R"("2024-02-28")", R"("1999-12-31")"},
+               {R"("2024-02-30")", R"("2024-13-01")", R"("2024-04-31")", R"("24-1-1")"});
+  expect_texts(R"({"type": "string", "format": "date-time"})",
+               {R"("2024-02-28T23:59:59Z")", R"("2024-02-28T00:00:00.123+02:00")"},
+               {R"("2024-02-28")", R"("2024-02-28T24:00:00Z")"});
+  expect_texts(R"({"type": "string", "format": "uuid"})", {R"("123e4567-e89b-12d3-a456-426614174000")"},
+               {R"("123e4567")"});
+  expect_texts(R"({"type": "string", "format": "ipv4"})", {R"("0.0.0.0")", R"("255.249.100.9")"},
+               {R"("256.0.0.1")", R"("1.2.3")"});
+  expect_texts(R"({"type": "string", "format": "email"})", {R"("a.b@example.com")"},
+               {R"("a@")", R"(".a@b.c")", R"("a@b")"});
+}
+
+TEST(JsonGrammar, AlternativesAndReferences) {
+  expect_texts(R"({"anyOf": [{"type": "integer"}, {"type": "array", "items": {"type": "integer"}}]})", {"1", "[1]"},
+               {"null"});
+  expect_texts(R"({"oneOf": [{"const": 1}, {"const": 12}]})", {"1", "12"}, {"2"});
+  // A list of integers as nested pairs, and a tree, by references that lead back.
+  expect_texts(
+      R"({"$ref": "#/$defs/list", "$defs": {"list": {"anyOf": [{"type": "null"}, {"type": "object", "properties":
+                   {"head": {"type": "integer"}, "tail": {"$ref": "#/$defs/list"}}, "required": ["head", "tail"]}]}}})",
+      {"null", R"({"head": 1, "tail": {"head": 2, "tail": null}})"}, {R"({"head": 1})", R"({"head": 1, "tail": 2})"});
+  expect_texts(R"({"type": "object", "properties": {"name": {"type": "string"}, "children": {"type": "array", "items":
+                   {"$ref": "#"}}}, "required": ["name", "children"]})",
+               {R"({"name": "a", "children": [{"name": "b", "children": []}]})"},
+               {R"({"name": "a", "children": [1]})"});
+  expect_texts(
+      R"({"properties": {"a/b~c": {"type": "null"}, "d": {"$ref": "#/properties/a~1b~0c"}}, "required": ["d"]})",
+      {R"({"d": null})"}, {R"({"d": 1})"});
+  expect_texts(R"({"anyOf": [{"type": "null"}, {"type": "integer"}], "$defs": {"x": {"$ref": "#/anyOf/1"}}})", {"1"},
+               {"[]"});
+  expect_texts(R"({"$ref": "#/definitions/a", "definitions": {"a": {"type": "integer"}}, "description": "d"})", {"1"},
+               {"null"});
+  expect_texts(R"({"$ref": "#/$defs/a", "nullable": true, "$defs": {"a": {"type": "object", "properties": {"next":
+                   {"$ref": "#/$defs/a", "nullable": true}}, "required": ["next"]}}})",
+               {"null", R"({"next": {"next": null}})"}, {"{}"});
+}
+
+TEST(JsonGrammar, PartsThatMerge) {
+  expect_texts(R"({"allOf": [{"$ref": "#/$defs/a"}], "$defs": {"a": {"type": "integer", "minimum": 3}}})", {"3"},
+               {"2"});
+  expect_texts(R"({"allOf": [{"$ref": "#/$defs/a"}, {"properties": {"y": {"type": "null"}}, "required": ["y"]}],
+                   "$defs": {"a": {"type": "object", "properties": {"x": {"type": "integer"}}, "required": ["x"]}}})",
+               {R"({"x": 1, "y": null})"}, {R"({"x": 1})", R"({"y": null})"});
+  expect_texts(R"({"$ref": "#/$defs/a", "minLength": 2, "$defs": {"a": {"type": "string", "maxLength": 3}}})",
+               {R"("ab")"}, {R"("a")", R"("abcd")"});
+  EXPECT_PRED2(has, refusal(R"({"allOf": [{"type": "string"}, {"type": "integer"}]})"),
+               "schema: /allOf/1/type: stands in two parts that are merged, and differs");
+  EXPECT_PRED2(has, refusal(R"({"allOf": [{"properties": {"a": {}}}, {"additionalProperties": false}]})"),
+               "/allOf/1/additionalProperties: cannot be enforced in what is merged");
+  EXPECT_PRED2(has, refusal(R"({"type": "object", "allOf": [{"$ref": "#"}]})"), "references lead to one another");
+}
+
+TEST(JsonGrammar, WhatCannotBeEnforcedIsNamedWithItsPlace) {
+  const auto named = [](const std::string& schema, const std::string& message) {
+    EXPECT_PRED2(has, refusal(schema), "schema: " + message) << schema;
+  };
+  for (const char* keyword : {"multipleOf", "not", "if", "patternProperties", "propertyNames", "minProperties",
+                              "contains", "dependentRequired", "unevaluatedProperties", "$dynamicRef", "$anchor",
+                              "contentEncoding", "extends", "minLenght"})
+    named(concat(R"({"type": "object", "properties": {"a/b": {")", keyword, "\": 1}}}"),
+          concat("/properties/a~1b/", keyword, ": this keyword cannot be enforced"));
+  named(R"({"items": {"uniqueItems": true}})", "/items/uniqueItems: cannot be enforced");
+  named(R"({"type": "text"})",
+        "/type: expected object, array, string, number, integer, boolean or null, found \"text\"");
+  named(R"({"type": ["string", 1]})", "/type: expected");
+  named(R"([1])", "the schema: expected an object, found array");
+  named(R"({"properties": {"x": 1}})", "/properties/x: expected an object, found number");
+  named(R"({"properties": []})", "/properties: expected an object, found array");
+  named(R"({"required": "a"})", "/required: expected an array, found string");
+  named(R"({"required": [1]})", "/required: expected strings, found number");
+  named(R"({"anyOf": {}})", "/anyOf: expected an array, found object");
+  named(R"({"anyOf": [{}, {"x": 1}]})", "/anyOf/1/x: this keyword cannot be enforced");
+  named(R"({"anyOf": [{}], "type": "string"})", "/type: cannot be enforced beside anyOf");
+  named(R"({"anyOf": [{}], "oneOf": [{}]})", "/oneOf: cannot be enforced beside anyOf");
+  named(R"({"enum": ["a"], "maxLength": 3})", "/maxLength: cannot be enforced beside enum or const");
+  named(R"({"minLength": -1})", "the schema: minLength: expected a whole number from 0 to 2147483647, found -1");
+  named(R"({"maxItems": 1.5})", "the schema: maxItems: expected a whole number");
+  named(R"({"minimum": 0.5})", "/minimum: 0.5: only whole numbers can be enforced as limits");
+  named(R"({"type": "integer", "exclusiveMinimum": true})", "/exclusiveMinimum: expected a number, found boolean");
+  named(R"({"minimum": 1e20})", "/minimum: 1e+20: numbers are written with at most 18 digits");
+  named(R"({"pattern": "a", "maxLength": 3})", "/pattern: cannot be enforced beside minLength, maxLength");
+  named(R"j({"properties": {"e": {"pattern": "(?=x)"}}})j", "/properties/e/pattern: a (? group at byte 1 of \"(?=x)\"");
+  named(R"({"format": "hostname"})", "/format: \"hostname\" cannot be enforced");
+  named(R"({"$ref": "other.json"})", "/$ref: only references into this schema");
+  named(R"({"$ref": "#/$defs/none"})", "/$ref: \"#/$defs/none\": there is no such place");
+  named(R"({"$ref": 3})", "/$ref: expected a string, found number");
+  named(R"({"properties": {"q": {"$ref": "#/$defs/d"}}, "$defs": {"d": {"items": {"not": {}}}}})",
+        "/$defs/d/items/not: this keyword cannot be enforced");
+  named(R"({"properties": {"a": {}}, "required": ["b"], "additionalProperties": false})",
+        "/required: \"b\" is none of the properties, and additionalProperties is false");
+  named(R"({"nullable": 1})", "the schema: nullable: expected a boolean");
+}
+
+TEST(JsonGrammar, WhatNoTextSatisfies) {
+  for (const char* schema :
+       {"false", R"({"enum": []})", R"({"type": []})", R"({"minItems": 3, "maxItems": 2})",
+        R"({"minLength": 3, "maxLength": 2})", R"({"type": "integer", "minimum": 3, "maximum": 2})",
+        R"({"type": "number", "minimum": 2, "exclusiveMaximum": 2})", R"({"$ref": "#"})",
+        R"({"properties": {"a": {"$ref": "#"}}, "required": ["a"]})", R"({"items": {"$ref": "#"}, "minItems": 1})",
+        R"({"type": "string", "enum": [1]})", R"({"anyOf": []})", R"({"items": false, "minItems": 1})",
+        R"({"prefixItems": [true], "minItems": 2})"})
+    EXPECT_PRED2(has, refusal(schema), "schema: no JSON text satisfies this schema") << schema;
+  // Parts that cannot be finished are never entered.
+  expect_texts(
+      R"({"anyOf": [{"$ref": "#"}, {"properties": {"a": {"$ref": "#/anyOf/1"}}, "required": ["a"]}, {"const": 1}]})",
+      {"1"}, {"{"});
+  EXPECT_EQ(read(compile(R"({"anyOf": [false, {"type": "array", "items": false}]})"), "[").first, 1u);
+  EXPECT_EQ(read(compile(R"({"properties": {"a": false, "b": true}})"), "{\"a").first, 2u);
+}
+
+TEST(JsonGrammar, LargeSchemasEndInAMessageOrWork) {
+  std::string deep = "true", chain = R"({"$ref": "#/$defs/d0", "$defs": {)";
+  for (int i = 0; i < 60; ++i) deep = R"({"type": "array", "items": )" + deep + "}";
+  expect_texts(deep, {"[]", "[[]]"}, {"[1]"});
+  for (int i = 0; i < 1000; ++i) chain += concat("\"d", i, R"(": {"items": {"$ref": "#/$defs/d)", i + 1, "\"}}, ");
+  EXPECT_PRED2(has, refusal(chain + R"("d1000": {}}})"), "nested more than 200 deep");
+  EXPECT_PRED2(has, refusal(R"({"const": ")" + std::string(300000, 'x') + "\"}"), "more than 262144 steps");
+  EXPECT_PRED2(has, refusal(R"({"properties": {")" + std::string(300, 'x') + R"(": {}}, "additionalProperties": {}})"),
+               "property names of more than 256 bytes");
+  // 2^20 parts to merge, were they all looked at.
+  std::string doubling = R"({"$ref": "#/$defs/d0", "type": "object", "$defs": {)";
+  for (int i = 0; i < 20; ++i)
+    doubling +=
+        concat("\"d", i, R"(": {"allOf": [{"$ref": "#/$defs/d)", i + 1, R"("}, {"$ref": "#/$defs/d)", i + 1, "\"}]}, ");
+  EXPECT_PRED2(has, refusal(doubling + R"("d20": {"required": []}}})"), "more than 10000 keywords to merge");
+  // Many alternatives at once: the later are not followed, the text can always be finished.
+  std::string many = R"({"anyOf": [)";
+  for (int i = 0; i < 3000; ++i)
+    many += concat(i > 0 ? "," : "", R"({"type": "array", "items": {"type": "string"}, "minItems": )", i, "}");
+  ByteMatcher matcher(compile(many + "]}"));
+  matcher.accept("[");
+  EXPECT_LE(matcher.ways().size(), ByteMatcher::kMostWays);
+  matcher.accept("\"a\"");
+  matcher.accept("]");
+  EXPECT_TRUE(matcher.complete());
+}
+
+/// What the teacher's tokenizer can write, token by token.
+class JsonTokens : public ::testing::Test {
+ protected:
+  static const Tokenizer& tokenizer() {
+    static const auto loaded = load_tokenizer(std::string(QWERKY_SOURCE_DIR) + "/models/teacher");
+    return *loaded;
+  }
+  static std::shared_ptr<const TokenBytes> tokens() {
+    static const auto made = std::make_shared<TokenBytes>(tokenizer(), tokenizer().eos);
+    return made;
+  }
+  static std::unique_ptr<Constraint> constraint(const Automaton& automaton) {
+    return make_json_constraint(automaton, tokens());
+  }
+  static std::vector<uint8_t> mask_of(Constraint& c) {
+    std::vector<uint8_t> mask(static_cast<size_t>(tokenizer().size()) + 7, 9);
+    c.allowed(mask);
+    return mask;
+  }
+  static bool is_end(int32_t id) {
+    return std::find(tokenizer().eos.begin(), tokenizer().eos.end(), id) != tokenizer().eos.end();
+  }
+
+  /// A model that writes at random, and after `patience` tokens whatever comes nearest to an end. The text, or nothing
+  /// after 1,500 tokens. `each` sees every step: constraint and mask, the automaton's text so far.
+  template <class Each>
+  static std::optional<std::string> write(const Automaton& automaton, uint64_t seed, int patience, Each each) {
+    auto c = constraint(automaton);
+    std::string text;
+    const Random random(seed);
+    for (int step = 0; step < 1500; ++step) {
+      const auto mask = mask_of(*c);
+      each(*c, mask, text);
+      bool within_string = false;
+      for (size_t i = 0; i < text.size(); ++i) {
+        if (text[i] == '"') within_string = !within_string;
+        if (text[i] == '\\') ++i;
+      }
+      double best = -1;
+      int32_t chosen = -1;
+      for (int32_t id = 0; id < static_cast<int32_t>(mask.size()); ++id) {
+        if (mask[static_cast<size_t>(id)] == 0) continue;
+        double score = random.uniform((static_cast<uint64_t>(step) << 20) + static_cast<uint64_t>(id));
+        if (step >= patience) {
+          const std::string piece = is_end(id) ? "" : tokenizer().piece(id);
+          if (is_end(id) || piece == (within_string ? "\"" : "}")) score += 9;
+          if (!within_string && piece == "]") score += 9;
+          if (!within_string && piece == "\"") score += 3;
+        }
+        if (score > best) best = score, chosen = id;
+      }
+      if (chosen < 0) {
+        ADD_FAILURE() << "a dead end behind " << text;
+        return std::nullopt;
+      }
+      c->accept(chosen);
+      if (is_end(chosen)) return text;
+      text += tokenizer().piece(chosen);
+    }
+    return std::nullopt;
+  }
+  static std::optional<std::string> write(const Automaton& automaton, uint64_t seed, int patience) {
+    return write(automaton, seed, patience, [](auto&&...) {});
+  }
+};
+
+TEST_F(JsonTokens, TheMaskIsWhatTheAutomatonReads) {
+  for (
+      const char* schema :
+      {"{}", R"({"type": "string", "maxLength": 6})", R"({"properties": {"a": {"type": "string", "minLength": 3,
+           "maxLength": 9}, "b": {"enum": ["one", "once", "on"]}}, "additionalProperties": {"type": "integer", "minimum": 7, "maximum": 1234}})",
+       R"({"anyOf": [{"type": "string"}, {"type": "string", "pattern": "^[a-f]+$"}, {"type": "string", "maxLength": 2}]})"}) {
+    const Automaton automaton = compile(schema);
+    for (uint64_t seed = 0; seed < 4; ++seed) {
+      int looked = 0;
+      write(automaton, seed, 12, [&](Constraint& c, const std::vector<uint8_t>& mask, const std::string& text) {
+        if (++looked > 25) return;
+        ByteMatcher start(automaton);
+        start.accept(text);
+        for (int32_t id = 0; id < static_cast<int32_t>(mask.size()); ++id) {
+          bool expected = false;
+          if (id < tokenizer().size() && is_end(id)) {
+            expected = start.complete();
+          } else if (id < tokenizer().size() && !tokenizer().is_special(id) && !tokenizer().piece(id).empty()) {
+            ByteMatcher after = start;
+            after.accept(tokenizer().piece(id));
+            expected = !after.ways().empty();
+          }
+          ASSERT_EQ(mask[static_cast<size_t>(id)] != 0, expected) << text << "|" << id;
+        }
+        EXPECT_EQ(mask_of(*c.clone()), mask);
+      });
+    }
+  }
+}
+
+TEST_F(JsonTokens, RandomWritingIsAnObject) {
+  for (uint64_t seed = 0; seed < 60; ++seed) {
+    const auto text = write(json_object_automaton(), seed, static_cast<int>(seed));
+    ASSERT_TRUE(text) << seed;
+    EXPECT_TRUE(parse(*text).is_object()) << *text;
+  }
+}
+
+TEST_F(JsonTokens, RandomWritingSatisfiesItsSchema) {
+  for (
+      const char* text : {
+          R"({"type": "object", "properties": {"name": {"type": "string", "maxLength": 12}, "age": {"type": "integer", "minimum": 0,
+               "maximum": 120}, "tags": {"type": "array", "items": {"enum": ["a", "bb", "abc"]}, "minItems": 1, "maxItems": 3},
+               "parent": {"anyOf": [{"$ref": "#"}, {"type": "null"}]}}, "required": ["name", "age", "parent"], "additionalProperties": false})",
+          R"({"type": "array", "items": {"type": "number", "exclusiveMinimum": -2, "maximum": 7}, "minItems": 2})",
+          R"({"type": "object", "properties": {"id": {"pattern": "^[a-z]{3}-[0-9]{2,4}$"}, "score": {"type": ["number", "null"]}},
+               "required": ["id"], "additionalProperties": {"type": "boolean"}})",
+          R"({"type": "object", "additionalProperties": {"type": "array", "items": {"type": "string", "minLength": 5}}})",
+          R"({"oneOf": [{"properties": {"kind": {"const": "circle"}, "r": {"type": "number"}}, "required": ["kind", "r"]},
+               {"properties": {"kind": {"const": "square"}, "side": {"type": "integer"}}, "required": ["kind", "side"]}]})"}) {
+    const OrderedJson schema = parse(text);
+    const Automaton automaton = compile_json(schema, tokens()->alone());
+    for (uint64_t seed = 0; seed < 30; ++seed) {
+      const auto written = write(automaton, seed, static_cast<int>(seed * 2));
+      ASSERT_TRUE(written) << schema << seed;
+      EXPECT_TRUE(SchemaCheck(schema).valid(parse(*written))) << schema << "\n" << *written;
+    }
+  }
+}
+
+/// Schemas by chance, of everything that is supported.
+class RandomSchema {
+ public:
+  explicit RandomSchema(uint64_t seed) : random_(seed, hash_name("schema")) {}
+
+  OrderedJson make() {
+    OrderedJson root = schema(3);
+    if (!root.is_object()) root = OrderedJson{{"type", "array"}, {"items", root}};
+    root["$defs"] = {{"x", schema(2)}, {"y", schema(2)}};
+    return root;
+  }
+
+ private:
+  int below(int n) { return static_cast<int>(random_.below(counter_++, static_cast<uint64_t>(n))); }
+  bool chance(int percent) { return below(100) < percent; }
+  std::string name() {
+    return std::string(1, static_cast<char>('a' + below(5))) + (chance(30) ? "\u00e9" : chance(20) ? "\"" : "");
+  }
+
+  OrderedJson value() {
+    switch (below(5)) {
+      case 0: return below(200) - 100;
+      case 1: return name();
+      case 2: return nullptr;
+      case 3: return OrderedJson::array({below(9), name()});
+      default: return OrderedJson{{name(), chance(50)}};
+    }
+  }
+
+  OrderedJson schema(int depth) {
+    OrderedJson s = OrderedJson::object();
+    switch (depth == 0 ? below(6) : below(11)) {
+      case 0:
+        s["type"] = "string";
+        if (chance(40)) s["minLength"] = below(4);
+        if (chance(40)) s["maxLength"] = 3 + below(9);
+        return s;
+      case 1: {
+        s["type"] = chance(50) ? "integer" : "number";
+        const int low = below(400) - 200;
+        if (chance(50)) s[chance(50) ? "minimum" : "exclusiveMinimum"] = low;
+        if (chance(50)) s[chance(50) ? "maximum" : "exclusiveMaximum"] = low + 2 + below(200);
+        return s;
+      }
+      case 2:
+        for (int i = 0; i < 1 + below(4); ++i) s["enum"].push_back(value());
+        return s;
+      case 3: return chance(10) ? OrderedJson(chance(70)) : OrderedJson{{"const", value()}};
+      case 4: return OrderedJson{{"type", {"null", chance(50) ? "boolean" : "string"}}};
+      case 5: return OrderedJson{{"type", "string"}, {"pattern", chance(50) ? "^[a-d]{1,3}(x|yz)*$" : "[a-y]\\d?"}};
+      case 6:
+        for (int i = 0; i < 1 + below(3); ++i)
+          s[chance(50) && i == 0 ? "oneOf" : s.contains("oneOf") ? "oneOf" : "anyOf"].push_back(schema(depth - 1));
+        return s;
+      case 7: return OrderedJson{{"$ref", chance(50) ? "#/$defs/x" : chance(70) ? "#/$defs/y" : "#"}};
+      case 8:
+        s["type"] = "array";
+        if (chance(70)) s["items"] = schema(depth - 1);
+        if (chance(30)) s["prefixItems"] = {schema(depth - 1), schema(depth - 1)};
+        if (chance(40)) s["minItems"] = below(3);
+        if (chance(40)) s["maxItems"] = 1 + below(4);
+        return s;
+      default:
+        s["type"] = "object";
+        for (int i = 0; i < below(5); ++i) {
+          const std::string n = name();
+          s["properties"][n] = schema(depth - 1);
+          if (chance(50)) s["required"].push_back(n);
+        }
+        if (chance(30)) s["additionalProperties"] = chance(50) ? OrderedJson(chance(50)) : schema(depth - 1);
+        if (chance(10)) s["required"].push_back("other");
+        return s;
+    }
+  }
+
+  Random random_;
+  uint64_t counter_ = 0;
+};
+
+TEST_F(JsonTokens, RandomSchemasHaveNoDeadEnds) {
+  int compiled = 0, written = 0;
+  for (uint64_t seed = 0; seed < 200; ++seed) {
+    const OrderedJson schema = RandomSchema(seed).make();
+    Automaton automaton;
+    try {
+      automaton = compile_json(schema, tokens()->alone());
+    } catch (const Error& e) {
+      const std::string message = e.what();
+      EXPECT_TRUE(has(message, "no JSON text satisfies") || has(message, "is none of the properties"))
+          << message << schema;
+      continue;
+    }
+    ++compiled;
+    for (uint64_t walk = 0; walk < 3; ++walk) {
+      const auto text = write(automaton, seed * 10 + walk, static_cast<int>(walk) * 15);
+      if (!text) continue;  // recursion that has not ended; a dead end would have failed
+      ++written;
+      EXPECT_TRUE(SchemaCheck(schema).valid(parse(*text))) << schema << "\n" << *text;
+    }
+  }
+  EXPECT_GT(compiled, 160);
+  EXPECT_GT(written, 3 * compiled * 95 / 100);
+}
+
+TEST_F(JsonTokens, EndsOnlyWhenComplete) {
+  auto c = constraint(compile(R"({"type": "integer"})"));
+  const int32_t end = tokenizer().eos.front();
+  EXPECT_EQ(mask_of(*c)[static_cast<size_t>(end)], 0);
+  const auto one = tokenizer().encode("1", false);
+  ASSERT_EQ(one.size(), 1u);
+  c->accept(one[0]);
+  EXPECT_EQ(mask_of(*c)[static_cast<size_t>(end)], 1);
+  EXPECT_EQ(mask_of(*c)[static_cast<size_t>(one[0])], 1);
+  c->accept(end);
+  const auto mask = mask_of(*c);
+  EXPECT_EQ(std::count(mask.begin(), mask.end(), 1), static_cast<int64_t>(tokenizer().eos.size()));
+  auto closed = constraint(json_object_automaton());
+  for (int32_t id : tokenizer().encode("{\"a\": 1}", false)) closed->accept(id);
+  EXPECT_EQ(mask_of(*closed), mask);
+}
+
+TEST_F(JsonTokens, AClonesTextIsItsOwn) {
+  auto a = constraint(compile(R"({"enum": ["ab", "ac"]})"));
+  for (int32_t id : tokenizer().encode("\"a", false)) a->accept(id);
+  const auto before = mask_of(*a);
+  auto b = a->clone();
+  b->accept(tokenizer().encode("b", false).at(0));
+  EXPECT_EQ(mask_of(*a), before);
+  EXPECT_NE(mask_of(*b), before);
+}
+
+TEST_F(JsonTokens, LongTextsKeepTheirMemory) {
+  auto c = constraint(compile(R"({"type": "array", "items": {"type": "string", "maxLength": 90000}})"));
+  c->accept(tokenizer().encode("[", false).at(0));
+  c->accept(tokenizer().encode("\"", false).at(0));
+  const int32_t x = tokenizer().encode("x", false).at(0);
+  for (int i = 0; i < 89999; ++i) c->accept(x);  // a node a character: the forgotten ones are not missed
+  EXPECT_EQ(mask_of(*c)[static_cast<size_t>(x)], 1);
+  c->accept(x);
+  EXPECT_EQ(mask_of(*c)[static_cast<size_t>(x)], 0);
+  for (const char* rest : {"\"", "]"}) c->accept(tokenizer().encode(rest, false).at(0));
+  EXPECT_EQ(mask_of(*c)[static_cast<size_t>(tokenizer().eos.front())], 1);
+}
+
+TEST_F(JsonTokens, NeedsAnEnd) {
+  EXPECT_PRED2(has, error_of([] { TokenBytes bytes(tokenizer(), {}); }), "needs a token that ends a text");
+}
+
+TEST(JsonGrammar, WhatBytesCannotWriteIsNoWay) {
+  const std::string schema = R"({"enum": ["a\u00e9", "b"]})";
+  EXPECT_EQ(read(compile_json(parse(schema), json_bytes()), "\"a").first, 1u);
+  EXPECT_TRUE(read(compile_json(parse(schema), json_bytes()), "\"b\"").second);
+  EXPECT_PRED2(has, error_of([] {
+                 compile_json(OrderedJson{{"const", "\u00e9"}}, json_bytes());
+               }),
+               "no JSON text satisfies");
+}
+
+TEST(TokenBytes, EveryKindOfVocabularyHasTheBytes) {
+  for (const char* name : {"smollm2", "qwen/qwen3", "llama2", "llama3"}) {
+    const auto dir = testing::shared_data(std::string("tokenizers/") + name);
+    NEEDS_DATA(dir);
+    SCOPED_TRACE(name);
+    std::unique_ptr<Tokenizer> tokenizer;
+    try {
+      tokenizer = load_tokenizer(dir);
+    } catch (const Error&) {
+      continue;  // only a part of the files is there
+    }
+    const auto tokens =
+        std::make_shared<TokenBytes>(*tokenizer, std::vector<int32_t>{tokenizer->eos.empty() ? 0 : tokenizer->eos[0]});
+    auto c = make_json_constraint(json_object_automaton(), tokens);
+    std::vector<uint8_t> mask(static_cast<size_t>(tokenizer->size()));
+    c->allowed(mask);
+    for (int32_t id = 0; id < tokenizer->size(); ++id)
+      if (mask[static_cast<size_t>(id)] != 0) {
+        const std::string piece = tokenizer->piece(id);
+        EXPECT_NE(std::string("{ \n\r\t").find(piece[0]), std::string::npos) << piece;
+      }
+  }
+}
+
+}  // namespace
+}  // namespace qwerky
