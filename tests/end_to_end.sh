@@ -170,6 +170,11 @@ ok bench seven --contexts 4 --json -
 grep -q '"seconds_per_token"' out || die "bench --contexts --json -"
 ok bench seven --prefill 4 --depths 0 --batches 1 --tokens 1 --json -
 grep -q '"seconds_per_step"' out || die "bench --json -"
+for kind in "" "--train"; do
+  # shellcheck disable=SC2086
+  refused "nowhere: no such file" bench nowhere $kind
+  [ -s out ] && die "bench $kind measures the machine before it looks for its model"
+done
 refused "model is only for" bench seven --random qwen2.5-0.5b
 refused "model is only for" bench seven --ops
 refused "model2 is only for" bench seven teacher --train
