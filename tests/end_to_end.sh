@@ -258,7 +258,7 @@ refused "which format" export six --gguf --packed --out x.gguf
 refused "cannot write nowhere/x.gguf" export nothing --gguf --out nowhere/x.gguf
 refused "cannot write nowhere/x.qwk" export nothing --packed --out nowhere/x.qwk
 
-echo "packed: export, run, measure, verify, quantise"
+echo "packed: export, run, measure, verify, quantize"
 ok export seven --packed --out seven.qwk
 ok logits seven --tokens 1,5,17 --out a.safetensors
 ok logits seven.qwk --tokens 1,5,17 --out b.safetensors

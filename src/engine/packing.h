@@ -35,7 +35,7 @@ class Packer {
   static std::string rounding(BlockType type);
   /// Copies a stored tensor of p's shape (f32, bf16 or f16 in rows) to its place and points p.weight at it.
   void place(Param& p, Tensor stored) const;
-  /// The same from a GGUF file's blocks, none of which become floats on the way; false when p's are not quantised
+  /// The same from a GGUF file's blocks, none of which become floats on the way; false when p's are not quantized
   /// there, or p is not a product's weight. Scales that are not finite, or not so in f16, are an Error.
   bool place_blocks(Param& p, const GgufSource& source) const;
 
