@@ -224,6 +224,7 @@ TEST(GgufSource, BlocksArePackedAsFarAsPossibleWithoutLoss) {
     const bool four = type == BlockType::q4_0 || type == BlockType::q4_1 || type == BlockType::q4_k;
     EXPECT_EQ(p.weight.type, four ? DType::i4 : DType::i8) << name;
     const bool exact = four ? type != BlockType::q4_k : type == BlockType::q8_0 || type == BlockType::q5_0;
+    EXPECT_EQ(Packer::rounding(type).empty(), exact) << name;
     std::vector<float> want(static_cast<size_t>(K));
     for (int64_t n = 0; n < N; ++n) {
       dequantise_row(type, t.data.data() + n * t.row_bytes(), K, want.data());

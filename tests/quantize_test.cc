@@ -77,7 +77,7 @@ double output_error(Tensor panels, const std::vector<float>& w, const Inputs& x)
 
 const PanelFormat kInt4{DType::i4, 32, false}, kInt4Minimum{DType::i4, 32, true}, kInt8{DType::i8, 64, false};
 
-TEST(QuantiseMatrix, InverseFactor) {
+TEST(QuantizeMatrix, InverseFactor) {
   const int64_t K = 37;
   Inputs x(60, K, 5);
   damp(x.gram, K);
@@ -97,7 +97,7 @@ TEST(QuantiseMatrix, InverseFactor) {
     }
 }
 
-TEST(QuantiseMatrix, CalibrationReducesTheOutputError) {
+TEST(QuantizeMatrix, CalibrationReducesTheOutputError) {
   const int64_t N = 70, K = 83;  // incomplete panels and groups
   const Inputs seen(400, K, 1), fresh(400, K, 2);
   const std::vector<float> w = weights(N * K, 2);
@@ -105,8 +105,8 @@ TEST(QuantiseMatrix, CalibrationReducesTheOutputError) {
     Arena arena;
     const double plain = output_error(rounded(arena, format, w, N, K), w, fresh);
     const Tensor scaled = arena.panels(format, {N, K}), feedback = arena.panels(format, {N, K});
-    quantise_matrix(scaled, w, seen.gram, Calibration::scale);
-    quantise_matrix(feedback, w, seen.gram, Calibration::gptq);
+    quantize_matrix(scaled, w, seen.gram, Calibration::scale);
+    quantize_matrix(feedback, w, seen.gram, Calibration::gptq);
     const double scale = output_error(scaled, w, fresh), gptq = output_error(feedback, w, fresh);
     EXPECT_LT(scale, 0.97 * plain) << name_of(format);
     EXPECT_LT(gptq, 0.5 * scale) << name_of(format);
@@ -127,7 +127,7 @@ TEST(QuantiseMatrix, CalibrationReducesTheOutputError) {
   }
 }
 
-TEST(QuantiseMatrix, ExactWhereTheGridHoldsTheWeights) {
+TEST(QuantizeMatrix, ExactWhereTheGridHoldsTheWeights) {
   const int64_t N = 5, K = 64;
   std::vector<float> w(static_cast<size_t>(N * K));
   for (size_t i = 0; i < w.size(); ++i) w[i] = 0.25f * static_cast<float>(static_cast<int>(i * 7 % 16) - 8);
@@ -135,19 +135,19 @@ TEST(QuantiseMatrix, ExactWhereTheGridHoldsTheWeights) {
   for (const Calibration how : {Calibration::scale, Calibration::gptq}) {
     Arena arena;
     const Tensor panels = arena.panels(kInt4, {N, K});
-    quantise_matrix(panels, w, x.gram, how);
+    quantize_matrix(panels, w, x.gram, how);
     EXPECT_EQ(output_error(panels, w, x), 0);
   }
 }
 
-TEST(QuantiseMatrix, InputsThatNeverCame) {
+TEST(QuantizeMatrix, InputsThatNeverCame) {
   const int64_t N = 3, K = 40;
   const std::vector<float> w = weights(N * K, 4);
   Arena arena;
   for (const Calibration how : {Calibration::scale, Calibration::gptq}) {
     const Tensor nothing = arena.panels(kInt4, {N, K}), zeros = arena.panels(kInt4, {N, K});
-    quantise_matrix(nothing, w, {}, how);
-    quantise_matrix(zeros, w, std::vector<double>(static_cast<size_t>(K * K)), how);
+    quantize_matrix(nothing, w, {}, how);
+    quantize_matrix(zeros, w, std::vector<double>(static_cast<size_t>(K * K)), how);
     for (const Tensor& t : {nothing, zeros}) {
       const PanelView view(t);
       for (int64_t n = 0; n < N; ++n)
@@ -175,11 +175,11 @@ TEST(Quantize, CalibrationLowersTheCostOfEveryModel) {
       const Path dir = make_directory(type, tied);
       const std::string file = (dir / "m.qwk").string(), label = concat(type, tied ? ", tied" : "");
       const Checkpoint checkpoint = open_checkpoint(dir);
-      const Quantised plain = quantize(checkpoint, {}, none, measure, {}, file);
+      const Quantized plain = quantize(checkpoint, {}, none, measure, {}, file);
       EXPECT_EQ(plain.calibration, Calibration::none);
-      const Quantised done = quantize(checkpoint, {}, calibrate, measure, {{"note", "kept"}}, file);
+      const Quantized done = quantize(checkpoint, {}, calibrate, measure, {{"note", "kept"}}, file);
       EXPECT_LT(done.cost.kl, 0.8 * plain.cost.kl) << label;
-      const Quantised eight = quantize(checkpoint, {.type = "int8"}, calibrate, measure, {}, file + "8");
+      const Quantized eight = quantize(checkpoint, {.type = "int8"}, calibrate, measure, {}, file + "8");
       EXPECT_LT(eight.cost.kl, 0.05 * plain.cost.kl) << label;
 
       // The card tells what was measured, and the file gives it again.
@@ -218,8 +218,8 @@ TEST(Quantize, TuningLowersTheCost) {
     for (const bool minimum : {false, true}) {
       const QuantizeOptions options{.minimum = minimum};
       const double before = quantize(checkpoint, options, calibrate, measure, {}, (dir / "a.qwk").string()).cost.kl;
-      const Improve tune = [&](const Model& original, Model& quantised) {
-        tune_codes(*backend, original, quantised, calibrate, {.steps = 200});
+      const Improve tune = [&](const Model& original, Model& quantized) {
+        tune_codes(*backend, original, quantized, calibrate, {.steps = 200});
       };
       const double after =
           quantize(checkpoint, options, calibrate, measure, {}, (dir / "b.qwk").string(), nullptr, tune).cost.kl;
@@ -243,9 +243,9 @@ TEST(Quantize, RefusesBadInput) {
   EXPECT_PRED2(has, with({.embedding = "int8"}), "--embedding: the embedding is the head of this model; use --head");
   Config untied = read_config(checkpoint.config, nullptr);
   untied.tied = false;
-  EXPECT_PRED2(has, error_of([&] { quantised_formats({.embedding = "x"}, untied); }), "--embedding: expected");
-  EXPECT_EQ(quantised_formats({}, untied).table->type, DType::i8);
-  EXPECT_EQ(quantised_formats({.embedding = "bf16"}, untied).table->type, DType::bf16);
+  EXPECT_PRED2(has, error_of([&] { quantized_formats({.embedding = "x"}, untied); }), "--embedding: expected");
+  EXPECT_EQ(quantized_formats({}, untied).table->type, DType::i8);
+  EXPECT_EQ(quantized_formats({.embedding = "bf16"}, untied).table->type, DType::bf16);
   EXPECT_PRED2(has, with({.group = 16}), "--group: expected 32, 64 or 128, found 16");
   EXPECT_PRED2(has, with({.type = "int8", .minimum = true}), "--minimum");
   EXPECT_PRED2(has, error_of([] { calibration_named("awq", "--calibrate"); }), "--calibrate: expected none, scale");

@@ -109,7 +109,7 @@ class Backend {
   /// Element type of activations, states and gradients.
   virtual DType scalar() const = 0;
 
-  // --- products -------------------------------------------------------------------------------------------------
+  // Products.
   /// All products in one fork-join; the number of rows is common to all.
   virtual void linear(std::span<const Product> products) const = 0;
   /// Whether products run faster from panels, so that a model for inference should be packed when loaded.
@@ -125,7 +125,7 @@ class Backend {
   /// dtable[tokens[r]] += dy[r], in row order.
   virtual void embed_vjp(Tensor dtable, Tensor dy, std::span<const int32_t> tokens) const = 0;
 
-  // --- rows -----------------------------------------------------------------------------------------------------
+  // Rows.
   virtual void zero(Tensor y) const = 0;
   virtual void copy(Tensor y, Tensor x) const = 0;
   /// y += x
@@ -158,7 +158,7 @@ class Backend {
   virtual void gate(Tensor y, Tensor o, Tensor g, bool sigmoid) const = 0;
   virtual void gate_vjp(Tensor d_o, Tensor dg, Tensor dy, Tensor o, Tensor g, bool sigmoid) const = 0;
 
-  // --- positions ------------------------------------------------------------------------------------------------
+  // Positions.
   /// table[r] = magnitude · (cos θ_0 … cos θ_{N/2-1}, sin θ_0 … sin θ_{N/2-1}), θ_i = position of row r · frequency_i.
   /// Angles are computed in f64. table [R, N].
   virtual void rope_table(Tensor table, std::span<const double> frequencies, double magnitude, Batch batch) const = 0;
@@ -176,7 +176,7 @@ class Backend {
   virtual void shift_mix_vjp(Tensor dx, Tensor ddelta, Tensor dmu, Tensor dm, Tensor dy, Tensor delta, Tensor mu,
                              Tensor m) const = 0;
 
-  // --- mixers ---------------------------------------------------------------------------------------------------
+  // Mixers.
   /// Appends k, v [R, Hk·N] of each segment with a state to it (keys [slots, Hk·N], then values, at `offset`) and
   /// attends over what the state holds and the segment's own earlier rows. q, o [R, A].
   virtual void attention(Tensor o, Tensor q, Tensor k, Tensor v, const AttentionShape& shape, Batch batch,
@@ -200,7 +200,7 @@ class Backend {
   virtual void wkv7(Tensor o, const Wkv7& p, Batch batch, int64_t offset) const = 0;
   virtual void wkv7_vjp(const Wkv7& d, Tensor d_o, const Wkv7& p, Batch batch) const = 0;
 
-  // --- losses and optimiser -------------------------------------------------------------------------------------
+  // Losses and optimiser.
   /// loss[r] = weight ‖ys_r - yt_r‖₂ / sqrt(D); dys = its gradient (0 where the norm is 0).   ys, yt [R, D]
   virtual void align(Tensor loss, Tensor dys, Tensor ys, Tensor yt, double weight) const = 0;
   /// loss[r] = -weight log softmax(logits_r)[target_r]; dlogits = weight (softmax - onehot), may be logits itself.

@@ -25,7 +25,7 @@ class Cpu final : public Reference {
 
   std::string name() const override { return kName; }
 
-  // --- products -------------------------------------------------------------------------------------------------
+  // Products.
   void linear(std::span<const Product> products) const override {
     bool panels = true, rows = true;
     for (const Product& p : products) {
@@ -58,7 +58,7 @@ class Cpu final : public Reference {
     kernels::embed_vjp(dtable, dy, tokens);
   }
 
-  // --- rows and positions ---------------------------------------------------------------------------------------
+  // Rows and positions.
   void add(Tensor y, Tensor x) const override { kernels::add(y, x); }
   void lerp(Tensor y, Tensor x, double t) const override { kernels::lerp(y, x, t); }
   void rmsnorm(Tensor y, Tensor x, Tensor gain, double eps) const override { kernels::rmsnorm(y, x, gain, eps); }
@@ -102,7 +102,7 @@ class Cpu final : public Reference {
     kernels::shift_mix_vjp(dx, ddelta, dmu, dm, dy, delta, mu, m);
   }
 
-  // --- softmax attention ----------------------------------------------------------------------------------------
+  // Softmax attention.
   void attention(Tensor o, Tensor q, Tensor k, Tensor v, const AttentionShape& shape, Batch batch,
                  int64_t offset) const override {
     kernels::attention(o, q, k, v, shape, batch, offset);
@@ -116,7 +116,7 @@ class Cpu final : public Reference {
     kernels::attention_lags(mass, sink, q, k, shape, batch, skip);
   }
 
-  // --- RWKV -----------------------------------------------------------------------------------------------------
+  // RWKV.
   void rwkv6_prepare(const Rwkv6Prepare& p) const override { kernels::rwkv6_prepare(p); }
   void rwkv6_prepare_vjp(const Rwkv6PrepareGrad& d, const Rwkv6Prepare& p) const override {
     kernels::rwkv6_prepare_vjp(d, p);
@@ -134,7 +134,7 @@ class Cpu final : public Reference {
     kernels::wkv7_vjp(d, d_o, p, batch);
   }
 
-  // --- losses and optimiser -------------------------------------------------------------------------------------
+  // Losses and optimiser.
   void align(Tensor loss, Tensor dys, Tensor ys, Tensor yt, double weight) const override {
     kernels::align(loss, dys, ys, yt, weight);
   }

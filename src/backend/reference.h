@@ -27,7 +27,7 @@ class ReferenceOf : public Backend {
   std::string name() const override { return "reference"; }
   DType scalar() const override { return dtype_of<T>(); }
 
-  // --- products -------------------------------------------------------------------------------------------------
+  // Products.
   void linear(std::span<const Product> products) const override {
     for (const Product& p : products) {
       const int64_t R = p.x.row_count(), K = p.x.cols(), out = p.y.cols();
@@ -76,7 +76,7 @@ class ReferenceOf : public Backend {
 
   void embed_vjp(Tensor dtable, Tensor dy, std::span<const int32_t> tokens) const override;
 
-  // --- rows -----------------------------------------------------------------------------------------------------
+  // Rows.
   void zero(Tensor y) const override { std::memset(y.data, 0, static_cast<size_t>(y.bytes())); }
   void copy(Tensor y, Tensor x) const override { std::memcpy(y.data, x.data, static_cast<size_t>(y.bytes())); }
   void add(Tensor y, Tensor x) const override {
@@ -135,7 +135,7 @@ class ReferenceOf : public Backend {
 
   void gate_vjp(Tensor d_o, Tensor dg, Tensor dy, Tensor o, Tensor g, bool squash) const override;
 
-  // --- positions ------------------------------------------------------------------------------------------------
+  // Positions.
   void rope_table(Tensor table, std::span<const double> frequencies, double magnitude, Batch batch) const override {
     const int64_t half = static_cast<int64_t>(frequencies.size());
     for (const Segment& s : batch)
@@ -186,7 +186,7 @@ class ReferenceOf : public Backend {
   void shift_mix_vjp(Tensor dx, Tensor ddelta, Tensor dmu, Tensor dm, Tensor dy, Tensor delta, Tensor mu,
                      Tensor m) const override;
 
-  // --- softmax attention ----------------------------------------------------------------------------------------
+  // Softmax attention.
   void attention(Tensor o, Tensor q, Tensor k, Tensor v, const AttentionShape& shape, Batch batch,
                  int64_t offset) const override {
     const int64_t N = shape.head, A = shape.heads * N, G = shape.heads / shape.kv_heads, W = shape.kv_heads * N;
@@ -233,7 +233,7 @@ class ReferenceOf : public Backend {
   void attention_lags(Tensor mass, Tensor sink, Tensor q, Tensor k, const AttentionShape& shape, Batch batch,
                       int64_t skip) const override;
 
-  // --- linear attention -----------------------------------------------------------------------------------------
+  // Linear attention.
   void rwkv6_prepare(const Rwkv6Prepare& p) const override {
     each_channel(p, [&](int64_t i, int64_t kv) {
       const Acc raw = -std::exp(at(p.decay, i)), lw = real(raw) < -5 ? Acc(-5) : raw;
@@ -309,7 +309,7 @@ class ReferenceOf : public Backend {
 
   void wkv7_vjp(const Wkv7& d, Tensor d_o, const Wkv7& p, Batch batch) const override;
 
-  // --- losses and optimiser -------------------------------------------------------------------------------------
+  // Losses and optimiser.
   void align(Tensor loss, Tensor dys, Tensor ys, Tensor yt, double weight) const override {
     const int64_t D = ys.cols();
     const double scale = weight / std::sqrt(static_cast<double>(D));

@@ -51,11 +51,11 @@ std::string share(double part, double whole) {
 }  // namespace
 
 int bench_speed(const SpeedBenchOptions& o) {
+  const Loaded m = load(o);  // first, so that an error comes at once and alone
   const Peaks peaks = measure_peaks(threads(), 1.5);
   std::cout << std::fixed << std::setprecision(1) << "machine   " << threads()
             << (threads() == 1 ? " thread" : " threads") << ": read " << peaks.read_gb_s << " GB/s, f32 "
             << peaks.f32_gflops << ", bf16 " << peaks.bf16_gflops << " GFLOP/s, int8 " << peaks.int8_gops << " GOP/s\n";
-  const Loaded m = load(o);
   const Decoder& decoder = *m.model->decoder;
   const ProductCost cost = product_cost(*m.model);
   const Tensor& matrix = m.model->params.find("model.layers.0.mlp.up_proj.weight")->weight;

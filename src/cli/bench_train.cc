@@ -18,9 +18,6 @@
 namespace qwerky {
 
 int bench_train(const TrainBenchOptions& o) {
-  const Peaks peaks = measure_peaks(threads(), 1.0);
-  std::cout << std::fixed << std::setprecision(1) << "machine: " << threads() << " threads, f32 " << peaks.f32_gflops
-            << " GFLOP/s, bf16 " << peaks.bf16_gflops << " GFLOP/s, read " << peaks.read_gb_s << " GB/s\n";
   std::unique_ptr<Model> teacher;
   if (!o.random.empty()) {
     teacher = make_model(published_config(o.random, "softmax"), false, o.precision == "bf16");
@@ -39,7 +36,6 @@ int bench_train(const TrainBenchOptions& o) {
   const TokenStream tokens(std::move(ids));
 
   const auto backend = make_backend(o.backend, resolve_precision(o.precision, DType::f32, o.backend));
-  const double peak = o.precision == "bf16" ? peaks.bf16_gflops : peaks.f32_gflops;
   Recipe recipe{.name = "bench",
                 .stages = {Stage{.name = "1 align", .loss = "align", .train = "*.self_attn.*"},
                            Stage{.name = "2 kl", .loss = "kl"}}};
@@ -47,6 +43,11 @@ int bench_train(const TrainBenchOptions& o) {
     s.context = o.context, s.batch = o.batch, s.lanes = o.lanes, s.recompute = !o.random.empty();
   Trainer trainer(*backend, *student, teacher.get(), tokens, nullptr, recipe,
                   {.dir = {}, .settings = {}, .report = nullptr});
+  // Only now, so that an error comes at once and alone.
+  const Peaks peaks = measure_peaks(threads(), 1.0);
+  std::cout << std::fixed << std::setprecision(1) << "machine: " << threads() << " threads, f32 " << peaks.f32_gflops
+            << " GFLOP/s, bf16 " << peaks.bf16_gflops << " GFLOP/s, read " << peaks.read_gb_s << " GB/s\n";
+  const double peak = o.precision == "bf16" ? peaks.bf16_gflops : peaks.f32_gflops;
   Json rows = Json::array();
   std::cout << "model " << (o.random.empty() ? o.model : o.random) << " -> " << o.to << ", " << o.precision
             << ", steps of " << o.batch << " × " << o.context << " tokens in " << o.lanes << " lanes, backend "

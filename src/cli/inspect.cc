@@ -2,12 +2,14 @@
 // `inspect` (what a model is) and `logits` (its raw output, for anyone who checks parity).
 #include <iomanip>
 #include <iostream>
+#include <map>
 #include <memory>
 #include <sstream>
 
 #include "cli/command.h"
 #include "engine/engine.h"
 #include "engine/footprint.h"
+#include "engine/packing.h"
 #include "io/gguf_model.h"
 #include "tensor/panels.h"
 
@@ -30,6 +32,20 @@ std::string stored_type(const TensorSource& source, const std::string& name) {
   if (const auto* gguf = dynamic_cast<const GgufSource*>(&source); gguf && info.codes)
     if (const auto rows = gguf->stored_rows(name)) return format_of(rows->type).name;
   return name_of(info.type);
+}
+
+/// Which of a GGUF file's blocks are rounded when a backend with panels loads them, a line for each type.
+void print_rounded(const Checkpoint& checkpoint, const Params& params) {
+  const auto* gguf = dynamic_cast<const GgufSource*>(checkpoint.tensors.get());
+  if (gguf == nullptr) return;
+  std::map<BlockType, int64_t> matrices;
+  params.each([&](const Param& p) {
+    if (Packer::block_form(p, *gguf).shape.rank > 0) ++matrices[gguf->stored_rows(p.name)->type];
+  });
+  for (const auto& [type, count] : matrices)
+    if (const std::string what = Packer::rounding(type); !what.empty())
+      std::cout << "rounded        " << format_of(type).name << " " << what << ": " << count
+                << (count == 1 ? " matrix\n" : " matrices\n");
 }
 
 int inspect(const Options& o) {
@@ -64,6 +80,7 @@ int inspect(const Options& o) {
   std::cout << "parameters     " << need.parameters << "\nweights        " << mib(need.weights) << " as backend "
             << backend->name() << " holds them\n";
   const auto shape = declare_model(c);
+  if (backend->prefers_panels()) print_rounded(checkpoint, shape->params);
   for (int64_t length : {int64_t{0}, int64_t{1024}, int64_t{32768}})
     std::cout << "state          " << mib(shape->decoder->state_scalars(length) * size_of(backend->scalar()))
               << " per sequence at " << length << " tokens\n";

@@ -35,7 +35,7 @@ int run_quantize(const Options& o) {
     fail("--calibrate ", o.calibrate, ": expected --data, text to calibrate on");
   const Checkpoint checkpoint = open_model(o.model);
   const Config config = read_config(checkpoint.config, checkpoint.tensors.get(), checkpoint.config_name);
-  quantised_formats(options, config);  // complains before any text is read
+  quantized_formats(options, config);  // complains before any text is read
   check_writable_file(o.out);
   TextOptions other = o.text;
   other.data = o.measure;
@@ -72,13 +72,13 @@ int run_quantize(const Options& o) {
   if (o.tune.steps > 0) {
     if (o.text.data.empty()) fail("--tune: expected --data, text to tune on");
     card["tuning_steps"] = o.tune.steps;
-    tune = [&](const Model& original, Model& quantised) {
-      tune_codes(*make_backend("auto", Precision::f32), original, quantised, tuning, o.tune,
+    tune = [&](const Model& original, Model& quantized) {
+      tune_codes(*make_backend("auto", Precision::f32), original, quantized, tuning, o.tune,
                  [](int64_t i, int64_t n) { say(concat("tuned step ", i, "/", n), false); });
     };
   }
-  const auto report = [](int64_t i, int64_t n) { say(concat("quantised part ", i, "/", n), false); };
-  const Quantised done = quantize(checkpoint, options, calibrate, measure, card, o.out, report, tune);
+  const auto report = [](int64_t i, int64_t n) { say(concat("quantized part ", i, "/", n), false); };
+  const Quantized done = quantize(checkpoint, options, calibrate, measure, card, o.out, report, tune);
   if (options.calibration != Calibration::none && done.calibration == Calibration::none)
     say("no --data to calibrate on: weights are rounded to nearest", true);
   std::cout << done.format << ", calibrated on " << (calibrate.count() > 0 ? calibrating : 0) << " tokens, "

@@ -168,7 +168,7 @@ std::vector<OpCase> op_cases(const OpSizes& z) {
     return all.emplace_back(std::move(c));
   };
 
-  // --- inference ------------------------------------------------------------------------------------------------
+  // Inference.
   for (const bool packed : {false, true}) {
     add("embed", many, "6RD", "0", 0, [=](Operands& x, int64_t r) {
       const Tensor table = packed ? x.panels({DType::bf16, 0, false}, v, d) : x.uniform({v, d}, -1, 1, DType::bf16);
@@ -282,7 +282,7 @@ std::vector<OpCase> op_cases(const OpSizes& z) {
     return OpRun{[=](const Backend& on) { on.argmax({best.as<int32_t>(), static_cast<size_t>(r)}, logits); }, {best}};
   });
 
-  // --- training -------------------------------------------------------------------------------------------------
+  // Training.
   for (const DType type : {DType::f32, DType::bf16}) {
     OpCase& c = add("linear_vjp", many, "12DF+4R(2D+F)", "4RDF", kSum, [=](Operands& x, int64_t r) {
       const Tensor in = x.uniform({r, d}), dx = x.uniform({r, d}), dy = x.uniform({r, f});

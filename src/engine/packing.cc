@@ -89,6 +89,16 @@ Tensor Packer::block_form(const Param& p, const GgufSource& source) {
   return rows ? in_panels(panels_for(rows->type), p.panel_shape()) : Tensor();
 }
 
+std::string Packer::rounding(BlockType type) {
+  switch (type) {
+    case BlockType::q4_k: return "scales and minima to f16";
+    case BlockType::q5_1:
+    case BlockType::q5_k:
+    case BlockType::q6_k: return "to " + name_of(panels_for(type));
+    default: return "";
+  }
+}
+
 void Packer::place(Param& p, Tensor stored) const {
   const Tensor like = form(p, stored.type);
   if (like.layout == Layout::panels) {

@@ -31,9 +31,11 @@ class Packer {
   /// memory. block_form() of a p that is not in blocks has no axes.
   Tensor form(const Param& p, DType stored) const;
   static Tensor block_form(const Param& p, const GgufSource& source);
+  /// What block_form() does not keep of such blocks, for people; empty when it keeps every value.
+  static std::string rounding(BlockType type);
   /// Copies a stored tensor of p's shape (f32, bf16 or f16 in rows) to its place and points p.weight at it.
   void place(Param& p, Tensor stored) const;
-  /// The same from a GGUF file's blocks, none of which become floats on the way; false when p's are not quantised
+  /// The same from a GGUF file's blocks, none of which become floats on the way; false when p's are not quantized
   /// there, or p is not a product's weight. Scales that are not finite, or not so in f16, are an Error.
   bool place_blocks(Param& p, const GgufSource& source) const;
 

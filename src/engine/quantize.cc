@@ -91,9 +91,9 @@ std::vector<float> matrix_of(Tensor rows, bool in_out) {
   return turned;
 }
 
-class Quantiser {
+class Quantizer {
  public:
-  Quantiser(const Model& original, const Backend& on, const QuantizeOptions& options, const PackFormats& formats,
+  Quantizer(const Model& original, const Backend& on, const QuantizeOptions& options, const PackFormats& formats,
             Calibration calibration)
       : original_(original), on_(on), formats_(formats), how_(calibration), layers_at_once_(options.layers_at_once) {
     model = declare_model(original.config());
@@ -108,15 +108,15 @@ class Quantiser {
       passes.emplace_back(first, std::min(first + step, layers) - 1);
     passes.emplace_back(layers, kHeadLayer);
     for (size_t i = 0; i < passes.size(); ++i) {
-      quantise_layers(passes[i].first, passes[i].second, text);
+      quantize_layers(passes[i].first, passes[i].second, text);
       if (progress) progress(static_cast<int64_t>(i) + 1, static_cast<int64_t>(passes.size()));
     }
   }
 
-  std::unique_ptr<Model> model;  ///< weights of the original's memory until they are quantised
+  std::unique_ptr<Model> model;  ///< weights of the original's memory until they are quantized
 
  private:
-  /// In what order parameters are quantised: a tied embedding goes with the head, whose inputs come last.
+  /// In what order parameters are quantized: a tied embedding goes with the head, whose inputs come last.
   int64_t stage_of(const Param& p) const {
     return p.use == Use::product && layer_of(p.name) == -1 ? kHeadLayer : layer_of(p.name);
   }
@@ -140,7 +140,7 @@ class Quantiser {
     for (int64_t i = 0; i < weight.dim(0); ++i) f(weight.matrix(i), i);
   }
 
-  void quantise_layers(int64_t first, int64_t last, const Windows& text) {
+  void quantize_layers(int64_t first, int64_t last, const Windows& text) {
     Watched watched;
     bool any = false;
     const auto each = [&](const auto& f) {
@@ -162,13 +162,13 @@ class Quantiser {
       if (p.weight.layout != Layout::panels || p.weight.panels.group == 0 || how_ == Calibration::none) return;
       each_matrix(rows, [&](Tensor w, int64_t i) {
         const bool stack = rows.shape.rank == 3;
-        quantise_matrix(stack ? p.weight.matrix(i) : p.weight, matrix_of(w, p.use == Use::product_in_out),
+        quantize_matrix(stack ? p.weight.matrix(i) : p.weight, matrix_of(w, p.use == Use::product_in_out),
                         watched.sum(w), how_);
       });
     });
   }
 
-  /// Runs the model, as far as it is quantised, over the text up to layer `last`.
+  /// Runs the model, as far as it is quantized, over the text up to layer `last`.
   void read(const Windows& text, Watched& watched, int64_t last) {
     const std::function<void(std::span<const Product>)> see = [&](auto products) { watched.see(products); };
     const bool head = last >= model->config().layers;
@@ -200,7 +200,7 @@ class Quantiser {
 
 }  // namespace
 
-PackFormats quantised_formats(const QuantizeOptions& o, const Config& config) {
+PackFormats quantized_formats(const QuantizeOptions& o, const Config& config) {
   if (o.type != "int8" && o.type != "int4") fail("--type: expected int8 or int4, found \"", o.type, "\"");
   if (o.group != 0 && o.group != 32 && o.group != 64 && o.group != 128)
     fail("--group: expected 32, 64 or 128, found ", o.group);
@@ -218,21 +218,21 @@ PackFormats quantised_formats(const QuantizeOptions& o, const Config& config) {
   return formats;
 }
 
-Quantised quantize(const Checkpoint& checkpoint, const QuantizeOptions& options, const Windows& calibrate,
+Quantized quantize(const Checkpoint& checkpoint, const QuantizeOptions& options, const Windows& calibrate,
                    const Windows& measure, const Json& card, const std::string& out, const Progress& progress,
                    const Improve& improve) {
   if (checkpoint.packed != nullptr)
-    fail(checkpoint.path.string(), ": is a packed model already; quantise the model it was made from");
+    fail(checkpoint.path.string(), ": is a packed model already; quantize the model it was made from");
   const auto original = load_model(checkpoint, {.need_tokenizer = false, .rows = true});
   const auto backend = backend_for(checkpoint, "auto", "auto");
-  const PackFormats formats = quantised_formats(options, original->config());
+  const PackFormats formats = quantized_formats(options, original->config());
 
-  Quantised done;
+  Quantized done;
   done.calibration = calibrate.count() > 0 ? options.calibration : Calibration::none;
   done.format = name_of(formats.weights);
-  Quantiser quantiser(*original, *backend, options, formats, done.calibration);
-  quantiser.run(calibrate, progress);
-  if (improve) improve(*original, *quantiser.model);
+  Quantizer quantizer(*original, *backend, options, formats, done.calibration);
+  quantizer.run(calibrate, progress);
+  if (improve) improve(*original, *quantizer.model);
 
   Json facts = card;
   facts["from"] = origin(checkpoint);
@@ -244,7 +244,7 @@ Quantised quantize(const Checkpoint& checkpoint, const QuantizeOptions& options,
                          : done.calibration == Calibration::scale ? "scale"
                                                                   : "none";
   if (measure.count() > 0) {
-    done.cost = compare(*backend, *original->decoder, *quantiser.model->decoder, measure, false);
+    done.cost = compare(*backend, *original->decoder, *quantizer.model->decoder, measure, false);
     done.measured = true;
     facts["measured"] = {{"tokens", done.cost.teacher.tokens},
                          {"window", measure.length},
@@ -254,7 +254,7 @@ Quantised quantize(const Checkpoint& checkpoint, const QuantizeOptions& options,
                          {"kl", done.cost.kl},
                          {"top1", done.cost.top1}};
   }
-  done.bytes = write_packed_model(*quantiser.model, facts, out);
+  done.bytes = write_packed_model(*quantizer.model, facts, out);
   return done;
 }
 

@@ -6,7 +6,7 @@
 
 #include "engine/measure.h"
 #include "engine/packing.h"
-#include "engine/quantise_matrix.h"
+#include "engine/quantize_matrix.h"
 
 namespace qwerky {
 
@@ -21,7 +21,7 @@ struct QuantizeOptions {
   int64_t layers_at_once = 0;  ///< layers calibrated in one pass over the text; 0: one, or more in a large model
 };
 
-struct Quantised {
+struct Quantized {
   Comparison cost;  ///< teacher: the model as it was; student: the one written
   bool measured = false;
   Calibration calibration = Calibration::none;
@@ -30,15 +30,15 @@ struct Quantised {
 };
 
 /// The formats that the options mean for this configuration; throws Error naming the flag that is wrong.
-PackFormats quantised_formats(const QuantizeOptions& options, const Config& config);
+PackFormats quantized_formats(const QuantizeOptions& options, const Config& config);
 
-/// Changes the quantised model, whose weights are its own, once all is calibrated.
-using Improve = std::function<void(const Model& original, Model& quantised)>;
+/// Changes the quantized model, whose weights are its own, once all is calibrated.
+using Improve = std::function<void(const Model& original, Model& quantized)>;
 
-/// Quantises the checkpoint layer by layer, each calibrated on what the layers before it, already quantised, give; and
+/// Quantizes the checkpoint layer by layer, each calibrated on what the layers before it, already quantized, give; and
 /// writes `out`. Either set of windows may be empty: then nothing is calibrated, or measured. `card`: what else to
 /// keep.
-Quantised quantize(const Checkpoint& checkpoint, const QuantizeOptions& options, const Windows& calibrate,
+Quantized quantize(const Checkpoint& checkpoint, const QuantizeOptions& options, const Windows& calibrate,
                    const Windows& measure, const Json& card, const std::string& out, const Progress& progress = nullptr,
                    const Improve& improve = nullptr);
 

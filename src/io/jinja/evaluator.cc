@@ -21,7 +21,7 @@ std::string Evaluator::run(const Node& root, const OrderedJson& context) {
   return std::move(out_);
 }
 
-// ---- statements
+// Statements.
 
 Evaluator::Flow Evaluator::exec(const Node& node) {
   const Recursion recursion(*this);
@@ -169,7 +169,7 @@ Value Evaluator::call_macro(const Macro& macro, const Arguments& arguments) {
   return text;
 }
 
-// ---- expressions
+// Expressions.
 
 Value Evaluator::eval(const Node& node) {
   const Recursion recursion(*this);

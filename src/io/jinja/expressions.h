@@ -17,7 +17,7 @@ class ExpressionParser {
   using Ptr = std::unique_ptr<Node>;
   explicit ExpressionParser(std::string_view source) : tokens_(tokens_of(source)) {}
 
-  // ---- tokens
+  // Tokens.
   const Token& now() const { return tokens_[at_]; }
   const Token& ahead() const { return tokens_[std::min(at_ + 1, tokens_.size() - 1)]; }
   const Token& take() { return tokens_[at_ + 1 < tokens_.size() ? at_++ : at_]; }
@@ -50,7 +50,7 @@ class ExpressionParser {
     return take().text;
   }
 
-  // ---- nodes
+  // Nodes.
   Ptr make(Op op, int line, std::string text = {}) const {
     auto node = std::make_unique<Node>();
     node->op = op;
@@ -78,7 +78,7 @@ class ExpressionParser {
     int& depth;
   };
 
-  // ---- expressions
+  // Expressions.
   /// An expression, or several with commas: a tuple. It ends before the word `end`.
   Ptr tuple(bool conditions, std::string_view end = {}, bool parentheses = false);
   Ptr expression();

@@ -25,8 +25,8 @@ void damp(std::vector<double>& gram, int64_t K);
 /// U [K, K] of G⁻¹ = Uᵀ U; G [K, K] symmetric and positive.
 std::vector<float> inverse_factor(std::vector<double> gram, int64_t K);
 
-/// Fills quantised `panels` [N, K] from w [N, K] in rows. `gram` [K, K]: of the inputs; without it (empty) all inputs
+/// Fills quantized `panels` [N, K] from w [N, K] in rows. `gram` [K, K]: of the inputs; without it (empty) all inputs
 /// count alike. Not for Calibration::none, which is Backend::pack.
-void quantise_matrix(Tensor panels, const std::vector<float>& w, std::vector<double> gram, Calibration how);
+void quantize_matrix(Tensor panels, const std::vector<float>& w, std::vector<double> gram, Calibration how);
 
 }  // namespace qwerky

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: MIT
-#include "engine/quantise_matrix.h"
+#include "engine/quantize_matrix.h"
 
 #include <algorithm>
 #include <array>
@@ -239,12 +239,12 @@ class RowCodes {
   std::vector<double> rest_, slope_;  // w - ŵ, and G (w - ŵ)
 };
 
-void quantise_matrix(Tensor panels, const std::vector<float>& w, std::vector<double> gram, Calibration how) {
+void quantize_matrix(Tensor panels, const std::vector<float>& w, std::vector<double> gram, Calibration how) {
   constexpr int64_t kRows = 16;  // taken together, so that a row of U is read once for all
   const PanelView view(panels);
   const PanelsOf& of = view.of();
   const int64_t N = of.outputs, K = of.inputs, group = of.format.group;
-  CHECK(of.quantised() && how != Calibration::none && static_cast<int64_t>(w.size()) == N * K, "quantise ",
+  CHECK(of.quantised() && how != Calibration::none && static_cast<int64_t>(w.size()) == N * K, "quantize ",
         panels.shape.str());
   const bool feedback = how == Calibration::gptq && !gram.empty();
   std::vector<float> h(static_cast<size_t>(K), 1.0f);
