@@ -154,6 +154,10 @@ grep -q "^niah_multikey: seed 1234, 2 samples a cell" out && grep -q "^ *100 % .
 [ "$(grep -c '"depth"' recall.json)" = 12 ] && grep -q '"partial": false' recall.json || die "recall.json"
 refused "teacher: length 600 is more than the 128 positions" eval teacher --tasks passkey --lengths 600
 refused "length: expected a number of tokens such as 4096 or 64k" eval seven --tasks passkey --lengths 1m
+refused "teacher: the model has no chat template" eval teacher --tasks arc_easy --data . --apply-chat-template
+refused '"beams" is not supported; these are: do_sample' eval teacher --tasks gsm8k --data . --gen-kwargs beams=4
+refused "fewshot-as-multiturn: only with" eval teacher --tasks gsm8k --data . --fewshot-as-multiturn
+refused "text and recall have no chat template" eval seven --tasks passkey,gsm8k --data . --system-instruction Hi
 refused "nearest: passkey" eval seven --tasks paskey --data text.txt
 "$qwerky" eval seven --tasks passkey --lengths 64k --output stopped_recall >out 2>err &
 pid=$!

@@ -4,11 +4,15 @@
 
 #include <gtest/gtest.h>
 
+#include <map>
+#include <set>
+
 #include "base/parallel.h"
 #include "data.h"
 #include "eval/results_json.h"
 #include "eval/table.h"
 #include "expect_error.h"
+#include "io/tokenizer.h"
 
 namespace qwerky {
 namespace {
@@ -101,6 +105,17 @@ TEST(EvalEvaluate, JournalIsOfOneModelAndOneSetting) {
   other.seed = 7;
   EXPECT_EQ(asks(other), 12);
   other = o;
+  other.prompts.system = "Be right.";
+  EXPECT_EQ(asks(other), 12);
+  other.prompts.render = [](const OrderedJson& messages) { return messages.dump(); };
+  other.prompts.chat_template = "{{ messages }}";
+  EXPECT_EQ(asks(other), 12);
+  other.prompts.multiturn = true;
+  EXPECT_EQ(asks(other), 12);
+  other.prompts.chat_template = "{{ messages | tojson }}";
+  EXPECT_EQ(asks(other), 12);
+  EXPECT_EQ(asks(other), 0);
+  other = o;
   other.limit = 1;
   EXPECT_EQ(asks(other), 0);  // the first document is there
   EXPECT_EQ(asks(o), 0);
@@ -130,6 +145,107 @@ TEST(EvalEvaluate, GenerationStopsAndIsJournaled) {
   EXPECT_EQ(asked, 5);
 }
 
+/// The seeds that the documents' texts are drawn with.
+std::vector<uint64_t> seeds_of(EvalOptions o) {
+  o.gen_kwargs = "do_sample=true,temperature=0.5,max_gen_toks=9";
+  std::vector<uint64_t> seeds;
+  Scorer scorer;
+  scorer.generate = [&](std::span<const GenerateRequest> requests) {
+    for (const GenerateRequest& r : requests) {
+      EXPECT_EQ(r.how.sampler.temperature, 0.5);
+      EXPECT_EQ(r.how.sampler.top_k, 50);
+      EXPECT_EQ(r.how.most, 9);
+      seeds.push_back(r.how.sampler.seed);
+    }
+    return std::vector<std::string>(requests.size());
+  };
+  evaluate(o, scorer);
+  return seeds;
+}
+
+TEST(EvalEvaluate, DrawsBelongToTheDocument) {
+  EvalOptions o = options("", {"gsm8k"});
+  const std::vector<uint64_t> seeds = seeds_of(o);
+  EXPECT_EQ(std::set(seeds.begin(), seeds.end()).size(), 5u);
+  o.batch = 5;
+  EXPECT_EQ(seeds_of(o), seeds);
+  o.seed = 1;
+  EXPECT_NE(seeds_of(o), seeds);
+}
+
+TEST(EvalEvaluate, GenerationArgumentsAreBoundAndRefused) {
+  int64_t asked = 0;
+  EvalOptions o = options("eval-kwargs", {"gsm8k"});
+  evaluate(o, counting(&asked));
+  o.gen_kwargs = "until=## 1";
+  const Evaluation cut = evaluate(o, counting(&asked));
+  EXPECT_EQ(asked, 10);
+  EXPECT_EQ(cut.runs[0].outcomes[0].text, "##");
+  EXPECT_EQ(header_line({}, o), "qwerky (), gen_kwargs: (until=## 1), limit: None, num_fewshot: None, batch_size: 2");
+  for (const auto& [text, message] : std::map<std::string, std::string>{
+           {"beams=2", "\"beams\" is not supported; these are: do_sample, max_gen_toks, temperature"},
+           {"until", "expected KEY=VALUE between commas, found \"until\""},
+           {"until=", "until: expected a text"},
+           {"until=5", "until: expected a text, found 5"},
+           {"max_gen_toks=0", "at least 1, found 0"},
+           {"max_gen_toks=1.5", "at least 1, found 1.5"},
+           {"top_k=-1", "top_k: expected"},
+           {"top_p=2", "top_p: expected a number from 0 to 1, found 2"},
+           {"temperature=hot", "temperature: expected a number of at least 0, found \"hot\""},
+           {"temperature=nan", "temperature: expected a number of at least 0"},
+           {"do_sample=1", "do_sample: expected true or false"},
+           {"do_sample=true", "temperature: expected a number above 0 with do_sample=true, found 0"}}) {
+    o.gen_kwargs = text;
+    EXPECT_PRED2(has, error_of([&] { evaluate(o, counting(&asked)); }), message) << text;
+  }
+  EXPECT_EQ(asked, 10);
+}
+
+TEST(EvalEvaluate, ChatTemplatesOfAModel) {
+  const auto dir = scratch_dir("eval-templates");
+  write_file(dir / "tokenizer.json", train_bpe("some words to learn from", 257, {"<s>"}));
+  const auto render = [&](const char* config, const std::string& name) {
+    write_file(dir / "tokenizer_config.json", config);
+    const auto tokenizer = load_tokenizer(dir);
+    PromptStyle style;
+    use_chat_template(style, *tokenizer, "M", name);
+    return style.render(OrderedJson::array());
+  };
+  const char* const several = R"({"chat_template": [{"name": "default", "template": "a"},
+                                                    {"name": "rag", "template": "b"}]})";
+  EXPECT_EQ(render(several, ""), "a");
+  EXPECT_EQ(render(several, "rag"), "b");
+  EXPECT_PRED2(has, error_of([&] { render(several, "x"); }),
+               "M: the model has no chat template named \"x\"; it has: "
+               "default, rag");
+  EXPECT_PRED2(has, error_of([&] { render(R"({"chat_template": [{"name": "rag", "template": "b"}]})", ""); }),
+               "M: the model has no chat template; it has: rag");
+  EXPECT_EQ(render(R"({"chat_template": "c"})", ""), "c");
+  EXPECT_PRED2(has, error_of([&] { render(R"({"chat_template": "c"})", "x"); }), "no chat template named \"x\"");
+  EXPECT_PRED2(has, error_of([&] { render("{}", ""); }), "M: the model has no chat template (chat_template in");
+}
+
+/// A template's error stands when the system message is not what it refuses.
+TEST(EvalEvaluate, OnlySystemMessagesAreLeftOut) {
+  const auto dir = scratch_dir("eval-refusing");
+  write_file(dir / "tokenizer.json", train_bpe("some words to learn from", 257, {"<s>"}));
+  write_file(
+      dir / "chat_template.jinja",
+      "{% for m in messages %}{{ raise_exception('no ' + m.role) if m.role != 'user' else m.content }}{% endfor %}");
+  const auto tokenizer = load_tokenizer(dir);
+  PromptStyle style;
+  use_chat_template(style, *tokenizer, "M", "");
+  const auto message = [](const char* role) { return OrderedJson{{"role", role}, {"content", "x"}}; };
+  EXPECT_EQ(style.render(OrderedJson::array({message("user")})), "x");
+  EXPECT_FALSE(*style.system_refused);
+  EXPECT_EQ(style.render(OrderedJson::array({message("system"), message("user")})), "x");
+  EXPECT_TRUE(*style.system_refused);
+  EXPECT_PRED2(has, error_of([&] {
+                 style.render(OrderedJson::array({message("system"), message("assistant")}));
+               }),
+               "no assistant");
+}
+
 TEST(EvalEvaluate, LimitAndFiles) {
   int64_t asked = 0;
   EvalOptions o = options("", {"lambada_openai"});
@@ -144,8 +260,7 @@ TEST(EvalEvaluate, LimitAndFiles) {
                .start = 1741175696.25,
                .end = 1741175697.5,
                .bos_token = {},
-               .eos_token = {},
-               .chat_template = {}};
+               .eos_token = {}};
   EXPECT_EQ(header_line(info, o),
             "qwerky (pretrained=a/b), gen_kwargs: (None), limit: 1, num_fewshot: None, batch_size: 2");
   const auto dir = scratch_dir("eval-files");

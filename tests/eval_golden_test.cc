@@ -1,20 +1,23 @@
 // SPDX-License-Identifier: MIT
 // Against lm-evaluation-harness 0.4.8 itself (tools/make_eval_goldens.py): the same small rows and the same made-up
 // model give the same samples, scores and tables, and the given data sets give the same requests, without and with
-// examples.
+// examples, as plain text and as conversations.
 #include <gtest/gtest.h>
 
 #include <functional>
+#include <sstream>
 
 #include "data.h"
 #include "eval/evaluate.h"
 #include "eval/results_json.h"
 #include "eval/table.h"
+#include "io/tokenizer.h"
 
 namespace qwerky {
 namespace {
 
 using testing::golden;
+using testing::scratch_dir;
 using testing::shared_data;
 
 uint64_t number(const std::string& text) { return std::stoull(sha256(text).substr(0, 8), nullptr, 16); }
@@ -131,20 +134,67 @@ TEST_P(Shots, ResultsAndTablesAreEqual) {
   }
 }
 
+/// Of a tokenizer with BOS "<s>" and this template.
+PromptStyle chat_style(const std::string& chat_template) {
+  const auto dir = scratch_dir("eval-chat");
+  write_file(dir / "tokenizer.json", train_bpe("some words to learn from", 257, {"<s>"}));
+  write_file(dir / "tokenizer_config.json", Json{{"bos_token", "<s>"}, {"chat_template", chat_template}}.dump());
+  PromptStyle style;
+  use_chat_template(style, *load_tokenizer(dir), "made-up", "");
+  return style;
+}
+
+/// Chat templates, system instructions, generation arguments: hashes of the same files of samples.
+TEST(EvalGolden, OptionsGiveTheSameSamples) {
+  const Json settings = read_json(golden("eval") / "options.json");
+  EXPECT_EQ(settings.size(), 8u);
+  for (const Json& want : settings) {
+    EvalOptions options = small_options(want["shots"].get<int>());
+    if (want["template"].is_string()) options.prompts = chat_style(want["template"].get<std::string>());
+    if (want.contains("system_instruction")) options.prompts.system = want["system_instruction"].get<std::string>();
+    options.prompts.multiturn = want.value("fewshot_as_multiturn", false);
+    options.gen_kwargs = want.value("gen_kwargs", "");
+    const Evaluation evaluation = evaluate(options, fake());
+    const OrderedJson json = results_json({}, options, evaluation);
+    const std::string setting = python_dumps(OrderedJson(want["results"]));
+    for (const TaskRun& run : evaluation.runs) {
+      if (!want["tasks"].contains(run.task->name)) continue;
+      std::string lines;
+      for (size_t filter = 0; filter < run.task->filters.size(); ++filter)
+        for (int64_t i = 0; i < run.wanted; ++i) lines += sample_line(run, i, filter) + "\n";
+      const Json& task = want["tasks"][run.task->name];
+      const Json first = parse_json(lines.substr(0, lines.find('\n')), "sample");
+      EXPECT_EQ(first["arguments"]["gen_args_0"], task["arguments"]) << run.task->name << setting;
+      EXPECT_EQ(sha256(lines), task["sha256"].get<std::string>()) << run.task->name << setting;
+    }
+    for (const auto& [key, value] : want["results"].items()) {
+      const OrderedJson& found = key == "gen_kwargs"          ? json["config"][key]
+                                 : key == "generation_kwargs" ? json["configs"]["gsm8k"][key]
+                                                              : json[key];
+      EXPECT_EQ(Json(found), value) << key << setting;
+    }
+  }
+}
+
 TEST(EvalGolden, RequestsOfWholeDataSetsAreEqual) {
   NEEDS_DATA(shared_data("eval"));
   const Json want = read_json(golden("eval") / "requests.json");
-  EXPECT_GE(want.size(), 15u);
-  for (const auto& [key, expected] : want.items()) {
-    const std::string task = key.substr(0, key.find(' '));
-    std::string asked;
-    const EvalOptions options{.tasks = {task},
-                              .data = shared_data("eval"),
-                              .num_fewshot = std::stoi(key.substr(key.find(' '))),
-                              .bootstrap_iters = 10,
-                              .allow_partial = true,
-                              .journal = {},
-                              .model_sha256 = {}};
+  EXPECT_EQ(want.size(), 29u);
+  const PromptStyle chat = chat_style(read_json(golden("eval") / "options.json")[0]["template"].get<std::string>());
+  for (const auto& [key, expected] : want.items()) {  // "arc_easy 5", "arc_easy 5 chat", "arc_easy 5 turns"
+    std::istringstream words(key);
+    std::string task, how, asked;
+    int shots = 0;
+    words >> task >> shots >> how;
+    EvalOptions options{.tasks = {task},
+                        .data = shared_data("eval"),
+                        .num_fewshot = shots,
+                        .bootstrap_iters = 10,
+                        .allow_partial = true,
+                        .journal = {},
+                        .model_sha256 = {}};
+    if (!how.empty()) options.prompts = chat;
+    options.prompts.multiturn = how == "turns";
     const Evaluation evaluation = evaluate(options, fake(&asked));
     EXPECT_EQ(sha256(asked + "]"), expected["sha256"].get<std::string>()) << key;
     for (const Score& score : evaluation.entries[0].scores) {

@@ -94,7 +94,7 @@ TEST(EvalTask, PromptsComputedByHand) {
 
   EXPECT_EQ(requests("wikitext", "\n = T = \n\n a , b \n = = S = = \n x\n = U = \n y\n", "wiki.test.raw"),
             (Texts{"| = T =\n\na, b\n== S ==\nx", "| = U =\ny\n"}));
-  EXPECT_TRUE(requests("gsm8k", R"({"question":"Q","answer":"A\n#### 1"})").empty());
+  EXPECT_EQ(requests("gsm8k", R"({"question":"Q","answer":"A\n#### 1"})"), Texts{"Question: Q\nAnswer:|"});
   EXPECT_EQ(example("gsm8k", R"({"question":"Q","answer":"A\n#### 1"})"), "Question: Q\nAnswer: A\n#### 1\n\n");
 }
 

@@ -5,8 +5,10 @@
 
 #include <gtest/gtest.h>
 
+#include <array>
 #include <cmath>
 
+#include "data.h"
 #include "engine/fingerprint.h"
 #include "expect_error.h"
 
@@ -80,7 +82,7 @@ TEST(ModelScorer, EqualsTheReferenceAlone) {
     EXPECT_NEAR(got_alone[i].loglikelihood, want.loglikelihood, 1e-4) << i;
     EXPECT_EQ(got[i].greedy, want.greedy) << i;
   }
-  EXPECT_LT(2 * fast.work().rows_run(), alone.work().rows_run());
+  EXPECT_LT(2 * fast.rows_run(), alone.rows_run());
 }
 
 TEST(ModelScorer, LongRequestsLoseTheirBeginning) {
@@ -131,7 +133,7 @@ TEST(ModelScorer, GeneratesGreedilyUntilAStop) {
   ModelScorer scorer(engine(), {.generate = 40, .side_by_side = 2});
   std::vector<GenerateRequest> requests;
   for (const char* prompt : {"Once upon a time", "The cat", "Lily and Tom went to"})
-    requests.push_back({prompt, {"."}});
+    requests.push_back({prompt, {.stops = {"."}, .sampler = {}}});
   const auto texts = scorer.scorer().generate(requests);
   for (size_t i = 0; i < requests.size(); ++i) {
     Session session(engine(), 100);
@@ -142,6 +144,46 @@ TEST(ModelScorer, GeneratesGreedilyUntilAStop) {
     EXPECT_EQ(texts[i].substr(0, texts[i].find('.')), until);
     EXPECT_LE(texts[i].size(), until.size() + 4) << "stops after the sentence";
   }
+}
+
+/// What is shared or written side by side changes no draw and no greedy text.
+TEST(ModelScorer, TextsDoNotDependOnTheirNeighbours) {
+  std::string shared;
+  for (int i = 0; i < 5; ++i) shared += "Once upon a time, there was a little dog named Max. ";
+  std::vector<GenerateRequest> requests;
+  for (const char* end : {"Max", "", "One day, Max saw a", "The dog", "He", "Then"})
+    for (double temperature : {0.0, 0.9}) {
+      const GenerationArguments how{{"."}, 12, {.temperature = temperature, .top_p = 0.95, .seed = requests.size()}};
+      requests.push_back({shared + end, how});
+    }
+  requests.back().how.most = 5;
+  ModelScorer alone(engine(), {.share = false, .side_by_side = 1}), together(engine(), {});
+  const auto want = alone.scorer().generate(requests), got = together.scorer().generate(requests);
+  EXPECT_EQ(got, want);
+  EXPECT_LT(3 * together.rows_run(), alone.rows_run());
+  EXPECT_EQ(together.rows_asked(), alone.rows_run());
+  EXPECT_NE(want[0], want[1]);  // drawn
+  for (GenerateRequest& r : requests) r.how.sampler.seed += 1000;
+  EXPECT_NE(together.scorer().generate(requests), want);
+}
+
+/// <|im_end|> is among gsm8k's stops, and a special token of models that do not end texts with it.
+TEST(ModelScorer, ASpecialTokenMayBeAStop) {
+  const auto dir = testing::scratch_dir("scorer-stop");
+  for (const char* name : {"model.safetensors", "tokenizer.json"})
+    write_file(dir / name, read_file(Path(kTeacher) / name));
+  Json config = read_json(Path(kTeacher) / "config.json");
+  config.erase("eos_token_id");
+  write_file(dir / "config.json", config.dump());
+  write_file(dir / "tokenizer_config.json", R"({"tokenizer_class": "Qwen2Tokenizer"})");
+  const Engine endless(dir.string(), {.precision = "f32"});
+  ASSERT_TRUE(endless.internals().model->tokenizer->eos.empty());
+  const std::string story = "Once upon a time, there was a cat. The cat was happy. The end.";
+  const GenerateRequest stop[] = {{story, {.stops = {"<|endoftext|>"}, .most = 400, .sampler = {}}}};
+  ModelScorer scorer(endless, {}), usual(engine(), {.generate = 400});
+  const std::string want = usual.scorer().generate(std::array{GenerateRequest{story, {}}})[0];
+  ASSERT_LT(encode(want).size(), 390U) << "the story ends";
+  EXPECT_EQ(scorer.scorer().generate(stop)[0], want);
 }
 
 TEST(ModelScorer, FingerprintsTellModelsApart) {

@@ -9,9 +9,11 @@
 
 No torch and no network: the models of lm_eval are replaced by one whose answers are a hash of the question, and data
 sets come from local files: the small rows in tests/golden/eval/data and, for hashes of whole request lists, the given
-folder. Writes samples_*.jsonl and results.json (runs over the small rows), requests.json (hashes), table.json (tables
-of random numbers as pytablewriter lays them out), capitalize.json.
+folder. Writes samples_*.jsonl and results.json (runs over the small rows), options.json (the same with chat templates,
+a system instruction, generation arguments: hashes of the samples, and their first arguments), requests.json (hashes),
+table.json (tables of random numbers as pytablewriter lays them out), capitalize.json.
 """
+import ast
 import csv
 import hashlib
 import importlib.machinery
@@ -27,7 +29,9 @@ from pathlib import Path
 os.environ.update(USE_TORCH="0", HF_DATASETS_OFFLINE="1", HF_HUB_OFFLINE="1", HF_DATASETS_CACHE=tempfile.mkdtemp())
 warnings.simplefilter("ignore")
 import datasets  # noqa: E402  before the stubs: it looks for torch
-import transformers  # noqa: E402, F401
+import jinja2  # noqa: E402
+import tokenizers  # noqa: E402
+import transformers  # noqa: E402
 
 datasets.disable_progress_bars()
 
@@ -61,6 +65,7 @@ class Stubs:
 sys.meta_path.insert(0, Stubs())
 import lm_eval.evaluator  # noqa: E402
 from lm_eval.api.model import LM  # noqa: E402
+from lm_eval.loggers.evaluation_tracker import GeneralConfigTracker  # noqa: E402
 from lm_eval.tasks import TaskManager  # noqa: E402
 from lm_eval.utils import handle_non_serializable, make_table  # noqa: E402
 
@@ -72,12 +77,31 @@ def number(*texts):
     return int(hashlib.sha256("\0".join(texts).encode()).hexdigest()[:8], 16)
 
 
+def method_of_hflm(name):
+    """A method of lm_eval's `hf` model, whose module needs torch."""
+    source = (Path(lm_eval.__file__).parent / "models/huggingface.py").read_text()
+    [function] = [n for n in ast.walk(ast.parse(source)) if isinstance(n, ast.FunctionDef) and n.name == name]
+    scope = {"jinja2": jinja2, "eval_logger": Anything(), "List": list, "Dict": dict}
+    exec(ast.unparse(function), scope)
+    return scope[name]
+
+
 class Fake(LM):
     """Answers are a hash of the question; tests/eval_golden_test.cc has the same model."""
 
-    def __init__(self):
+    def __init__(self, template=None):
         super().__init__()
         self.asked = []
+        if template:
+            self.tokenizer = transformers.PreTrainedTokenizerFast(
+                tokenizer_object=tokenizers.Tokenizer(tokenizers.models.WordLevel({"<s>": 0}, "<s>")),
+                bos_token="<s>", chat_template=template)
+
+    apply_chat_template = method_of_hflm("apply_chat_template")
+    tokenizer_name = "made-up"
+
+    def chat_template(self, name=False):
+        return self.tokenizer.chat_template if name else None
 
     def loglikelihood(self, requests):
         self.asked += [list(r.args) for r in requests]
@@ -113,8 +137,9 @@ def config_of(task, folder):
     return config
 
 
-def evaluate(tasks, shots, **options):
-    model = Fake()
+def evaluate(tasks, shots, template=None, **options):
+    model = Fake(template)
+    options["apply_chat_template"] = template is not None
     result = lm_eval.evaluator.simple_evaluate(
         model=model, tasks=tasks, num_fewshot=shots, task_manager=TaskManager(), bootstrap_iters=10,
         random_seed=0, numpy_random_seed=1234, torch_random_seed=1234, fewshot_random_seed=1234, **options)
@@ -123,6 +148,19 @@ def evaluate(tasks, shots, **options):
 
 def dump(value, **options):
     return json.dumps(value, default=handle_non_serializable, ensure_ascii=False, **options)
+
+
+def sample_lines(rows):
+    """As lm_eval.loggers.EvaluationTracker.save_results_samples writes them."""
+    lines = []
+    for row in rows:
+        row["arguments"] = {f"gen_args_{i}": {f"arg_{j}": a for j, a in enumerate(args)}
+                            for i, args in enumerate(row["arguments"])}
+        text = lambda v: [text(x) for x in v] if isinstance(v, (list, tuple)) else str(v)
+        row["resps"], row["filtered_resps"] = text(row["resps"]), text(row["filtered_resps"])
+        row["target"] = str(row["target"])
+        lines.append(dump(row) + "\n")
+    return "".join(lines)
 
 
 def small_runs(out):
@@ -139,15 +177,7 @@ def small_runs(out):
         _, result = evaluate(tasks[:-2] + [mmlu], shots)
         samples = result.pop("samples")
         for task, rows in samples.items():
-            lines = []
-            for row in rows:  # as lm_eval.loggers.EvaluationTracker.save_results_samples writes them
-                row["arguments"] = {f"gen_args_{i}": {f"arg_{j}": a for j, a in enumerate(args)}
-                                    for i, args in enumerate(row["arguments"])}
-                text = lambda v: [text(x) for x in v] if isinstance(v, (list, tuple)) else str(v)
-                row["resps"], row["filtered_resps"] = text(row["resps"]), text(row["filtered_resps"])
-                row["target"] = str(row["target"])
-                lines.append(dump(row) + "\n")
-            (out / f"samples_{task}_{shots}shot.jsonl").write_text("".join(lines))
+            (out / f"samples_{task}_{shots}shot.jsonl").write_text(sample_lines(rows))
         result["n-shot"].update({g: shots for g in result["groups"]})  # as v0.4.12 has it
         recorded[f"{shots}shot"] = {
             **{k: result[k] for k in ("results", "groups", "group_subtasks", "versions", "n-shot", "higher_is_better",
@@ -158,6 +188,51 @@ def small_runs(out):
                                               "should_decontaminate", "metadata")}
                         for t, c in result["configs"].items()}}
     (out / "results.json").write_text(dump(recorded, indent=1) + "\n")
+
+
+# Turns of the model's own, special texts, white space that is cut and kept; and one that has no role for a system.
+TURNS = """{{ bos_token }}{% for m in messages %}
+<|{{ m['role'] }}|>
+{{ m['content'] if m['role'] == 'system' else m['content'] | trim }}<|end|>
+{% endfor %}
+{% if add_generation_prompt %}
+<|assistant|>
+{% endif %}"""
+NO_SYSTEM = """{% for m in messages %}{% if m.role not in ['user', 'assistant'] %}{{ raise_exception('no ' + m.role) }}{% endif %}
+[{{ m.role }}: {{ m.content }}]{% endfor %}{% if add_generation_prompt %}[assistant:{% endif %}"""
+SYSTEM = "You are terse.\n"
+SETTINGS = [
+    {"template": TURNS, "shots": 0},
+    {"template": TURNS, "shots": 2},
+    {"template": TURNS, "shots": 2, "fewshot_as_multiturn": True},
+    {"template": TURNS, "shots": 2, "fewshot_as_multiturn": True, "system_instruction": SYSTEM},
+    {"template": NO_SYSTEM, "shots": 2, "system_instruction": SYSTEM},
+    {"template": None, "shots": 2, "system_instruction": SYSTEM},
+    {"template": None, "shots": 0, "gen_kwargs": "temperature=0.7,top_p=0.9,max_gen_toks=128,until=#= ,,do_sample=True"},
+    {"template": None, "shots": 0, "gen_kwargs": "do_sample=false,temperature=1,top_k=20,max_gen_toks=16"},
+]
+
+
+def option_runs(out):
+    kept = []
+    for setting in SETTINGS:
+        options = dict(setting)
+        tasks = ["gsm8k"] if "gen_kwargs" in options else list(FILES)
+        _, result = evaluate([config_of(t, out / "data") for t in tasks], options.pop("shots"), **options)
+        tracker = GeneralConfigTracker()
+        tracker.log_experiment_args("qwerky", "", setting.get("system_instruction"), setting["template"],
+                                    setting.get("fewshot_as_multiturn", False))
+        keys = ("system_instruction", "system_instruction_sha", "fewshot_as_multiturn", "chat_template", "chat_template_sha")
+        one = {**setting, "results": {**{k: getattr(tracker, k) for k in keys},
+                                      "gen_kwargs": result["config"]["gen_kwargs"]}, "tasks": {}}
+        if "gsm8k" in tasks:
+            one["results"]["generation_kwargs"] = result["configs"]["gsm8k"]["generation_kwargs"]
+        for task, rows in result["samples"].items():
+            lines = sample_lines(rows)
+            one["tasks"][task] = {"arguments": rows[0]["arguments"]["gen_args_0"],
+                                  "sha256": hashlib.sha256(lines.encode()).hexdigest()}
+        kept.append(one)
+    (out / "options.json").write_text(dump(kept, indent=1) + "\n")
 
 
 def canonical(shared, folder):
@@ -189,13 +264,14 @@ def request_hashes(out, shared):
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         for task in canonical(shared, folder):
-            for shots in (0, 5):
+            for shots, how in ((0, ""), (5, ""), (5, " chat"), (5, " turns")):
                 config = config_of(task, folder)
                 if shots and task == "piqa":
                     continue  # its train split is not among the given data
-                model, result = evaluate([config], shots, log_samples=False)
+                model, result = evaluate([config], shots, TURNS if how else None, log_samples=False,
+                                         fewshot_as_multiturn=how == " turns")
                 text = json.dumps(model.asked)
-                hashes[f"{task} {shots}"] = {
+                hashes[f"{task} {shots}{how}"] = {
                     "requests": len(model.asked), "sha256": hashlib.sha256(text.encode()).hexdigest(),
                     "results": {k: v for k, v in result["results"][task].items() if k != "alias"}}
     (out / "requests.json").write_text(dump(hashes, indent=1) + "\n")
@@ -231,6 +307,7 @@ def capitals(out):
 def main():
     out = Path(sys.argv[1])
     small_runs(out)
+    option_runs(out)
     tables(out)
     capitals(out)
     if len(sys.argv) > 2:

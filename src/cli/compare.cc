@@ -140,6 +140,10 @@ Facts settings(const Options& o, const PairMeasurement& m) {
     add("longest request", m.tasks[0].info.max_length, " tokens; ", m.tasks[1].info.max_length, " of the student");
     add("BOS before contexts", s.bos ? "yes" : "no");
     add("contexts shared between requests", s.share ? "yes" : "no");
+    if (e.prompts.render)
+      add("contexts", "in each model's chat template", e.prompts.multiturn ? ", examples as turns" : "");
+    if (e.prompts.system) add("system instruction", *e.prompts.system);
+    if (!e.gen_kwargs.empty()) add("arguments of generation", e.gen_kwargs);
   }
   if (o.reads_text()) add("window of text", o.measure.window, " tokens");
   if (o.softmax_window > 0)
@@ -183,7 +187,7 @@ std::string page(const Options& o, const std::optional<TextComparison>& text, co
 }
 
 int compare_models(const Options& o) {
-  if (o.tasks()) tasks_of(o.pair.tasks.eval.tasks);  // names, before a model is loaded
+  check_task_options(o.pair.tasks, o.reads_text() || !o.pair.recall.recall.tasks.empty() || !o.tasks());
   std::optional<TextComparison> text;
   if (o.reads_text() || !o.pairs()) text = compare_text(o);
   if (!o.pairs()) {

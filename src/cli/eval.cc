@@ -47,6 +47,8 @@ void register_eval(CLI::App& app, Run& run) {
   add_recall_flags(app, *recall);
   app.callback([o, tasks, recall, &run] {
     if (tasks->eval.tasks.empty() || tasks->eval.tasks == std::vector<std::string>{"perplexity"}) {
+      tasks->eval.tasks.clear();
+      check_task_options(*tasks, true);
       run = [o, tasks] { return evaluate_perplexity(tasks->model, *o); };
       return;
     }
@@ -72,7 +74,7 @@ void register_eval(CLI::App& app, Run& run) {
       if (recall->recall.tasks.empty() && !data.empty()) fail("--data: give one folder, found ", data.size() + 1);
     }
     run = [tasks, recall] {
-      if (!tasks->eval.tasks.empty()) tasks_of(tasks->eval.tasks);
+      check_task_options(*tasks, !recall->recall.tasks.empty());
       const int status = recall->recall.tasks.empty() ? 0 : evaluate_recall(*recall);
       return status != 0 || tasks->eval.tasks.empty() ? status : evaluate_tasks(*tasks);
     };

@@ -43,7 +43,8 @@ void add_task_flags(CLI::App& app, TaskEvalOptions& o) {
   app.add_option("--num-fewshot", o.eval.num_fewshot, "examples before each document (default: the task's own number)")
       ->check(CLI::Range(0, 1000));
   app.add_option("--output", o.output, "folder for lm-eval's result files; a stopped evaluation goes on from it");
-  app.add_option("--seed", o.eval.seed, "of the choice of examples")->capture_default_str();
+  app.add_option("--seed", o.eval.seed, "of the choice of examples, and of the draws of do_sample")
+      ->capture_default_str();
   app.add_option("--bootstrap-iters", o.eval.bootstrap_iters, "of the standard error of a perplexity; 0: no errors")
       ->capture_default_str()
       ->check(kNotNegative);
@@ -53,16 +54,37 @@ void add_task_flags(CLI::App& app, TaskEvalOptions& o) {
                  "ids a model may read; longer requests lose their beginning (0: what config.json allows)")
       ->capture_default_str()
       ->check(kNotNegative);
+  app.add_option("--gen-kwargs", o.eval.gen_kwargs,
+                 "KEY=VALUE,… in place of what tasks that generate say: do_sample, max_gen_toks, temperature, top_k, "
+                 "top_p, until");
+  app.add_option("--apply-chat-template", o.chat_template,
+                 "contexts are conversations in the model's chat template, or in its template of this name")
+      ->expected(0, 1);
+  app.add_option("--system-instruction", o.eval.prompts.system, "stands before each task's description");
+  app.add_flag("--fewshot-as-multiturn", o.eval.prompts.multiturn,
+               "with --apply-chat-template: examples are turns of the conversation");
   app.add_flag("--add-bos", o.scorer.bos, "begin every context with BOS");
   app.add_flag("!--no-sharing", o.scorer.share, "run every request alone from its beginning");
   app.add_option("--documents", o.eval.batch, "documents asked about at once")->capture_default_str()->check(kPositive);
 }
 
+void check_task_options(const TaskEvalOptions& o, bool others) {
+  const PromptStyle& prompts = o.eval.prompts;
+  if (others && (o.chat_template || prompts.system || prompts.multiturn || !o.eval.gen_kwargs.empty()))
+    fail("text and recall have no chat template, system instruction, turns or gen-kwargs; measure them apart from ",
+         "lm-eval's tasks");
+  if (prompts.multiturn && !o.chat_template) fail("--fewshot-as-multiturn: only with --apply-chat-template");
+  tasks_of(o.eval.tasks);
+  parse_gen_kwargs(o.eval.gen_kwargs);
+}
+
 TaskEvaluation run_tasks(const Engine& engine, const TaskEvalOptions& o) {
-  const Model& model = *engine.internals().model;
+  const Tokenizer& tokenizer = *engine.internals().model->tokenizer;
   ModelScorer scorer(engine, o.scorer);
   TaskEvaluation e;
   e.options = o.eval;
+  PromptStyle& prompts = e.options.prompts;
+  if (o.chat_template) use_chat_template(prompts, tokenizer, o.model, *o.chat_template);
   e.options.model_sha256 = scorer.fingerprint();
   if (!o.output.empty()) e.options.journal = Path(o.output) / "journal";
 
@@ -72,7 +94,6 @@ TaskEvaluation run_tasks(const Engine& engine, const TaskEvalOptions& o) {
   info.model_sha256 = e.options.model_sha256;
   info.device = engine.internals().backend->name();
   info.max_length = scorer.max_length();
-  const Tokenizer& tokenizer = *model.tokenizer;
   if (tokenizer.bos) info.bos_token = tokenizer.piece(*tokenizer.bos);
   if (!tokenizer.eos.empty()) info.eos_token = tokenizer.piece(tokenizer.eos.front());
   info.start = now();
@@ -88,19 +109,26 @@ TaskEvaluation run_tasks(const Engine& engine, const TaskEvalOptions& o) {
   if (scorer.cut() > 0)
     e.notes += concat(scorer.cut(), " of their continuations are longer than that and were scored without their ",
                       "beginning (lm-eval stops at these)\n");
-  const double run = static_cast<double>(scorer.work().rows_run()),
-               asked = static_cast<double>(scorer.work().rows_asked());
+  if (prompts.render)  // what a journal had was not rendered
+    for (const TaskRun& run : e.result.runs)
+      if (run.wanted > 0) run.requests(0);
+  if (prompts.render && *prompts.system_refused)
+    e.notes += "the chat template refuses system messages: such contexts were rendered without, as lm-eval does\n";
+  for (const TaskRun& run : e.result.runs)
+    if (run.task->kind == Kind::generate && run.generation["temperature"] != 0.0 &&
+        run.generation["do_sample"] == false)
+      e.notes += concat(run.task->name, ": the likeliest ids: a temperature draws only with do_sample=true\n");
+  const int64_t run = scorer.rows_run(), asked = scorer.rows_asked();
   std::ostringstream work;
-  work << std::fixed << std::setprecision(1) << info.end - info.start << " s; " << scorer.work().rows_run()
-       << " tokens read";
-  if (run > 0 && asked > run) work << ", " << asked / run << " times as many without sharing";
+  work << std::fixed << std::setprecision(1) << info.end - info.start << " s; " << run << " tokens read";
+  if (run > 0 && asked > run)
+    work << ", " << static_cast<double>(asked) / static_cast<double>(run) << " times as many without sharing";
   e.work = work.str();
   return e;
 }
 
 int evaluate_tasks(const TaskEvalOptions& o) {
   if (o.eval.data.empty()) fail("--data: give the folder with the data sets (docs/evaluation.md lists the files)");
-  tasks_of(o.eval.tasks);  // names, before a model is loaded
   const TaskEvaluation e = run_tasks(Engine(o.model, o.engine), o);
   const Evaluation& result = e.result;
   std::cout << header_line(e.info, e.options) << "\n" << results_table(result.entries);

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <CLI/CLI.hpp>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -18,10 +19,14 @@ struct TaskEvalOptions {
   EvalOptions eval;
   ModelScorerOptions scorer;
   std::string output;
+  std::optional<std::string> chat_template;  ///< name of the model's template, "" for its default
 };
 
 /// --num-fewshot, --output and what else belongs to tasks alone.
 void add_task_flags(CLI::App& app, TaskEvalOptions& o);
+/// Before a model is loaded: names, combinations of flags. With `others` something else than lm-eval's tasks is
+/// measured too, which what changes their prompts does not fit.
+void check_task_options(const TaskEvalOptions& o, bool others);
 struct TaskEvaluation {
   RunInfo info;
   EvalOptions options;  ///< with journal and fingerprint

@@ -4,7 +4,7 @@
 #include <algorithm>
 
 #include "base/error.h"
-#include "engine/greedy.h"
+#include "engine/side_by_side.h"
 #include "engine/throughput.h"
 #include "eval/text_rules.h"
 
@@ -27,8 +27,8 @@ Prompts task_prompts(const TaskRun& run, const Tokenizer& tokenizer, int64_t mos
   Prompts prompts{run.task->name, {}};
   if (run.task->kind == Kind::rolling) return prompts;
   spaced(static_cast<int64_t>(run.outcomes.size()), most, [&](int64_t i) {
-    const std::string context = run.prefix(i) + run.data.documents[static_cast<size_t>(i)].contexts[0];
-    Ids ids = tokenizer.encode(python_rstrip(context));
+    const std::string context = run.requests(i)[0].context;
+    Ids ids = tokenizer.encode(run.prompts.render ? context : python_rstrip(context));
     if (ids.empty()) return;
     if (static_cast<int64_t>(ids.size()) > room) ids.erase(ids.begin(), ids.end() - room);
     prompts.ids.push_back(std::move(ids));
@@ -52,11 +52,11 @@ std::vector<Ids> continuations(const Engine& engine, const std::vector<Ids>& pro
   std::vector<Ids> written(prompts.size());
   for (size_t from = 0; from < prompts.size(); from += kSideBySide) {
     const size_t n = std::min(kSideBySide, prompts.size() - from);
-    continue_greedily(*in.backend, *in.model->decoder, std::span(prompts).subspan(from, n), tokens,
-                      [&](size_t i, int32_t id) {
-                        written[from + i].push_back(id);
-                        return !engine.ends_text(id);
-                      });
+    continue_prompts(*in.backend, *in.model->decoder, std::span(prompts).subspan(from, n), tokens,
+                     [&](size_t i, int32_t id) {
+                       written[from + i].push_back(id);
+                       return !engine.ends_text(id);
+                     });
     if (progress) progress(static_cast<int64_t>(from + n));
   }
   return written;

@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "base/error.h"
+#include "base/random.h"
 #include "eval/journal.h"
 
 namespace qwerky {
@@ -28,16 +29,20 @@ void check_finite(const Task& task, int64_t document, double x) {
 }
 
 /// Outcomes of documents [begin, end).
-std::vector<Outcome> answer(const TaskRun& run, int64_t begin, int64_t end, const Scorer& scorer) {
+std::vector<Outcome> answer(const TaskRun& run, int64_t begin, int64_t end, uint64_t seed, const Scorer& scorer) {
   const Task& task = *run.task;
   std::vector<Outcome> outcomes(static_cast<size_t>(end - begin));
   const auto document = [&](size_t i) -> const Document& { return run.data.documents[static_cast<size_t>(begin) + i]; };
   if (task.kind == Kind::generate) {
     std::vector<GenerateRequest> questions;
-    for (size_t i = 0; i < outcomes.size(); ++i)
-      questions.push_back({run.prefix(begin + static_cast<int64_t>(i)) + document(i).contexts[0], gsm8k_stops()});
+    const GenerationArguments how = generation_of(run.generation);
+    for (int64_t i = begin; i < end; ++i) {
+      questions.push_back({run.requests(i)[0].context, how});
+      // The document's own: the same draws in any batch.
+      questions.back().how.sampler.seed = Random(seed, hash_name(task.name)).bits(static_cast<uint64_t>(i));
+    }
     const auto texts = ask(task, "generate", scorer.generate, questions);
-    for (size_t i = 0; i < outcomes.size(); ++i) outcomes[i].text = up_to_stop(texts[i], gsm8k_stops());
+    for (size_t i = 0; i < outcomes.size(); ++i) outcomes[i].text = up_to_stop(texts[i], how.stops);
     return outcomes;
   }
   if (task.kind == Kind::rolling) {
@@ -53,7 +58,7 @@ std::vector<Outcome> answer(const TaskRun& run, int64_t begin, int64_t end, cons
   std::vector<Request> requests;
   std::vector<size_t> owner;
   for (size_t i = 0; i < outcomes.size(); ++i)
-    for (Request& request : requests_of(task, document(i), run.prefix(begin + static_cast<int64_t>(i)))) {
+    for (Request& request : run.requests(begin + static_cast<int64_t>(i))) {
       requests.push_back(std::move(request));
       owner.push_back(i);
     }
@@ -68,11 +73,22 @@ std::vector<Outcome> answer(const TaskRun& run, int64_t begin, int64_t end, cons
 TaskRun prepare(const Task& task, const EvalOptions& options) {
   const int shots = options.num_fewshot.value_or(task.shots);
   if (shots < 0) fail("number of examples: expected 0 or more, found ", shots);
-  TaskRun run{&task, load_task(task, options.data, shots > 0, options.allow_partial), shots, 0, {}, {}};
+  TaskRun run{.task = &task,
+              .data = load_task(task, options.data, shots > 0, options.allow_partial),
+              .shots = shots,
+              .wanted = 0,
+              .examples = {},
+              .outcomes = {},
+              .prompts = options.prompts,
+              .generation = task.generation};
+  if (task.kind == Kind::generate) {
+    run.generation.update(parse_gen_kwargs(options.gen_kwargs));
+    generation_of(run.generation);  // refused before anything is asked
+  }
   run.wanted = static_cast<int64_t>(run.data.documents.size());
   if (options.limit > 0) run.wanted = std::min(run.wanted, options.limit);
   run.examples = draw_examples(task, std::span(run.data.documents).first(static_cast<size_t>(run.wanted)), run.pool(),
-                               shots, options.seed);
+                               shots, options.seed, draws_twice(options.prompts));
   return run;
 }
 
@@ -171,10 +187,10 @@ std::vector<Entry> append(const std::string& name, int depth, std::span<const Ta
 
 }  // namespace
 
-std::string TaskRun::prefix(int64_t i) const {
-  std::string text = task->description;
-  for (int64_t j : examples[static_cast<size_t>(i)]) text += example_of(*task, pool()[static_cast<size_t>(j)]);
-  return text;
+std::vector<Request> TaskRun::requests(int64_t i) const {
+  std::vector<const Document*> before;
+  for (int64_t j : examples[static_cast<size_t>(i)]) before.push_back(&pool()[static_cast<size_t>(j)]);
+  return requests_of(*task, data.documents[static_cast<size_t>(i)], before, prompts);
 }
 
 std::vector<Entry> entries_of(const std::vector<std::string>& names, std::span<const TaskRun> runs,
@@ -212,7 +228,7 @@ Evaluation evaluate(const EvalOptions& options, const Scorer& scorer, const Eval
         break;
       }
       const auto begin = static_cast<int64_t>(run.outcomes.size());
-      std::vector<Outcome> more = answer(run, begin, std::min(run.wanted, begin + options.batch), scorer);
+      std::vector<Outcome> more = answer(run, begin, std::min(run.wanted, begin + options.batch), options.seed, scorer);
       journal.add(begin, more);
       std::move(more.begin(), more.end(), std::back_inserter(run.outcomes));
       if (progress) progress(*run.task, static_cast<int64_t>(run.outcomes.size()), run.wanted);

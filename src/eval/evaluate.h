@@ -9,7 +9,9 @@
 #include <string>
 #include <vector>
 
+#include "eval/generation.h"
 #include "eval/metrics.h"
+#include "eval/prompt.h"
 
 namespace qwerky {
 
@@ -24,11 +26,13 @@ struct EvalOptions {
   int64_t batch = 64;              ///< documents asked about at once, and at most lost by an interruption
   Path journal;                    ///< folder of finished documents; empty: none is kept
   std::string model_sha256;        ///< a journal of another model is not gone on with
+  PromptStyle prompts = {};
+  std::string gen_kwargs = {};  ///< of parse_gen_kwargs, in place of what tasks that generate say
 };
 
 struct GenerateRequest {
   std::string context;
-  std::vector<std::string> stops;  ///< the text ends before the first of these
+  GenerationArguments how;
 };
 
 /// What answers. A task whose kind has no function is an Error.
@@ -46,10 +50,12 @@ struct TaskRun {
   int64_t wanted;                              ///< documents to evaluate
   std::vector<std::vector<int64_t>> examples;  ///< per document, indices of its examples
   std::vector<Outcome> outcomes;               ///< of the first documents, in order
+  PromptStyle prompts;
+  OrderedJson generation;  ///< generation_kwargs
 
   const std::vector<Document>& pool() const { return data.pool.empty() ? data.documents : data.pool; }
-  /// Description and examples before document i.
-  std::string prefix(int64_t i) const;
+  /// What the model is asked about document i.
+  std::vector<Request> requests(int64_t i) const;
 };
 
 /// One metric under one filter.

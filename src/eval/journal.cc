@@ -41,8 +41,13 @@ Outcome read_line(std::string_view line, int64_t i, size_t requests, const std::
 }  // namespace
 
 Journal::Journal(const Path& folder, const TaskRun& run, const EvalOptions& options) {
-  const Json header{{"model", options.model_sha256}, {"task", run.task->name}, {"version", run.task->version},
-                    {"num_fewshot", run.shots},      {"seed", options.seed},   {"data", run.data.sha256}};
+  Json header{{"model", options.model_sha256}, {"task", run.task->name}, {"version", run.task->version},
+              {"num_fewshot", run.shots},      {"seed", options.seed},   {"data", run.data.sha256}};
+  const PromptStyle& prompts = run.prompts;
+  if (prompts.system) header["system_instruction"] = *prompts.system;
+  if (prompts.render) header["chat_template_sha"] = sha256(prompts.chat_template);
+  if (prompts.multiturn) header["fewshot_as_multiturn"] = true;
+  if (run.generation != run.task->generation) header["generation_kwargs"] = run.generation;
   make_directory(folder);
   file_ = folder / (run.task->name + "-" + sha256(header.dump()).substr(0, 16) + ".jsonl");
   std::string kept = header.dump() + "\n";
@@ -53,7 +58,9 @@ Journal::Journal(const Path& folder, const TaskRun& run, const EvalOptions& opti
     if (i == static_cast<int64_t>(run.data.documents.size())) break;
     const std::string_view line = std::string_view(text).substr(at, end - at);
     try {
-      const size_t requests = requests_of(*run.task, run.data.documents[static_cast<size_t>(i)], "").size();
+      const Document& document = run.data.documents[static_cast<size_t>(i)];
+      const bool writes = run.task->kind == Kind::generate;
+      const size_t requests = writes ? 0 : requests_of(*run.task, document, "").size();
       finished_.push_back(read_line(line, i, requests, file_.string()));
     } catch (const Error&) {
       break;

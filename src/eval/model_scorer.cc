@@ -5,7 +5,8 @@
 
 #include "base/error.h"
 #include "engine/fingerprint.h"
-#include "engine/greedy.h"
+#include "engine/prompt_tree.h"
+#include "engine/side_by_side.h"
 #include "eval/text_rules.h"
 
 namespace qwerky {
@@ -95,31 +96,39 @@ std::vector<double> ModelScorer::rolling(std::span<const std::string> texts) {
 
 std::vector<std::string> ModelScorer::generate(std::span<const GenerateRequest> requests) {
   const Tokenizer& t = *model_.tokenizer;
-  const int64_t room = max_length_ - options_.generate;
-  if (room < 1)
-    fail("generation of ", options_.generate, " ids leaves no room for a prompt in a length of ", max_length_);
   std::vector<std::string> texts(requests.size());
-  for (size_t from = 0; from < requests.size(); from += static_cast<size_t>(options_.side_by_side)) {
-    const size_t n = std::min(requests.size() - from, static_cast<size_t>(options_.side_by_side));
-    std::vector<std::vector<int32_t>> prompts, written(n);
-    for (size_t i = 0; i < n; ++i) {
-      std::vector<int32_t> ids = t.encode(requests[from + i].context);
+  for (size_t from = 0; from < requests.size();) {
+    const int64_t most = requests[from].how.most > 0 ? requests[from].how.most : options_.generate;
+    const int64_t room = max_length_ - most;
+    if (room < 1) fail("generation of ", most, " ids leaves no room for a prompt in a length of ", max_length_);
+    std::vector<std::vector<int32_t>> prompts;
+    std::vector<SamplerOptions> samplers;
+    for (size_t i = from; i < requests.size() && i - from < static_cast<size_t>(options_.side_by_side) &&
+                          requests[i].how.most == requests[from].how.most;
+         ++i) {
+      std::vector<int32_t> ids = t.encode(requests[i].context);
       if (ids.empty() || (options_.bos && t.bos)) ids.insert(ids.begin(), prefix_id());
       if (const int64_t over = static_cast<int64_t>(ids.size()) - room; over > 0) {
         ids.erase(ids.begin(), ids.begin() + over);
         ++truncated_;
       }
+      prompts_asked_ += static_cast<int64_t>(ids.size());
       prompts.push_back(std::move(ids));
+      samplers.push_back(requests[i].how.sampler);
     }
-    continue_greedily(on_, *model_.decoder, prompts, options_.generate, [&](size_t i, int32_t id) {
+    prompts_run_ += prompt_rows(prompts, options_.share);
+    std::vector<std::vector<int32_t>> written(prompts.size());
+    const auto take = [&](size_t i, int32_t id) {
       if (std::find(t.eos.begin(), t.eos.end(), id) != t.eos.end()) return false;
       written[i].push_back(id);
-      std::string& text = texts[from + i];
-      text = t.decode(written[i], true);
-      const auto& stops = requests[from + i].stops;
+      texts[from + i] = t.decode(written[i], true);
+      const std::string all = t.decode(written[i], false);  // a stop may be the text of a special token
+      const auto& stops = requests[from + i].how.stops;
       return std::none_of(stops.begin(), stops.end(),
-                          [&](const std::string& stop) { return text.find(stop) != text.npos; });
-    });
+                          [&](const std::string& stop) { return all.find(stop) != all.npos; });
+    };
+    continue_prompts(on_, *model_.decoder, prompts, most, take, {samplers, options_.share});
+    from += prompts.size();
   }
   return texts;
 }

@@ -15,7 +15,7 @@ struct ModelScorerOptions {
   int64_t max_length = 0;     ///< ids a model may read, longer requests lose their beginning; 0: what config.json says
   bool share = true;          ///< false: every request runs alone from its beginning
   bool bos = false;           ///< begin every context with the model's BOS
-  int64_t generate = 256;     ///< most new ids of a generated text
+  int64_t generate = 256;     ///< most new ids of a text whose request does not say
   int64_t side_by_side = 16;  ///< texts generated at once
 };
 
@@ -36,7 +36,9 @@ class ModelScorer {
   int64_t max_length() const { return max_length_; }
   int64_t truncated() const { return truncated_; }  ///< requests that lost their beginning
   int64_t cut() const { return cut_; }              ///< of these, those whose continuation lost ids too
-  const ContinuationScorer& work() const { return continuations_; }
+  /// Of contexts: as if nothing were shared, and as it was.
+  int64_t rows_asked() const { return continuations_.rows_asked() + prompts_asked_; }
+  int64_t rows_run() const { return continuations_.rows_run() + prompts_run_; }
 
  private:
   std::vector<Answer> loglikelihood(std::span<const Request> requests);
@@ -50,7 +52,7 @@ class ModelScorer {
   ModelScorerOptions options_;
   int64_t max_length_;
   ContinuationScorer continuations_;
-  int64_t truncated_ = 0, cut_ = 0;
+  int64_t truncated_ = 0, cut_ = 0, prompts_asked_ = 0, prompts_run_ = 0;
 };
 
 }  // namespace qwerky

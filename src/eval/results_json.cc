@@ -66,6 +66,7 @@ OrderedJson config_json(const TaskRun& run) {
     json["metric_list"].push_back(
         {{"metric", metric.name}, {"aggregation", name_of(metric.how)}, {"higher_is_better", metric.higher_is_better}});
   json["output_type"] = name_of(task.kind);
+  if (task.kind == Kind::generate) json["generation_kwargs"] = run.generation;
   json["repeats"] = 1;
   json["metadata"] = {
       {"version", static_cast<double>(task.version)}, {"data", run.data.file}, {"data_sha256", run.data.sha256}};
@@ -111,8 +112,9 @@ OrderedJson response(const Task& task, const Outcome& outcome, size_t r) {
 }  // namespace
 
 std::string header_line(const RunInfo& info, const EvalOptions& options) {
-  return concat(info.model, " (", info.model_args,
-                "), gen_kwargs: (None), limit: ", number_or_none(options.limit, options.limit > 0),
+  return concat(info.model, " (", info.model_args, "), gen_kwargs: (",
+                options.gen_kwargs.empty() ? "None" : options.gen_kwargs,
+                "), limit: ", number_or_none(options.limit, options.limit > 0),
                 ", num_fewshot: ", number_or_none(options.num_fewshot.value_or(0), options.num_fewshot.has_value()),
                 ", batch_size: ", options.batch);
 }
@@ -123,15 +125,13 @@ std::string sample_line(const TaskRun& run, int64_t document, size_t filter, std
   const Document& doc = run.data.documents[i];
   const Outcome& outcome = run.outcomes[i];
   OrderedJson arguments, responses = OrderedJson::array(), filtered = OrderedJson::array();
-  std::string prompt;
+  const auto requests = run.requests(document);
+  const std::string& prompt = task.kind == Kind::rolling ? requests[0].continuation : requests[0].context;
   if (task.kind == Kind::generate) {
-    prompt = run.prefix(document) + doc.contexts[0];
-    arguments["gen_args_0"] = {{"arg_0", prompt},
-                               {"arg_1", {{"until", gsm8k_stops()}, {"do_sample", false}, {"temperature", 0.0}}}};
+    arguments["gen_args_0"] = {{"arg_0", prompt}, {"arg_1", run.generation}};
     filtered.push_back(gsm8k_extract(task.filters[filter], outcome.text));
     responses.push_back(OrderedJson::array({response(task, outcome, 0)}));
   } else {
-    const auto requests = requests_of(task, doc, run.prefix(document));
     for (size_t r = 0; r < requests.size(); ++r) {
       OrderedJson& argument = arguments[concat("gen_args_", r)];
       if (task.kind == Kind::rolling) {
@@ -142,7 +142,6 @@ std::string sample_line(const TaskRun& run, int64_t document, size_t filter, std
       responses.push_back(OrderedJson::array({response(task, outcome, r)}));
       filtered.push_back(response(task, outcome, r));
     }
-    prompt = task.kind == Kind::rolling ? requests[0].continuation : requests[0].context;
   }
   OrderedJson names = OrderedJson::array();
   for (const Metric& metric : task.metrics) names.push_back(metric.name);
@@ -195,6 +194,9 @@ OrderedJson results_json(const RunInfo& info, const EvalOptions& options, const 
     configs[run.task->name] = config_json(run);
     samples[run.task->name] = {{"original", run.data.documents.size()}, {"effective", run.outcomes.size()}};
   }
+  const OrderedJson gen_kwargs = parse_gen_kwargs(options.gen_kwargs);
+  const PromptStyle& prompts = options.prompts;
+  const std::string system = prompts.system.value_or("");
   OrderedJson json;
   json["results"] = results;
   if (!groups.empty()) json["groups"] = groups;
@@ -213,7 +215,7 @@ OrderedJson results_json(const RunInfo& info, const EvalOptions& options, const 
                     {"use_cache", nullptr},
                     {"limit", options.limit > 0 ? OrderedJson(options.limit) : OrderedJson()},
                     {"bootstrap_iters", options.bootstrap_iters},
-                    {"gen_kwargs", nullptr},
+                    {"gen_kwargs", gen_kwargs.empty() ? OrderedJson() : gen_kwargs},
                     {"random_seed", 0},
                     {"numpy_seed", 1234},
                     {"torch_seed", 1234},
@@ -230,11 +232,11 @@ OrderedJson results_json(const RunInfo& info, const EvalOptions& options, const 
   json["model_source"] = info.model;
   json["model_name"] = info.model_name;
   json["model_name_sanitized"] = sanitised(info.model_name);
-  json["system_instruction"] = nullptr;
-  json["system_instruction_sha"] = nullptr;
-  json["fewshot_as_multiturn"] = false;
-  json["chat_template"] = or_null(info.chat_template);
-  json["chat_template_sha"] = info.chat_template.empty() ? OrderedJson() : OrderedJson(sha256(info.chat_template));
+  json["system_instruction"] = prompts.system ? OrderedJson(system) : OrderedJson();
+  json["system_instruction_sha"] = system.empty() ? OrderedJson() : OrderedJson(sha256(system));
+  json["fewshot_as_multiturn"] = prompts.multiturn;
+  json["chat_template"] = or_null(prompts.chat_template);
+  json["chat_template_sha"] = prompts.render ? OrderedJson(sha256(prompts.chat_template)) : OrderedJson();
   json["start_time"] = info.start;
   json["end_time"] = info.end;
   json["total_evaluation_time_seconds"] = python_repr(info.end - info.start);

@@ -16,7 +16,6 @@ struct RunInfo {
   int64_t max_length = 0;
   double start = 0, end = 0;         ///< seconds since 1970
   std::string bos_token, eos_token;  ///< empty: null
-  std::string chat_template;         ///< empty: null
 };
 
 /// "qwerky (ARGS), gen_kwargs: (None), limit: None, num_fewshot: None, batch_size: 64"

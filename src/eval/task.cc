@@ -104,21 +104,25 @@ std::vector<Request> requests_of(const Task& task, const Document& document, con
       break;
     case Kind::loglikelihood: requests.push_back({prefix + document.contexts[0], document.choices[0]}); break;
     case Kind::rolling: requests.push_back({"", document.choices[0]}); break;
-    case Kind::generate: break;
+    case Kind::generate: requests.push_back({prefix + document.contexts[0], ""}); break;
   }
   return requests;
 }
 
-std::string example_of(const Task& task, const Document& document) {
+std::pair<std::string, std::string> question_and_answer(const Document& document) {
   const auto gold = static_cast<size_t>(document.gold);
   const bool varying = document.contexts.size() > 1;
+  return {document.contexts[varying ? gold : 0], document.choices[varying ? 0 : gold]};
+}
+
+std::string example_of(const Task& task, const Document& document) {
+  const auto [question, answer] = question_and_answer(document);
   // lambada's word has its own space, and lm-eval puts another before it.
-  const std::string delimiter = task.kind == Kind::rolling ? "" : " ";
-  return document.contexts[varying ? gold : 0] + delimiter + document.choices[varying ? 0 : gold] + "\n\n";
+  return question + (task.kind == Kind::rolling ? "" : " ") + answer + "\n\n";
 }
 
 std::vector<std::vector<int64_t>> draw_examples(const Task& task, std::span<const Document> documents,
-                                                std::span<const Document> pool, int shots, uint64_t seed) {
+                                                std::span<const Document> pool, int shots, uint64_t seed, bool twice) {
   std::vector<std::vector<int64_t>> drawn(documents.size());
   if (shots == 0) return drawn;
   const auto size = static_cast<int64_t>(pool.size());
@@ -131,6 +135,7 @@ std::vector<std::vector<int64_t>> draw_examples(const Task& task, std::span<cons
       std::iota(drawn[i].begin(), drawn[i].end(), 0);
       continue;
     }
+    if (twice) random.sample(size, draws);
     for (int64_t j : random.sample(size, draws))
       if (static_cast<int>(drawn[i].size()) < shots && pool[static_cast<size_t>(j)].row != documents[i].row)
         drawn[i].push_back(j);

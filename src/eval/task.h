@@ -48,6 +48,7 @@ struct Task {
   std::vector<std::string> filters = {"none"};
   std::string description = "";  ///< begins every context
   int shots = 0;                 ///< unless asked for otherwise
+  OrderedJson generation = {};   ///< of tasks that generate: lm-eval's generation_kwargs
   bool first_n = false;          ///< the first rows of the pool are the shots; else each document draws its own
   bool one_more = false;  ///< draws one more and drops the document itself: lm-eval sees no split named for either
   SplitFiles documents;   ///< that are evaluated
@@ -71,14 +72,18 @@ const Group* find_group(const std::string& name);
 /// The tasks that a list of tasks and groups means, each once. An unknown name is an Error with the nearest ones.
 std::vector<const Task*> tasks_of(const std::vector<std::string>& names);
 
-/// The question asked after `prefix`, once for each choice; empty for tasks that generate.
+/// The question asked after `prefix`, once for each choice; of tasks that generate, the prompt alone.
 std::vector<Request> requests_of(const Task& task, const Document& document, const std::string& prefix);
 /// A solved example and the blank line after it.
 std::string example_of(const Task& task, const Document& document);
+/// Its question and its answer, without what stands between them.
+std::pair<std::string, std::string> question_and_answer(const Document& document);
 
-/// Per document the examples that precede it, as indices of the pool. Throws when the pool is too small.
+/// Per document the examples that precede it, as indices of the pool. Throws when the pool is too small. With `twice`
+/// each document draws twice and keeps the second: lm-eval 0.4.8 does so for a chat's one user turn.
 std::vector<std::vector<int64_t>> draw_examples(const Task& task, std::span<const Document> documents,
-                                                std::span<const Document> pool, int shots, uint64_t seed);
+                                                std::span<const Document> pool, int shots, uint64_t seed,
+                                                bool twice = false);
 
 /// SHA-256 of every request without examples, in the order and the JSON of the tests of lm-eval v0.3.
 std::string request_hash(const Task& task, std::span<const Document> documents);
@@ -109,7 +114,5 @@ std::vector<Task> gsm8k_tasks();
 std::string gsm8k_extract(const std::string& filter, const std::string& text);
 /// gsm8k: whether a filtered answer equals the reference, both without commas, dollars, the reasoning and a last dot.
 bool gsm8k_equal(const std::string& answer, const std::string& reference);
-/// Where greedy text of gsm8k ends.
-const std::vector<std::string>& gsm8k_stops();
 
 }  // namespace qwerky

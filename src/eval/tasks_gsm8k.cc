@@ -70,11 +70,6 @@ std::string gsm8k_extract(const std::string& filter, const std::string& text) {
 
 bool gsm8k_equal(const std::string& answer, const std::string& reference) { return plain(answer) == plain(reference); }
 
-const std::vector<std::string>& gsm8k_stops() {
-  static const std::vector<std::string> stops = {"Question:", "</s>", "<|im_end|>"};
-  return stops;
-}
-
 std::vector<Task> gsm8k_tasks() {
   return {{.name = "gsm8k",
            .alias = "gsm8k",
@@ -85,6 +80,7 @@ std::vector<Task> gsm8k_tasks() {
            .metrics = {{"exact_match", Aggregation::mean, true}},
            .filters = {"strict-match", "flexible-extract"},
            .shots = 5,
+           .generation = {{"until", {"Question:", "</s>", "<|im_end|>"}}, {"do_sample", false}, {"temperature", 0.0}},
            .documents = files("test", 1319),
            .pool = files("train", 7473),
            .read = read}};

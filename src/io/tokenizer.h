@@ -56,8 +56,9 @@ class Tokenizer {
   std::vector<int32_t> eos;    ///< any of these ends a text; the first is the one to write
   /// encode() puts a space in front of a text, and decode() drops it from the first piece (SentencePiece).
   bool drops_first_space = false;
-  std::string chat_template;                         ///< Jinja source; empty when the model has none
-  std::map<std::string, std::string> special_texts;  ///< what a chat template reads: "bos_token", "eos_token", …
+  std::string chat_template;                           ///< Jinja source; empty when the model has none
+  std::map<std::string, std::string> named_templates;  ///< where tokenizer_config.json lists several
+  std::map<std::string, std::string> special_texts;    ///< what a chat template reads: "bos_token", "eos_token", …
   std::optional<int32_t> id_of(std::string_view special_token) const;  ///< by the token's exact text
 
  protected:

@@ -43,17 +43,14 @@ std::vector<int64_t> ids_under(const Json& object, const char* key, const std::s
   return out;
 }
 
-/// "chat_template": the Jinja source, or a list of named ones.
-std::string template_text(const Json& object) {
-  const auto it = object.find("chat_template");
-  if (it == object.end()) return {};
-  if (it->is_string()) return it->get<std::string>();
-  if (it->is_array())
-    for (const Json& named : *it)
-      if (named.is_object() && named.value("name", Json()) == "default" && named.contains("template") &&
-          named["template"].is_string())
-        return named["template"].get<std::string>();
-  return {};
+/// "chat_template" as a list of named ones.
+std::map<std::string, std::string> named_texts(const Json& list) {
+  std::map<std::string, std::string> out;
+  if (list.is_array())
+    for (const Json& one : list)
+      if (one.is_object() && one.value("name", Json()).is_string() && one.value("template", Json()).is_string())
+        out.emplace(one["name"].get<std::string>(), one["template"].get<std::string>());
+  return out;
 }
 
 constexpr const char* kRoles[] = {"bos_token", "eos_token", "unk_token", "pad_token",
@@ -213,7 +210,11 @@ void AddedTokenizer::apply(const TokenizerConfig& config, const std::string& nam
   }
   if (config.tokenizer_config.is_object()) {
     adds_bos = boolean(config.tokenizer_config, "add_bos_token", adds_bos);
-    if (std::string text = template_text(config.tokenizer_config); !text.empty()) chat_template = std::move(text);
+    const Json given = config.tokenizer_config.value("chat_template", Json());
+    named_templates = named_texts(given);
+    if (const auto found = named_templates.find("default"); found != named_templates.end())
+      chat_template = found->second;
+    if (given.is_string() && given != "") chat_template = given.get<std::string>();
   }
   adds_bos = adds_bos && bos.has_value();
   for (const char* key : kRoles)
