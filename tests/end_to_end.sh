@@ -167,6 +167,11 @@ wait $pid
 [ $? = 130 ] && grep -q "^partial: " out && grep -q '"partial": true' stopped_recall/seven/recall_*.json || die "SIGINT in a haystack: $(cat out)"
 for wrong in nan inf -1; do refused "temperature: expected a number of at least 0" generate seven --temperature=$wrong; done
 refused "top-p: expected" generate seven --temperature 1 --top-p nan
+refused "min-p: expected a number from 0 to 1" chat seven --min-p 2
+refused "--logit-bias: expected ID=BIAS" generate seven --logit-bias 3
+ok generate seven --max-tokens 5 --temperature 1 --top-k 9 --min-p 0.01 --typical-p 0.9 --repetition-penalty 1.1 --presence-penalty 0.1 \
+  --frequency-penalty 0.1 --penalty-window 64 --dry-multiplier 0.8 --xtc-probability 0.5 --logit-bias 3=-100 --logit-bias 4=1
+ok generate seven --max-tokens 5 --temperature 1 --mirostat 2 --mirostat-tau 3
 printf '1 2 3 4\n5 6 7 8 9\n' >ids
 ok eval seven --tokens-file ids --limit 6 --json -
 grep -q '"tokens": 4' out || die "--limit with --tokens-file: $(cat out)"

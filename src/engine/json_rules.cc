@@ -32,7 +32,7 @@ JsonRules::JsonRules(ByteAutomaton& automaton) : a(automaton) {
   never = a.either({});
   digit_ = a.rule(range_of('0', '9', kReturn));
   const Place blanks = a.repeat(a.rule(a.one_of(bytes_in(" \t"), kReturn)), 0, kMostSpaces, kReturn);
-  space_ = a.rule(either({blanks, a.bytes("\n", blanks), a.bytes("\r\n", blanks)}));
+  space_ = a.rule(either({blanks, a.bytes("\n", blanks)}));
 
   const auto tail = [&](int first, int last, Place next) { return a.one_of(bytes_between(first, last), next); };
   const Place one = tail(0x80, 0xBF, kReturn), two = tail(0x80, 0xBF, one);

@@ -484,6 +484,7 @@ class Compiler {
 ByteSet json_bytes() {
   ByteSet bytes;
   for (size_t b = 0x20; b < 0xC0; ++b) bytes.set(b);
+  bytes.set('\n');
   return bytes;
 }
 
