@@ -12,7 +12,8 @@ namespace {
 
 /// A run of a multiple-choice task with four choices, answered rightly or wrongly as given.
 TaskRun choices_run(const std::string& task, const std::vector<int>& right) {
-  TaskRun run{find_task(task), {}, 0, 0, {}, {}};
+  TaskRun run{};
+  run.task = find_task(task);
   for (int r : right) {
     Document document;
     document.contexts = {"q"};
@@ -27,7 +28,8 @@ TaskRun choices_run(const std::string& task, const std::vector<int>& right) {
 
 /// A run of one log-likelihood a document.
 TaskRun sums_run(const std::string& task, const std::vector<double>& sums, const std::vector<int64_t>& words = {}) {
-  TaskRun run{find_task(task), {}, 0, 0, {}, {}};
+  TaskRun run{};
+  run.task = find_task(task);
   for (size_t i = 0; i < sums.size(); ++i) {
     Document document;
     document.contexts = {"c"};

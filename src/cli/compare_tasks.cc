@@ -6,6 +6,7 @@
 
 #include "base/units.h"
 #include "cli/command.h"
+#include "engine/fingerprint.h"
 #include "eval/table.h"
 
 namespace qwerky {
