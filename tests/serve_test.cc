@@ -256,17 +256,17 @@ TEST(Serve, AChatStreamEndsWithDone) {
 
 TEST(Serve, AnAnswerThatMustBeJson) {
   const OrderedJson schema = {{"type", "object"},
-                              {"properties", {{"name", {{"enum", {"fox", "owl"}}}}, {"age", {{"type", "integer"}}}}},
+                              {"properties", {{"name", {{"enum", {"fox", "owl"}}}}, {"age", {{"enum", {3, 5}}}}}},
                               {"required", {"name", "age"}},
                               {"additionalProperties", false}};
   OrderedJson body = {
-      {"messages", {{{"role", "user"}, {"content", "Who lives there?"}}}}, {"max_tokens", 60}, {"seed", 5}};
+      {"messages", {{{"role", "user"}, {"content", "Who lives there?"}}}}, {"max_tokens", 800}, {"seed", 5}};
   body["response_format"] = {{"type", "json_schema"}, {"json_schema", {{"name", "x"}, {"schema", schema}}}};
   const OrderedJson out = shared().post("/v1/chat/completions", body);
   EXPECT_EQ(out["choices"][0]["finish_reason"], "stop");
   const OrderedJson answer = parse_ordered_json(out["choices"][0]["message"]["content"].get<std::string>(), "answer");
   EXPECT_TRUE(answer["name"] == "fox" || answer["name"] == "owl") << answer;
-  EXPECT_TRUE(answer["age"].is_number_integer()) << answer;
+  EXPECT_TRUE(answer["age"] == 3 || answer["age"] == 5) << answer;
   body["response_format"]["json_schema"]["schema"] = {{"type", "colour"}};
   const HttpAnswer refused = shared().call("POST", "/v1/chat/completions", body);
   EXPECT_EQ(refused.status, 400);
