@@ -171,7 +171,7 @@ echo "compare on tasks, as a page"
 pair=(compare teacher seven --tasks arc_easy,wikitext,passkey --lengths 256,1k --depths 50 --samples 1 --data "$rows" --allow-partial --limit 3
   --text text.txt --text-tokens 2000 --window 32 --agreement-tokens 4 --contexts 4,8 --bootstrap-iters 10 --output pair --json pair.json --report)
 ok "${pair[@]}" report.html
-grep -q "^|arc_easy .*|acc " out && grep -q "^|wikitext .*|word_perplexity.*× " out || die "compare --tasks: $(cat out)"
+grep -q "^|arc_easy.*|acc " out && grep -q "^|wikitext.*|word_perplexity.*× " out || die "compare --tasks: $(cat out)"
 [ "$(grep -c "<section>" report.html)" = 7 ] && grep -q "compare teacher seven --tasks arc_easy,wikitext,passkey" report.html || die "sections of report.html"
 [ "$(grep -c '"depth"' pair.json)" = 2 ] || die "haystacks beyond the teacher's 128 positions are the student's alone: pair.json"
 ok "${pair[@]}" again.html
@@ -181,7 +181,7 @@ ok compare teacher seven --data text.txt --limit 500 --contexts 0 --agreement-to
 refused 'task "arc_hard" is not known; nearest:' compare teacher seven --tasks arc_hard --data "$rows"
 refused "text goes to --text" compare teacher seven --tasks arc_easy
 refused "softmax-window: changes the comparison on text alone" compare teacher seven --tasks arc_easy --data "$rows" --softmax-window 8
-refused "missing/report.html" compare teacher seven --data text.txt --limit 500 --contexts 4 --report /proc/missing/report.html
+refused "report missing/report.html: missing is not a directory" compare teacher seven --data text.txt --report missing/report.html
 for wrong in nan inf -1; do refused "temperature: expected a number of at least 0" generate seven --temperature=$wrong; done
 refused "top-p: expected" generate seven --temperature 1 --top-p nan
 refused "min-p: expected a number from 0 to 1" chat seven --min-p 2
