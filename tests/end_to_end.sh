@@ -4,6 +4,7 @@
 # generate; then input that must be refused. Needs no data and no network.
 set -u
 qwerky=$(readlink -f "$1")
+rows=$(readlink -f "$(dirname "$0")/golden/eval/data")
 bundled=$(readlink -f "$(dirname "$0")/../models/teacher")
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT
@@ -159,12 +160,28 @@ refused '"beams" is not supported; these are: do_sample' eval teacher --tasks gs
 refused "fewshot-as-multiturn: only with" eval teacher --tasks gsm8k --data . --fewshot-as-multiturn
 refused "text and recall have no chat template" eval seven --tasks passkey,gsm8k --data . --system-instruction Hi
 refused "nearest: passkey" eval seven --tasks paskey --data text.txt
+rm err # of the command before
 "$qwerky" eval seven --tasks passkey --lengths 64k --output stopped_recall >out 2>err &
 pid=$!
 await_line err
 kill -INT $pid
 wait $pid
 [ $? = 130 ] && grep -q "^partial: " out && grep -q '"partial": true' stopped_recall/seven/recall_*.json || die "SIGINT in a haystack: $(cat out)"
+echo "compare on tasks, as a page"
+pair=(compare teacher seven --tasks arc_easy,wikitext,passkey --lengths 256,1k --depths 50 --samples 1 --data "$rows" --allow-partial --limit 3
+  --text text.txt --text-tokens 2000 --window 32 --agreement-tokens 4 --contexts 4,8 --bootstrap-iters 10 --output pair --json pair.json --report)
+ok "${pair[@]}" report.html
+grep -q "^|arc_easy.*|acc " out && grep -q "^|wikitext.*|word_perplexity.*× " out || die "compare --tasks: $(cat out)"
+[ "$(grep -c "<section>" report.html)" = 7 ] && grep -q "compare teacher seven --tasks arc_easy,wikitext,passkey" report.html || die "sections of report.html"
+[ "$(grep -c '"depth"' pair.json)" = 2 ] || die "haystacks beyond the teacher's 128 positions are the student's alone: pair.json"
+ok "${pair[@]}" again.html
+[ "$(grep -c ": .* s; 0 tokens read" err)" = 2 ] || die "the journals were not gone on with"
+ok compare teacher seven --data text.txt --limit 500 --contexts 0 --agreement-tokens 0 --report plain.html
+[ "$(grep -c "<section>" plain.html)" = 3 ] || die "sections of plain.html" # text, layers, how it was measured
+refused 'task "arc_hard" is not known; nearest:' compare teacher seven --tasks arc_hard --data "$rows"
+refused "text goes to --text" compare teacher seven --tasks arc_easy
+refused "softmax-window: changes the comparison on text alone" compare teacher seven --tasks arc_easy --data "$rows" --softmax-window 8
+refused "report missing/report.html: missing is not a directory" compare teacher seven --data text.txt --report missing/report.html
 for wrong in nan inf -1; do refused "temperature: expected a number of at least 0" generate seven --temperature=$wrong; done
 refused "top-p: expected" generate seven --temperature 1 --top-p nan
 refused "min-p: expected a number from 0 to 1" chat seven --min-p 2

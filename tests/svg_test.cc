@@ -111,6 +111,10 @@ TEST(Forest, PlacesValuesAndIntervals) {
   EXPECT_EQ(occurrences(image, "class=\"level\""), 1u);
   EXPECT_EQ(occurrences(image, "class=\"reference\""), 1u);
   EXPECT_EQ(image.find("nan"), std::string::npos);
+  EXPECT_EQ(image.find("…"), std::string::npos) << "a label that fits is whole";
+  f.rows[0].label = std::string(60, 'a') + "end";
+  EXPECT_NE(svg_element(f).find("aend<"), std::string::npos);
+  EXPECT_NE(svg_element(f).find(">…a"), std::string::npos);
   const std::string empty = svg_element(Forest{.title = "none", .x_label = "", .series = {}, .rows = {}});
   EXPECT_TRUE(well_formed(empty));
   EXPECT_EQ(empty.find("nan"), std::string::npos);

@@ -55,7 +55,8 @@ std::string svg_element(const Forest& forest, int width) {
   for (size_t r = 0; r < forest.rows.size(); ++r) {
     const ForestRow& row = forest.rows[r];
     const double middle = top + kRow * (static_cast<double>(r) + 0.5);
-    out += label(left - 8, middle + 4, "end", "tick", end_of(row.label, static_cast<size_t>((left - 12) / kCharacter)));
+    out += label(left - 8, middle + 4, "end", "tick",
+                 end_of(row.label, static_cast<size_t>((left - 12) / kCharacter + 0.5)));
     if (row.level && std::isfinite(*row.level)) out += vertical("level", *row.level, middle - 9, middle + 9);
     for (size_t s = 0; s < row.dots.size(); ++s) {
       const auto& dot = row.dots[s];
@@ -68,7 +69,7 @@ std::string svg_element(const Forest& forest, int width) {
     }
   }
   out += concat("<path class=\"frame\" d=\"M", px(left), " ", px(bottom), "H", px(right), "\"/>\n") +
-         label((left + right) / 2, bottom + 38, "middle", "tick", forest.x_label);
+         label(right, bottom + 38, "end", "tick", forest.x_label);
   return element(forest.title, width, static_cast<int>(bottom + kBottom), out);
 }
 

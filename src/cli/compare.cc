@@ -188,6 +188,10 @@ std::string page(const Options& o, const std::optional<TextComparison>& text, co
 
 int compare_models(const Options& o) {
   check_task_options(o.pair.tasks, o.reads_text() || !o.pair.recall.recall.tasks.empty() || !o.tasks());
+  if (const Path folder = Path(o.report).parent_path(); !o.report.empty()) {
+    if (!folder.empty() && !is_dir(folder)) fail("--report ", o.report, ": ", folder.string(), " is not a directory");
+    check_writable(folder.empty() ? Path(".") : folder);
+  }
   std::optional<TextComparison> text;
   if (o.reads_text() || !o.pairs()) text = compare_text(o);
   if (!o.pairs()) {

@@ -150,7 +150,8 @@ void print_pair(const PairOptions& o, const PairMeasurement& m) {
       rows.push_back({a.source, std::to_string(a.agreed.size()),
                       concat(std::fixed, std::setprecision(4), a.identical()),
                       concat(std::fixed, std::setprecision(1), a.median_agreed())});
-    std::cout << markdown_table({"Greedy text after", "Prompts", concat("Identical for ", m.agreement[0].tokens),
+    std::cout << "\n"
+              << markdown_table({"Greedy text after", "Prompts", concat("Identical for ", m.agreement[0].tokens),
                                  "Median tokens before the first difference"},
                                 rows);
   }

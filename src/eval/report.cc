@@ -70,15 +70,10 @@ std::string tasks_section(const Report& report) {
         paragraph("note",
                   "No relative score is given where the teacher is less than 1.96 standard errors above chance: there "
                   "is nothing to lose.");
-  std::string note;
-  for (const char c : report.score_notes) {
-    if (c != '\n') {
-      note += c;
-    } else if (!note.empty()) {
-      out += paragraph("note", escaped(note));
-      note.clear();
-    }
-  }
+  std::string notes;  // a line each
+  for (const char c : report.score_notes.substr(0, report.score_notes.find_last_not_of('\n') + 1))
+    notes += c == '\n' ? " · " : std::string(1, c);
+  if (!notes.empty()) out += paragraph("note", escaped(notes));
   std::vector<std::string> drawn;
   for (const Forest* f : {&scores, &changes, &relative, &ratios})
     if (!f->rows.empty()) drawn.push_back(svg_element(*f));
@@ -186,8 +181,8 @@ std::string headline(const Report& report) {
       last = s.name;
     }
   if (count > 0)
-    item(concat(fixed(100 * sum / static_cast<double>(count), 1), " ± ",
-                fixed(100 * std::sqrt(squares) / static_cast<double>(count), 1), " %"),
+    item(concat(fixed(100 * sum / static_cast<double>(count), 0), " ± ",
+                fixed(100 * std::sqrt(squares) / static_cast<double>(count), 0), " %"),
          concat("of the teacher's score above chance, mean of ", count, count == 1 ? " task" : " tasks"));
   if (report.text) {
     item("× " + fixed(report.text->ratio(), 3), "perplexity of text");

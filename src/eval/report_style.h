@@ -42,7 +42,6 @@ td { border-bottom: 1px solid var(--rule); vertical-align: top }
 tr:last-child td { border-bottom: 0 }
 .r { text-align: right }
 .w { white-space: normal; overflow-wrap: anywhere; min-width: 4.5rem }
-.scroll table:not(.facts) tr > :first-child { position: sticky; left: 0; background: var(--paper) }
 .facts { width: 100% }
 .facts td:first-child { width: 30% }
 .figures { display: grid; gap: 1.2rem 2rem; margin: 1.2rem 0;
@@ -70,10 +69,12 @@ pre { background: var(--tint); padding: .8rem 1rem; white-space: pre-wrap; overf
   h1 { font-size: 1.55rem }
   h2 { font-size: 1.2rem; margin-top: 2.2rem }
   .numbers { grid-template-columns: 1fr 1fr }
+  .scroll table:not(.facts) tr > :first-child { position: sticky; left: 0; background: var(--paper) }
   .numbers b { font-size: 1.3rem }
 }
 @media print {
   @page { margin: 16mm 14mm }
+  :root { --paper: #fff }
   body { font-size: 10pt }
   main { max-width: none; padding: 0 }
   h2, h3 { break-after: avoid }
