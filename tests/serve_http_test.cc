@@ -237,7 +237,7 @@ TEST(Http, DrainWaitsForWhatIsBeingAnswered) {
   EXPECT_EQ(idle.read().status, 200);
   client.request("POST", "/held");
   auto reply = echo.held.get_future().get();
-  std::thread drain([&] { server.drain(std::chrono::seconds(10)); });
+  std::thread drain([&] { server.drain(std::chrono::steady_clock::now() + std::chrono::seconds(10)); });
   EXPECT_EQ(idle.read_to_end(), "") << "closed at once";
   reply->send({200, "done", "text/plain", {}});
   EXPECT_EQ(client.read().body, "done");

@@ -437,6 +437,18 @@ TEST(Serve, DrainFinishesWhatWasBegun) {
   EXPECT_TRUE(client.read_to_end().find("data: [DONE]") != std::string::npos);
 }
 
+TEST(Serve, DrainDoesNotWaitForEver) {
+  Running running;
+  HttpClient client(running.server.port());
+  client.request(
+      "POST", "/v1/completions",
+      OrderedJson({{"prompt", "a"}, {"max_tokens", 1000}, {"stream", true}, {"logit_bias", {{"2047", -100}}}}).dump());
+  ASSERT_TRUE(client.read_until("data: "));
+  running.server.drain(0);
+  const std::string rest = client.read_to_end();
+  EXPECT_TRUE(rest.find("[DONE]") != rest.npos || rest.find("the server is stopping") != rest.npos) << rest;
+}
+
 TEST(Serve, TwoModelsByName) {
   const Running running({}, {model_options("student"), model_options("teacher")});
   const OrderedJson list = running.call("GET", "/v1/models").json();

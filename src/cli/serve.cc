@@ -68,7 +68,8 @@ int run_server(const Options& o) {
   say(concat("loaded in ", static_cast<int64_t>(seconds_since(start) * 1e3), " ms"), true);
   if (options.keys.empty() && !serve::names_loopback(o.host))
     say("no --api-key-file: everybody who reaches " + o.host + " may use this server", true);
-  std::printf("http://%s:%d\n", o.host.c_str(), server.port());
+  const bool v6 = o.host.find(':') != o.host.npos;
+  std::printf("http://%s%s%s:%d\n", v6 ? "[" : "", o.host.c_str(), v6 ? "]" : "", server.port());
   std::fflush(stdout);
   while (!interrupted()) std::this_thread::sleep_for(std::chrono::milliseconds(50));
   say("stopping: no new requests; those under way are finished", true);

@@ -67,7 +67,7 @@ bool origin_allowed(std::string_view origin, std::string_view host, std::string_
 
 bool names_loopback(std::string_view host) {
   const std::string_view name = without_port(host);
-  return name.empty() || name == "localhost" || name == "127.0.0.1" || name == "[::1]";
+  return name.empty() || host == "::1" || name == "localhost" || name == "127.0.0.1" || name == "[::1]";
 }
 
 }  // namespace qwerky::serve

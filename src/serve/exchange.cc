@@ -196,11 +196,12 @@ OrderedJson Exchange::timings() const {
   const One& one = *answers_.front();
   const int64_t held = one.prompt_tokens + one.answer.generated();
   const auto milliseconds = [](double seconds) { return std::round(seconds * 1e6) / 1e3; };
-  const double decode = one.usage.decode_seconds;
+  const double decode = one.usage.decode_seconds;  // from the first token to the last
+  const auto steps = static_cast<double>(std::max<int64_t>(0, one.answer.generated() - 1));
   return {{"queued_ms", milliseconds(one.usage.queued_seconds)},
           {"prompt_ms", milliseconds(one.usage.prefill_seconds)},
           {"first_token_ms", milliseconds(one.first_token)},
-          {"tokens_per_second", decode > 0 ? static_cast<double>(one.answer.generated()) / decode : 0.0},
+          {"tokens_per_second", decode > 0 ? steps / decode : 0.0},
           {"state_bytes", asked_.model.state_bytes(held)},
           {"kv_cache_bytes", held * asked_.model.kv_bytes_per_token()}};
 }

@@ -27,8 +27,8 @@ SamplerOptions sampler_of(const ServedModel& model, const GenerationRequest& req
 int64_t tokens_of(const ServedModel& model, const GenerationRequest& request, int64_t held, int64_t otherwise) {
   const int64_t most = model.capacity();
   if (most == 0) return request.max_tokens.value_or(otherwise);
-  const int64_t wanted = request.max_tokens.value_or(std::clamp<int64_t>(most - held, 1, otherwise));
-  if (held + wanted > most)
+  const int64_t wanted = request.max_tokens.value_or(std::clamp<int64_t>(most - held + 1, 1, otherwise));
+  if (held + std::max<int64_t>(0, wanted - 1) > most)  // the last is never read
     throw RequestError(
         400, concat("the context holds ", most, " tokens; this request has ", held, " and asks for ", wanted, " more"),
         "max_tokens", "context_length_exceeded");

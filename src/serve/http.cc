@@ -104,8 +104,7 @@ HttpCounts HttpServer::counts() const {
   return {s.open, s.accepted, s.turned_away, s.slow, s.left};
 }
 
-void HttpServer::drain(std::chrono::milliseconds most) {
-  const auto end = std::chrono::steady_clock::now() + most;
+void HttpServer::drain(std::chrono::steady_clock::time_point end) {
   internals_->shared.draining = true;
   asio::post(internals_->context, [i = internals_.get()] {
     ErrorCode ignored;

@@ -84,8 +84,8 @@ class HttpServer {
   void stop();
   int port() const;
   HttpCounts counts() const;
-  /// No more connections; waits until those that are being answered are done, or for `most`.
-  void drain(std::chrono::milliseconds most);
+  /// No more connections; waits until those that are being answered are done, or it is `end`.
+  void drain(std::chrono::steady_clock::time_point end);
 
  private:
   struct Internals;

@@ -11,9 +11,7 @@ namespace qwerky::serve {
 
 ServedModel::ServedModel(const ServedModelOptions& options)
     : name_(options.name), engine_(options.path, options.engine), created_(std::time(nullptr)) {
-  capacity_ = engine_.max_tokens();
-  if (options.batcher.capacity > 0)
-    capacity_ = capacity_ > 0 ? std::min(capacity_, options.batcher.capacity) : options.batcher.capacity;
+  capacity_ = options.batcher.capacity > 0 ? options.batcher.capacity : engine_.max_tokens();
   template_source_ = options.chat_template.empty() ? tokenizer().chat_template : options.chat_template;
   if (!template_source_.empty()) {
     template_ = std::make_unique<ChatTemplate>(template_source_, "chat template of " + name_);
@@ -23,9 +21,7 @@ ServedModel::ServedModel(const ServedModelOptions& options)
   StateCacheOptions cache = options.cache;
   cache.model = model_fingerprint(engine_);
   cache_ = std::make_unique<StateCache>(cache);
-  BatcherOptions batcher = options.batcher;
-  batcher.capacity = capacity_;
-  batcher_ = std::make_unique<Batcher>(engine_, cache_.get(), batcher);
+  batcher_ = std::make_unique<Batcher>(engine_, cache_.get(), options.batcher);
   thread_ = std::thread([this] { batcher_->run(); });
 }
 
@@ -36,9 +32,14 @@ void ServedModel::stop() {
   if (thread_.joinable()) thread_.join();
 }
 
-void ServedModel::drain() {
+void ServedModel::drain(std::chrono::steady_clock::time_point end) {
   batcher_->drain();
-  if (thread_.joinable()) thread_.join();
+  const auto busy = [&] {
+    const BatcherCounts counts = batcher_->counts();
+    return counts.running + counts.waiting > 0;
+  };
+  while (busy() && std::chrono::steady_clock::now() < end) std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  stop();
 }
 
 const ChatFormat& ServedModel::chat() const {

@@ -2,6 +2,7 @@
 // A model that answers requests: loaded, with the thread that steps it, its states, and its way to write conversations.
 #pragma once
 
+#include <chrono>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -28,8 +29,8 @@ class ServedModel {
   explicit ServedModel(const ServedModelOptions& options);
   ~ServedModel();
   void stop();  ///< what is not finished ends as cancelled
-  /// No more is admitted; returns when all is finished.
-  void drain();
+  /// No more is admitted; returns when all is finished, what is not by `end` as cancelled.
+  void drain(std::chrono::steady_clock::time_point end);
 
   const std::string& name() const { return name_; }
   const Engine& engine() const { return engine_; }

@@ -22,8 +22,9 @@ namespace {
 
 namespace asio = boost::asio;
 
-constexpr int kWorkers = 2;              // read requests and write answers
-constexpr int64_t kEmbeddingQueue = 32;  // requests
+constexpr int kWorkers = 2;                      // read requests and write answers
+constexpr std::chrono::seconds kLastAnswers{1};  // to be written, after all are known
+constexpr int64_t kEmbeddingQueue = 32;          // requests
 
 constexpr const char* kPagePolicy =
     "default-src 'none'; connect-src 'self'; img-src 'self' data:; style-src 'unsafe-inline'; "
@@ -348,8 +349,9 @@ void Server::load(const std::vector<ServedModelOptions>& models) {
 
 void Server::drain(double seconds) {
   internals_->state = Internals::State::stopping;
-  for (const auto& model : internals_->models) model->drain();
-  internals_->http->drain(std::chrono::milliseconds(static_cast<int64_t>(seconds * 1e3)));
+  const auto end = std::chrono::steady_clock::now() + std::chrono::milliseconds(static_cast<int64_t>(seconds * 1e3));
+  for (const auto& model : internals_->models) model->drain(end);
+  internals_->http->drain(std::max(end, std::chrono::steady_clock::now() + kLastAnswers));
 }
 
 }  // namespace qwerky::serve
