@@ -44,3 +44,4 @@ section "5  What a token costs as the text grows"
 "$qwerky" bench "$teacher" "$student" --contexts 128,512,2048,8192 --svg "$out/context.svg" --json "$out/context.json"
 caption "The softmax model keeps its whole past and reads it for every token; the student keeps a state of fixed size." \
   "Drawn: $out/context.svg"
+caption "To chat with both, side by side in a browser:  $qwerky serve $student --compare-with $teacher"
