@@ -238,6 +238,22 @@ TEST(Serve, TheSecondTurnReadsOnlyWhatIsNew) {
   EXPECT_EQ(cold["choices"][0]["message"]["content"], second["choices"][0]["message"]["content"]) << "to the same end";
 }
 
+// An answer of one token may be complete before the thread that took the request goes on, when others want its core.
+TEST(Serve, ShortStreamsAreWhole) {
+  std::vector<std::jthread> busy;
+  for (int i = 0; i < 4; ++i)
+    busy.emplace_back([](const std::stop_token& enough) {
+      while (!enough.stop_requested()) {
+      }
+    });
+  for (int i = 0; i < 1500; ++i) {
+    const std::vector<std::string> events =
+        shared().call("POST", "/v1/completions", {{"prompt", "Once"}, {"max_tokens", 1}, {"stream", true}}).events();
+    ASSERT_GE(events.size(), 2u) << "stream " << i;
+    ASSERT_EQ(events.back(), "[DONE]");
+  }
+}
+
 TEST(Serve, AChatStreamEndsWithDone) {
   const std::vector<std::string> events =
       shared()

@@ -19,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import types
+import urllib.request
 import warnings
 from pathlib import Path
 
@@ -165,7 +166,9 @@ def main():
     server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:
         url = server.stdout.readline().strip()
-        openai_checks(url, bool(o.chat_template))
+        with urllib.request.urlopen(url + "/v1/models") as models:
+            chat = json.load(models)["data"][0]["qwerky"]["chat"]
+        openai_checks(url, chat)
         lm_eval_checks(url, "m", o)
     finally:
         server.terminate()

@@ -111,7 +111,8 @@ class Compiler {
     if (s.is_boolean()) return s.get<bool>() ? a_.call(rules_.any, kReturn) : rules_.never;
     if (!s.is_object()) refuse("expected an object, found ", s.type_name());
     int constraints = 0;
-    for (const auto& [key, value] : s.items()) {
+    for (const auto& member : s.items()) {
+      const std::string& key = member.key();
       const bool of_type = std::any_of(kKeywordsOfType.begin(), kKeywordsOfType.end(),
                                        [&](const auto& entry) { return entry.second.contains(key); });
       if (of_type || kApplicators.contains(key)) {

@@ -89,7 +89,7 @@ void Exchange::prepare(Generation& g, One& one, size_t index) {
 }
 
 void Exchange::start(std::vector<Generation>&& generations) {
-  running_ = static_cast<int64_t>(generations.size());
+  running_ = static_cast<int64_t>(generations.size()) + 1;  // and this: none may end the answer before it is open
   for (size_t i = 0; i < generations.size(); ++i)
     answers_.push_back(std::make_unique<One>(asked_.model.tokenizer(), options_.answer));
   for (size_t i = 0; i < generations.size(); ++i) {
@@ -98,17 +98,18 @@ void Exchange::start(std::vector<Generation>&& generations) {
     try {
       id = asked_.model.batcher().submit(std::move(generations[i]));
     } catch (...) {
-      abandon();
+      cancel();
       throw;
     }
     if (!id) {
-      abandon();
+      cancel();
       throw queue_full();
     }
     const std::lock_guard lock(mutex_);
     ids_.push_back(*id);
   }
   open();
+  one_less();
   asked_.reply->on_leave([weak = weak_from_this()] {
     if (const auto self = weak.lock()) self->cancel();
   });
@@ -121,15 +122,6 @@ void Exchange::cancel() {
     ids = ids_;
   }
   for (const Batcher::Id id : ids) asked_.model.batcher().cancel(id);
-}
-
-/// Nothing was answered yet, and somebody else will.
-void Exchange::abandon() {
-  {
-    const std::lock_guard lock(mutex_);
-    abandoned_ = true;
-  }
-  cancel();
 }
 
 bool Exchange::on_token(One& one, size_t index, const Logprobs& told) {
@@ -153,6 +145,10 @@ void Exchange::on_end(One& one, Finish finish, const Usage& usage, SnapshotPtr e
   one.usage = usage;
   if (!options_.save_state.empty()) one.end = std::move(end);
   one.error = error;
+  one_less();
+}
+
+void Exchange::one_less() {
   if (--running_ == 0) asked_.later([self = shared_from_this()] { self->finish(); });
 }
 
@@ -214,10 +210,6 @@ void Exchange::fail_with(const RequestError& error) {
 }
 
 void Exchange::finish() {
-  {
-    const std::lock_guard lock(mutex_);
-    if (abandoned_) return;
-  }
   asked_.metrics.finished(seconds_since(asked_.arrived));
   for (const auto& one : answers_)
     if (const auto error = failure(one->finish, one->error)) return fail_with(*error);

@@ -56,11 +56,11 @@ class Exchange : public std::enable_shared_from_this<Exchange> {
   void prepare(Generation& generation, One& one, size_t index);
   bool on_token(One& one, size_t index, const Logprobs& told);
   void on_end(One& one, Finish finish, const Usage& usage, SnapshotPtr end, const std::string& error);
+  void one_less();  ///< of running_; the last of them ends the answer
   void emit(size_t index, const Answer::Piece& piece);
   void emit(std::string data);
   void open();
   void cancel();
-  void abandon();
   void finish();
   void answer();
   void fail_with(const RequestError& error);
@@ -74,7 +74,7 @@ class Exchange : public std::enable_shared_from_this<Exchange> {
   std::atomic<int64_t> running_ = 0;
   std::mutex mutex_;  // of what follows
   std::vector<Batcher::Id> ids_;
-  bool opened_ = false, abandoned_ = false;
+  bool opened_ = false;
   std::vector<std::string> early_;  // events from before it was known that the request is admitted
 };
 
