@@ -430,7 +430,7 @@ class Compiler {
     }
     std::optional<Rule> other;
     const auto it = s.find("additionalProperties");
-    if (it != s.end() ? *it != false : properties.empty())
+    if (it != s.end() ? *it != false : !s.contains("properties"))
       other = it == s.end() ? rules_.any : rule_at(s, "additionalProperties");
     for (const std::string& name : required) {
       if (it != s.end() && !other) {

@@ -2,8 +2,10 @@
 #include "engine/sampler.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <limits>
+#include <numbers>
 
 #include "base/error.h"
 #include "base/random.h"
@@ -33,6 +35,25 @@ double sum_of(const Candidates& c) {
   return sum;
 }
 
+/// Of a whole distribution, by its weights and their logarithms.
+struct Spread {
+  double total = 0, moment = 0;
+  void add(double weight, double log_weight) { total += weight, moment += weight * log_weight; }
+  double entropy() const { return std::log(total) - moment / total; }
+};
+
+/// The largest logit; numbers alone count. Several lanes, as a single one would wait for itself.
+float largest(std::span<const float> logits) {
+  constexpr size_t kLanes = 8;
+  std::array<float, kLanes> most;
+  most.fill(kNever);
+  size_t i = 0;
+  for (; i + kLanes <= logits.size(); i += kLanes)
+    for (size_t k = 0; k < kLanes; ++k) most[k] = logits[i + k] > most[k] ? logits[i + k] : most[k];
+  for (; i < logits.size(); ++i) most[0] = logits[i] > most[0] ? logits[i] : most[0];
+  return *std::max_element(most.begin(), most.end());
+}
+
 /// The k likeliest tokens, likeliest first. What lies below the k-th of those seen so far is not looked at again.
 Candidates likeliest(std::span<const float> logits, size_t k) {
   Candidates out;
@@ -54,6 +75,8 @@ Candidates likeliest(std::span<const float> logits, size_t k) {
 
 Candidates at_least(std::span<const float> logits, double floor) {
   Candidates out;
+  out.reserve(static_cast<size_t>(
+      std::count_if(logits.begin(), logits.end(), [&](float x) { return static_cast<double>(x) >= floor; })));
   for (size_t i = 0; i < logits.size(); ++i)
     if (static_cast<double>(logits[i]) >= floor) out.push_back({static_cast<int32_t>(i), logits[i], 0});
   return out;
@@ -78,26 +101,15 @@ void keep_mass(Candidates& c, double mass, Before before) {
   }
 }
 
-/// Nucleus sampling (Holtzman et al., arXiv 1904.09751): the smallest set of likeliest tokens with this share.
-void keep_top_p(Candidates& c, double share) {
-  const double total = sum_of(c);
-  // All that are lighter than this weigh at most half of what may be left out: they need no sorting.
-  const double light = 0.5 * (1 - share) * total / static_cast<double>(c.size());
-  std::erase_if(c, [&](const Candidate& x) { return x.weight < light; });
-  keep_mass(c, share * total, likelier);
-}
-
 /// Locally typical sampling (Meister et al., arXiv 2202.00666): the smallest set with this share of the tokens whose
 /// surprise -ln p is nearest to the entropy; of equally near ones the likelier.
-void keep_typical(Candidates& c, double share, float best, double temperature) {
-  const double total = sum_of(c), log_total = std::log(total);
-  const auto surprise = [&](const Candidate& x) {
-    return log_total - (static_cast<double>(x.logit) - static_cast<double>(best)) / temperature;
+void keep_typical(Candidates& c, double share, const Spread& all, float best, double temperature) {
+  const double entropy = all.entropy(), log_total = std::log(all.total);
+  const auto distance = [&](const Candidate& x) {
+    return std::abs(log_total - (static_cast<double>(x.logit) - static_cast<double>(best)) / temperature - entropy);
   };
-  double entropy = 0;
-  for (const Candidate& x : c) entropy += x.weight / total * surprise(x);
-  keep_mass(c, share * total, [&](const Candidate& a, const Candidate& b) {
-    const double far_a = std::abs(surprise(a) - entropy), far_b = std::abs(surprise(b) - entropy);
+  keep_mass(c, share * all.total, [&](const Candidate& a, const Candidate& b) {
+    const double far_a = distance(a), far_b = distance(b);
     return far_a < far_b || (far_a == far_b && likelier(a, b));
   });
 }
@@ -247,42 +259,60 @@ int32_t Sampler::draw(std::span<const float> logits, std::span<const uint8_t> al
 
 int32_t Sampler::pick(std::span<const float> logits) {
   const SamplerOptions& o = options_;
-  size_t first = 0;
-  for (size_t i = 1; i < logits.size(); ++i)
-    if (logits[i] > logits[first] || std::isnan(logits[first])) first = i;
-  const float best = logits[first];
-  if (std::isnan(best) || best == kNever) fail("sampler: every token is forbidden or has a logit that is no number");
-  if (o.temperature <= 0 || std::isinf(best)) return static_cast<int32_t>(first);
+  const float best = largest(logits);
+  if (best == kNever) fail("sampler: every token is forbidden or has a logit that is no number");
+  if (o.temperature <= 0 || std::isinf(best))
+    return static_cast<int32_t>(std::find(logits.begin(), logits.end(), best) - logits.begin());
 
   const bool truncates = o.mirostat == 0;
-  const double top = static_cast<double>(best);
+  const auto log_weight = [&](float logit) {
+    return (static_cast<double>(logit) - static_cast<double>(best)) / o.temperature;
+  };
   Candidates c;
+  Spread all;  // of what the first truncation looks at
   if (truncates && o.top_k > 0 && static_cast<size_t>(o.top_k) < logits.size()) {
     c = likeliest(logits, static_cast<size_t>(o.top_k));
+    for (Candidate& x : c) all.add(x.weight = std::exp(log_weight(x.logit)), log_weight(x.logit));
   } else {
     // Below e^-60 of the likeliest: any number of them weighs less than the rounding of a sum.
-    double floor = top - 60 * o.temperature;
-    // Where nothing before min-p looks at them, what it drops needs no weight; a little more is left for its own
-    // rounding.
-    if (truncates && o.min_p > 0 && o.top_p >= 1 && o.typical_p >= 1)
-      floor = std::max(floor, top + o.temperature * (std::log(o.min_p) - 1e-6));
-    c = at_least(logits, floor);
+    double floor = -60;
+    const auto raise = [&](double log_least) { floor = std::max(floor, log_least - 1e-6); };  // a little for rounding
+    if (truncates && o.top_p >= 1 && o.typical_p >= 1) {
+      if (o.min_p > 0) raise(std::log(o.min_p));
+    } else {
+      for (float logit : logits)
+        if (const double x = log_weight(logit); x >= floor) all.add(std::exp(x), x);
+      // What is lighter than this weighs at most half of what a share leaves out, all together.
+      const auto light = [&](double share) {
+        return std::log(0.5 * (1 - share) * all.total / static_cast<double>(vocab_));
+      };
+      if (!truncates)
+        raise(std::log(all.total) - mirostat_mu_ * std::numbers::ln2);
+      else if (o.typical_p >= 1)
+        raise(light(o.top_p));
+      else  // or has a surprise farther from the entropy than the likeliest token's
+        raise(std::min(light(o.typical_p), 2 * (std::log(all.total) - all.entropy())));
+      floor = std::min(floor, 0.0);
+    }
+    c = at_least(logits, static_cast<double>(best) + o.temperature * floor);
+    for (Candidate& x : c) x.weight = std::exp(log_weight(x.logit));
   }
-  for (Candidate& x : c) x.weight = std::exp((static_cast<double>(x.logit) - top) / o.temperature);
 
-  double total = 0;  // of all that mirostat measures surprise by
   const auto counter = static_cast<uint64_t>(draws_);
   if (truncates) {
-    if (o.typical_p < 1) keep_typical(c, o.typical_p, best, o.temperature);
-    if (o.top_p < 1) keep_top_p(c, o.top_p);
+    if (o.typical_p < 1) {
+      keep_typical(c, o.typical_p, all, best, o.temperature);
+      all.total = sum_of(c);
+    }
+    // Nucleus sampling (Holtzman et al., arXiv 1904.09751): the smallest set of likeliest tokens with this share.
+    if (o.top_p < 1) keep_mass(c, o.top_p * all.total, likelier);
     if (o.min_p > 0) keep_min_p(c, o.min_p);
     if (o.xtc_probability > 0 && Random(o.seed, hash_name("xtc")).uniform(counter) < o.xtc_probability)
       drop_top_choices(c, o.xtc_threshold);
   } else {
     // Mirostat 2 (Basu et al., arXiv 2007.14966): tokens of more surprise -log2 p than mu are left out, of all but the
     // likeliest; afterwards mu moves against the drawn token's distance from tau.
-    total = sum_of(c);
-    const double least = std::min(total * std::exp2(-mirostat_mu_), 1.0);
+    const double least = std::min(all.total * std::exp2(-mirostat_mu_), 1.0);
     std::erase_if(c, [&](const Candidate& x) { return x.weight < least; });
   }
 
@@ -293,7 +323,7 @@ int32_t Sampler::pick(std::span<const float> logits) {
       drawn = &x;
       break;
     }
-  if (o.mirostat == 2) mirostat_mu_ -= o.mirostat_eta * (std::log2(total / drawn->weight) - o.mirostat_tau);
+  if (o.mirostat == 2) mirostat_mu_ -= o.mirostat_eta * (std::log2(all.total / drawn->weight) - o.mirostat_tau);
   return drawn->id;
 }
 
