@@ -89,7 +89,7 @@ void Exchange::prepare(Generation& g, One& one, size_t index) {
 }
 
 void Exchange::start(std::vector<Generation>&& generations) {
-  running_ = static_cast<int64_t>(generations.size());
+  running_ = static_cast<int64_t>(generations.size()) + 1;  // and this function
   for (size_t i = 0; i < generations.size(); ++i)
     answers_.push_back(std::make_unique<One>(asked_.model.tokenizer(), options_.answer));
   for (size_t i = 0; i < generations.size(); ++i) {
@@ -112,6 +112,11 @@ void Exchange::start(std::vector<Generation>&& generations) {
   asked_.reply->on_leave([weak = weak_from_this()] {
     if (const auto self = weak.lock()) self->cancel();
   });
+  one_done();
+}
+
+void Exchange::one_done() {
+  if (--running_ == 0) asked_.later([self = shared_from_this()] { self->finish(); });
 }
 
 void Exchange::cancel() {
@@ -153,7 +158,7 @@ void Exchange::on_end(One& one, Finish finish, const Usage& usage, SnapshotPtr e
   one.usage = usage;
   if (!options_.save_state.empty()) one.end = std::move(end);
   one.error = error;
-  if (--running_ == 0) asked_.later([self = shared_from_this()] { self->finish(); });
+  one_done();
 }
 
 void Exchange::emit(size_t index, const Answer::Piece& piece) {

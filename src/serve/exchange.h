@@ -61,6 +61,7 @@ class Exchange : public std::enable_shared_from_this<Exchange> {
   void open();
   void cancel();
   void abandon();
+  void one_done();
   void finish();
   void answer();
   void fail_with(const RequestError& error);
@@ -71,8 +72,8 @@ class Exchange : public std::enable_shared_from_this<Exchange> {
   const Options options_;
   const AnswerForm form_;
   std::vector<std::unique_ptr<One>> answers_;
-  std::atomic<int64_t> running_ = 0;
-  std::mutex mutex_;  // of what follows
+  std::atomic<int64_t> running_ = 0;  ///< answers that have not ended; one more until they are all submitted
+  std::mutex mutex_;                  // of what follows
   std::vector<Batcher::Id> ids_;
   bool opened_ = false, abandoned_ = false;
   std::vector<std::string> early_;  // events from before it was known that the request is admitted
