@@ -118,6 +118,21 @@ TEST(Http, LimitsHaveTheirStatus) {
   EXPECT_EQ(ask(server, "/refused", std::string(900, 'a')).status, 401) << "before its body is read";
 }
 
+TEST(Http, BodiesTogetherAreLimited) {
+  Echo echo;
+  HttpOptions options = on_any_port();
+  options.all_body_bytes = 1000;
+  HttpServer server(echo, options);
+  HttpClient first(server.port());
+  first.send("POST /x HTTP/1.1\r\nContent-Length: 600\r\nExpect: 100-continue\r\n\r\n");
+  EXPECT_TRUE(first.read_until("100 Continue\r\n\r\n"));
+  EXPECT_EQ(ask(server, "/x", std::string(500, 'a')).status, 503) << "while the first is being read";
+  EXPECT_EQ(ask(server, "/x", std::string(300, 'a')).status, 200);
+  first.send(std::string(600, 'a'));
+  EXPECT_EQ(first.read().status, 200);
+  EXPECT_EQ(ask(server, "/x", std::string(500, 'a')).status, 200);
+}
+
 TEST(Http, GarbageIsRefused) {
   Echo echo;
   HttpServer server(echo, on_any_port());

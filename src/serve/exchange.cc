@@ -109,10 +109,10 @@ void Exchange::start(std::vector<Generation>&& generations) {
     ids_.push_back(*id);
   }
   open();
-  one_less();
   asked_.reply->on_leave([weak = weak_from_this()] {
     if (const auto self = weak.lock()) self->cancel();
   });
+  one_less();
 }
 
 void Exchange::cancel() {

@@ -99,6 +99,7 @@ void Connection::close() {
   if (phase_ == Phase::answering) ++shared_.left;
   phase_ = Phase::closed;
   --shared_.open;
+  forget_body();
   timer_.cancel();
   ErrorCode ignored;
   socket_.close(ignored);
@@ -141,6 +142,12 @@ void Connection::on_header(ErrorCode error) {
     return respond(request_, std::move(*response));
   }
   phase_ = Phase::body;
+  if (!parser_->is_done()) {
+    const auto length = parser_->content_length();
+    body_bytes_ = length ? static_cast<int64_t>(*length) : shared_.options.body_bytes;
+    if ((shared_.body_bytes += body_bytes_) > shared_.options.all_body_bytes)
+      return refuse(503, "too many large requests at once");
+  }
   arm(shared_.options.body_time);
   if (boost::beast::iequals(message[http::field::expect], "100-continue")) {
     sending_ = "HTTP/1.1 100 Continue\r\n\r\n";
@@ -320,6 +327,7 @@ void Connection::log() const {
 
 void Connection::answer_done() {
   log();
+  forget_body();
   leave_ = nullptr;
   streaming_ = complete_ = false;
   sent_ = 0;
@@ -330,6 +338,8 @@ void Connection::answer_done() {
   ErrorCode ignored;
   if (buffer_.size() > 0) socket_.cancel(ignored);  // the next request is here already
 }
+
+void Connection::forget_body() { shared_.body_bytes -= std::exchange(body_bytes_, 0); }
 
 /// Reads on for a moment what the client still sends: closed at once, it would lose the answer.
 void Connection::linger() {

@@ -20,6 +20,7 @@ struct HttpShared {
   HttpOptions options;
   std::atomic<int64_t> open = 0, accepted = 0, turned_away = 0, slow = 0, left = 0;
   std::atomic<bool> draining = false;
+  int64_t body_bytes = 0;  ///< that are held, or announced
 };
 
 class Connection : public std::enable_shared_from_this<Connection> {
@@ -57,6 +58,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   void answer_done();
   void linger();
   void discard();
+  void forget_body();
   void arm(std::chrono::milliseconds time);
   void on_time(ErrorCode error);
   void add_chunk(std::string_view text);
@@ -73,6 +75,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   uint64_t request_ = 0;  ///< how many began; what a Reply is told apart by
   bool keep_alive_ = false, chunked_ = false, streaming_ = false, watching_ = false, timed_out_ = false;
   bool writing_ = false, complete_ = false;  ///< of the answer: a write is under way; all of it is in outbox_
+  int64_t body_bytes_ = 0;                   ///< its part of shared_.body_bytes
   int status_ = 0;
   int64_t sent_ = 0;
   std::string outbox_, sending_;  ///< to be written; being written
