@@ -155,6 +155,11 @@ TEST(ChatTemplate, SearchIsLinear) {
             "10000001000001");
 }
 
+TEST(ChatTemplate, RemaindersOfLargeNumbers) {  // as Python has them
+  EXPECT_EQ(rendered("{{ 9223372036854775807 % -2 }} {{ -9223372036854775807 % 2 }} {{ -7 % 3 }} {{ 7 % -3 }}"),
+            "-1 1 2 -2");
+}
+
 TEST(ChatTemplate, ContextIsReadAsItIs) {
   OrderedJson deep = 1;
   for (int i = 0; i < 10'000; ++i) deep = OrderedJson::array({std::move(deep)});

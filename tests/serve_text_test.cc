@@ -161,6 +161,7 @@ TEST(ToolCalls, Llama) {
       {"{\"not\": \"a call\"}", "{\"not\": \"a call\"}"},
       {"Hello {\"name\": \"f\"}", "Hello {\"name\": \"f\"}"},
       {"<|python", "<|python"},
+      {" ", " "},
   };
   for (const auto& [text, expected] : cases) {
     EXPECT_EQ(parsed(ToolStyle::llama3, {text}), expected) << text;

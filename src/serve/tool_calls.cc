@@ -116,6 +116,7 @@ ToolCallParser::Parsed ToolCallParser::finish() {
 void ToolCallParser::finish_llama(Parsed& out) {
   std::string_view text = trimmed(held_);
   if (text.starts_with(kPython)) text.remove_prefix(kPython.size());
+  if (text.empty()) out.text = held_;
   // A ';' within a text of the JSON is no border: the pieces on both sides of it are no calls.
   int tries = 0;
   for (size_t begin = 0, end = 0; begin < text.size();) {

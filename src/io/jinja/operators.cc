@@ -32,7 +32,9 @@ Value whole(const std::string& op, int64_t a, int64_t b) {
   if (b == 0) fail("division by zero");
   if (op == "/") return static_cast<double>(a) / static_cast<double>(b);
   if (b == -1) return op == "%" ? Value(int64_t{0}) : whole("-", 0, a);
-  return op == "//" ? floor_divide(a, b) : a - floor_divide(a, b) * b;
+  if (op == "//") return floor_divide(a, b);
+  const int64_t rest = a % b;
+  return rest != 0 && (rest < 0) != (b < 0) ? rest + b : rest;
 }
 
 Value real(const std::string& op, double a, double b) {
