@@ -709,10 +709,15 @@ TEST(TokenBytes, EveryKindOfVocabularyHasTheBytes) {
     c->allowed(mask);
     EXPECT_GT(std::count(mask.begin(), mask.end(), 1), 2);
     for (int32_t id = 0; id < tokenizer->size(); ++id)
-      if (mask[static_cast<size_t>(id)] != 0)
+      if (mask[static_cast<size_t>(id)] != 0) {
         EXPECT_NE(std::string("{ \n\t").find(tokenizer->piece(id)[0]), std::string::npos) << tokenizer->piece(id);
-    EXPECT_PRED2(has, error_of([&] { TokenBytes(*tokenizer, {tokenizer->encode("!", false).back()}); }),
-                 "JSON output needs a token for byte 33 alone");
+      }
+    const auto without = [&] { TokenBytes(*tokenizer, {tokenizer->encode("!", false).back()}); };
+    if (name == std::string("llama2")) {  // SentencePiece has a piece for each byte besides
+      EXPECT_NO_THROW(without());
+    } else {
+      EXPECT_PRED2(has, error_of(without), "JSON output needs a token for byte 33 alone");
+    }
   }
 }
 
