@@ -125,7 +125,6 @@ void check_include(const std::string& place, const std::string& layer, const std
 }
 
 int most_lines(const std::string& path) {
-  if (path == "web/index.html") return 1200;  // markup, style and script: the page is one file
   // The decoder, each mixer, and the training steps.
   const bool model = has_prefix(path, {"src/model/"}) && has_suffix(path, ".cc");
   return (model && path != "src/model/architectures.cc") || path == "src/distill/steps.cc" ? 399 : 800;

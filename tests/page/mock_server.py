@@ -17,7 +17,7 @@ import threading
 import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-PAGE = pathlib.Path(__file__).resolve().parents[2] / "web" / "index.html"
+WEB = pathlib.Path(__file__).resolve().parents[2] / "web"
 STATE_BYTES, KV_BYTES_PER_TOKEN = 98304, 1536
 MODELS = [{"id": "stories-rwkv7", "qwerky": {"constant_state": True, "state_bytes": STATE_BYTES, "context": 0}},
           {"id": "stories-teacher", "qwerky": {"constant_state": False, "state_bytes": KV_BYTES_PER_TOKEN, "context": 2048}}]
@@ -109,7 +109,7 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self):
         path = self.route()
         if path == "/":
-            page = PAGE.read_text()
+            page = re.sub(r"^@(.+)@\n", lambda part: (WEB / part[1]).read_text(), (WEB / "index.html").read_text(), flags=re.M)
             self.reply(200, page, "text/html; charset=utf-8", [("Content-Security-Policy", policy(page))])
         elif path == "/v1/models":
             if self.server.loading > 0:
