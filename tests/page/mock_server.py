@@ -46,6 +46,11 @@ for (int t = 0; t < T; ++t)
 Unclosed **marks and 2 * 3 * 4 stay as they are."""
 
 
+def whole_page():
+    """web/index.html with its parts, as src/serve/CMakeLists.txt joins them."""
+    return re.sub(r"^@(.+)@\n", lambda part: (WEB / part[1]).read_text(), (WEB / "index.html").read_text(), flags=re.M)
+
+
 def policy(page):
     """What the page needs, by the hashes of its one <style> and one <script>."""
     def source(tag):
@@ -109,7 +114,7 @@ class Handler(BaseHTTPRequestHandler):
     def do_GET(self):
         path = self.route()
         if path == "/":
-            page = re.sub(r"^@(.+)@\n", lambda part: (WEB / part[1]).read_text(), (WEB / "index.html").read_text(), flags=re.M)
+            page = whole_page()
             self.reply(200, page, "text/html; charset=utf-8", [("Content-Security-Policy", policy(page))])
         elif path == "/v1/models":
             if self.server.loading > 0:

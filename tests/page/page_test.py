@@ -38,7 +38,7 @@ HOSTILE = {"format": "qwerky-conversation", "version": 1, "system": "", "setting
 class Source(unittest.TestCase):
     """What the file promises, read from the file."""
 
-    page = mock_server.PAGE.read_text()
+    page = mock_server.whole_page()
 
     def test_one_small_file(self):
         self.assertLess(len(self.page.encode()), 60_000)
