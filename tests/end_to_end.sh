@@ -4,8 +4,9 @@
 # generate; then input that must be refused. Needs no data and no network.
 set -u
 qwerky=$(readlink -f "$1")
-rows=$(readlink -f "$(dirname "$0")/golden/eval/data")
-bundled=$(readlink -f "$(dirname "$0")/../models/teacher")
+here=$(dirname "$(readlink -f "$0")")
+rows=$here/golden/eval/data
+bundled=$(readlink -f "$here/../models/teacher")
 dir=$(mktemp -d)
 trap 'rm -rf "$dir"' EXIT
 cd "$dir" || exit 1
@@ -33,19 +34,7 @@ whole() { [ -e "$1/config.json" ]; }
 await() { for _ in $(seq 400); do [ -e "$1" ] && return; sleep 0.05; done; die "$1 did not appear"; }
 await_line() { for _ in $(seq 1200); do [ -s "$1" ] && return; sleep 0.05; done; die "$1 stayed empty"; }
 
-awk 'BEGIN {
-  srand(7)
-  split("the cat,a dog,my bird,the old man,a girl,the fish", who, ","); split("sat,ran,slept,sang,hid,waited", did, ",")
-  split("on the mat,in the sun,by the sea,under a tree,at home,near the door", where, ","); split("Then,Later,At night,Soon,Today,Once", when, ",")
-  for (i = 0; i < 1500; ++i) {
-    for (j = 0; j < 3; ++j) printf "%s %s %s %s. ", when[1 + int(6 * rand())], who[1 + int(6 * rand())], did[1 + int(6 * rand())], where[1 + int(6 * rand())]
-    print "<|endoftext|>"
-  }
-}' >text.txt
-cat >config.json <<'END'
-{"model_type": "qwen2", "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 3, "num_attention_heads": 4,
- "num_key_value_heads": 2, "max_position_embeddings": 128, "rms_norm_eps": 1e-6, "rope_theta": 10000.0, "tie_word_embeddings": true}
-END
+. "$here/tiny_run.sh"
 data=(--data text.txt --holdout 3000 --field text)
 # SHORT STEPS: overrides for stages of windows of 32 tokens, 4 in a step.
 short() {

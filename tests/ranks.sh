@@ -4,6 +4,7 @@
 # result and an interrupted run too; a rank that dies ends the run with its name.
 set -u
 qwerky=$(readlink -f "$1")
+here=$(dirname "$(readlink -f "$0")")
 command -v mpirun >/dev/null || { echo "skipped: no mpirun (Debian: openmpi-bin)"; exit 77; }
 ldd "$qwerky" | grep -q libmpi || { echo "skipped: built without MPI"; exit 77; }
 dir=$(mktemp -d)
@@ -32,18 +33,7 @@ close() {
     die "$3 of $1 and $2: $(paste -sd' ' "$a") | $(paste -sd' ' "$b")"
 }
 
-awk 'BEGIN {
-  srand(7)
-  split("the cat,a dog,my bird,the old man,a girl,the fish", who, ","); split("sat,ran,slept,sang,hid,waited", did, ",")
-  for (i = 0; i < 1500; ++i) {
-    for (j = 0; j < 3; ++j) printf "Then %s %s and %s %s. ", who[1 + int(6 * rand())], did[1 + int(6 * rand())], who[1 + int(6 * rand())], did[1 + int(6 * rand())]
-    print "<|endoftext|>"
-  }
-}' >text.txt
-cat >config.json <<'END'
-{"model_type": "qwen2", "hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 3, "num_attention_heads": 4,
- "num_key_value_heads": 2, "max_position_embeddings": 128, "rms_norm_eps": 1e-6, "rope_theta": 10000.0, "tie_word_embeddings": true}
-END
+. "$here/tiny_run.sh"
 data=(--data text.txt --holdout 3000 --report-steps 5)
 shape() { echo "--set stages.$1.context=32 --set stages.$1.batch=8 --set stages.$1.warmup=5 --set stages.$1.tokens=$((256 * $2))"; }
 
