@@ -12,13 +12,11 @@ torch: lm-eval's local-completions needs none, so it is replaced by a stub. Prin
 status 1 at the first difference.
 """
 import argparse
-import importlib.machinery
 import json
 import os
 import subprocess
 import sys
 import tempfile
-import types
 import urllib.request
 import warnings
 from pathlib import Path
@@ -71,41 +69,9 @@ def openai_checks(url, chat):
     expect(cached > 0, f"openai chat, second turn: {cached} of {second.usage.prompt_tokens} prompt tokens were known")
 
 
-def stub_torch():
-    class Anything:
-        def __init__(self, *a, **k): pass
-        def __getattr__(self, name): return Anything()
-        def __call__(self, *a, **k): return a[0] if len(a) == 1 and callable(a[0]) else Anything()
-        def __or__(self, other): return Anything()
-        __ror__ = __or__
-
-    class Stub(types.ModuleType):
-        __path__ = []
-
-        def __getattr__(self, name):
-            if name.startswith("__"):
-                raise AttributeError(name)
-            return type(name, (), {}) if name in ("Tensor", "HFLM") else Anything()
-
-    class Stubs:
-        kept = {"lm_eval.models." + m for m in ("openai_completions", "api_models", "utils")}
-
-        def find_spec(self, name, path=None, target=None):
-            stub = name.startswith("lm_eval.models.") and name not in self.kept
-            if stub or name.split(".")[0] in ("torch", "accelerate", "peft"):
-                return importlib.machinery.ModuleSpec(name, self, is_package=True)
-
-        def create_module(self, spec): return Stub(spec.name)
-        def exec_module(self, module): pass
-
-    import datasets
-    import transformers  # noqa: F401  before the stubs: both look for torch
-    datasets.disable_progress_bars()
-    sys.meta_path.insert(0, Stubs())
-
-
 def lm_eval_rows(url, name, model, data, limit, concurrent):
-    stub_torch()
+    import lm_eval_without_torch
+    lm_eval_without_torch.install("openai_completions", "api_models", "utils")
     import lm_eval.evaluator
     from lm_eval.models.openai_completions import LocalCompletionsAPI
     from lm_eval.tasks import TaskManager

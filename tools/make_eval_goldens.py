@@ -16,7 +16,6 @@ table.json (tables of random numbers as pytablewriter lays them out), capitalize
 import ast
 import csv
 import hashlib
-import importlib.machinery
 import json
 import os
 import random
@@ -28,41 +27,13 @@ from pathlib import Path
 
 os.environ.update(USE_TORCH="0", HF_DATASETS_OFFLINE="1", HF_HUB_OFFLINE="1", HF_DATASETS_CACHE=tempfile.mkdtemp())
 warnings.simplefilter("ignore")
-import datasets  # noqa: E402  before the stubs: it looks for torch
 import jinja2  # noqa: E402
+import lm_eval_without_torch  # noqa: E402
 import tokenizers  # noqa: E402
 import transformers  # noqa: E402
+from lm_eval_without_torch import Anything, Stub  # noqa: E402
 
-datasets.disable_progress_bars()
-
-
-class Anything:
-    def __init__(self, *a, **k): pass
-    def __getattr__(self, name): return Anything()
-    def __call__(self, *a, **k): return a[0] if len(a) == 1 and callable(a[0]) else Anything()
-    def __or__(self, other): return Anything()
-    __ror__ = __or__
-
-
-class Stub(types.ModuleType):
-    __path__ = []
-
-    def __getattr__(self, name):
-        if name.startswith("__"):
-            raise AttributeError(name)
-        return type(name, (), {}) if name == "Tensor" else Anything()
-
-
-class Stubs:
-    def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in ("torch", "accelerate", "peft") or name.startswith("lm_eval.models"):
-            return importlib.machinery.ModuleSpec(name, self, is_package=True)
-
-    def create_module(self, spec): return Stub(spec.name)
-    def exec_module(self, module): pass
-
-
-sys.meta_path.insert(0, Stubs())
+lm_eval_without_torch.install()
 import lm_eval.evaluator  # noqa: E402
 from lm_eval.api.model import LM  # noqa: E402
 from lm_eval.loggers.evaluation_tracker import GeneralConfigTracker  # noqa: E402
