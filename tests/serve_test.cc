@@ -289,6 +289,93 @@ TEST(Serve, AnAnswerThatMustBeJson) {
   EXPECT_EQ(refused.json()["error"]["param"], "response_format");
 }
 
+OrderedJson tool(const std::string& name, const OrderedJson& properties) {
+  OrderedJson required = OrderedJson::array();
+  for (const auto& [key, schema] : properties.items()) required.push_back(key);
+  return {{"type", "function"},
+          {"function",
+           {{"name", name}, {"parameters", {{"type", "object"}, {"properties", properties}, {"required", required}}}}}};
+}
+
+/// A template with calls as Qwen's or Llama 3's; `source` is what tells them apart.
+ServedModelOptions calling_model(const std::string& source) {
+  ServedModelOptions out = model_options();
+  out.chat_template = std::string(kTemplate) + "{#" + source + "#}";
+  return out;
+}
+
+/// Names of the calls, each with arguments that satisfy the schemas of `tools`.
+std::vector<std::string> names_of_calls(const OrderedJson& calls) {
+  std::vector<std::string> names;
+  for (const OrderedJson& call : calls) {
+    const OrderedJson arguments = parse_ordered_json(call["function"]["arguments"].get<std::string>(), "arguments");
+    names.push_back(call["function"]["name"]);
+    if (names.back() == "find") {
+      EXPECT_TRUE(arguments.size() == 1 && (arguments["animal"] == "fox" || arguments["animal"] == "owl")) << arguments;
+    } else {
+      EXPECT_TRUE(arguments.size() == 1 && arguments["steps"].is_number_integer()) << arguments;
+    }
+  }
+  return names;
+}
+
+TEST(Serve, AToolThatMustBeCalled) {
+  for (const char* source : {"<tool_call>", "ipython \"parameters\""}) {
+    SCOPED_TRACE(source);
+    const Running running({}, {calling_model(source)});
+    OrderedJson body = {
+        {"messages", {{{"role", "user"}, {"content", "Who lives there?"}}}}, {"max_tokens", 900}, {"seed", 5}};
+    body["tools"] = {tool("find", {{"animal", {{"enum", {"fox", "owl"}}}}}),
+                     tool("walk", {{"steps", {{"type", "integer"}, {"minimum", 1}, {"maximum", 9}}}})};
+    body["parallel_tool_calls"] = false;
+    for (const char* name : {"find", "walk"}) {
+      body["tool_choice"] = {{"type", "function"}, {"function", {{"name", name}}}};
+      const OrderedJson choice = running.post("/v1/chat/completions", body)["choices"][0];
+      EXPECT_EQ(names_of_calls(choice["message"]["tool_calls"]), std::vector<std::string>{name});
+      EXPECT_TRUE(choice["message"]["content"].is_null()) << choice;
+      EXPECT_EQ(choice["finish_reason"], "tool_calls");
+    }
+    body["tool_choice"] = "required";
+    for (int seed = 0; seed < 4; ++seed) {
+      body["seed"] = seed;
+      const OrderedJson choice = running.post("/v1/chat/completions", body)["choices"][0];
+      EXPECT_EQ(names_of_calls(choice["message"]["tool_calls"]).size(), 1u);
+    }
+    body["stream"] = true;
+    OrderedJson calls = OrderedJson::array();
+    std::string text;
+    for (const std::string& event : running.call("POST", "/v1/chat/completions", body).events()) {
+      if (event == "[DONE]") continue;
+      const OrderedJson delta = parse_ordered_json(event, "event")["choices"][0]["delta"];
+      if (delta.contains("tool_calls")) calls.push_back(delta["tool_calls"][0]);
+      if (delta.contains("content")) text += delta["content"].get<std::string>();
+    }
+    EXPECT_EQ(names_of_calls(calls).size(), 1u);
+    EXPECT_EQ(text, "");
+  }
+}
+
+TEST(Serve, SeveralToolsMayBeCalled) {
+  const Running running({}, {calling_model("<tool_call>")});
+  OrderedJson body = {{"messages", {{{"role", "user"}, {"content", "Who lives there?"}}}},
+                      {"max_tokens", 900},
+                      {"tool_choice", "required"},
+                      {"tools", OrderedJson::array({tool("find", {{"animal", {{"enum", {"fox", "owl"}}}}})})}};
+  size_t most = 0;
+  for (int seed = 0; seed < 8; ++seed) {
+    body["seed"] = seed;
+    const OrderedJson choice = running.post("/v1/chat/completions", body)["choices"][0];
+    const auto names = names_of_calls(choice["message"]["tool_calls"]);
+    EXPECT_GE(names.size(), 1u);
+    most = std::max(most, names.size());
+  }
+  EXPECT_GT(most, 1u);
+  body["tools"][0]["function"]["parameters"]["properties"]["animal"] = {{"type", "colour"}};
+  const HttpAnswer refused = running.call("POST", "/v1/chat/completions", body);
+  EXPECT_EQ(refused.status, 400);
+  EXPECT_EQ(refused.json()["error"]["param"], "tools");
+}
+
 TEST(Serve, NamedStatesOutliveTheServer) {
   ServedModelOptions model = model_options();
   model.cache.folder = scratch_dir("serve-states");
