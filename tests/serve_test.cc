@@ -389,7 +389,8 @@ TEST(Serve, NamedStatesOutliveTheServer) {
     EXPECT_EQ(running.post("/state", {{"action", "fork"}, {"name", "doc"}, {"to", "copy"}})["name"], "copy");
   }
   const Running running({}, {model});
-  EXPECT_EQ(running.call("GET", "/state").json()["states"], (OrderedJson{"copy", "doc"}));
+  EXPECT_EQ(running.call("GET", "/state").json()["states"].dump(),
+            R"([{"name":"copy","model":"m"},{"name":"doc","model":"m"}])");
   EXPECT_EQ(running.post("/state", {{"action", "restore"}, {"name", "doc"}})["tokens"], story().size());
   warm = running.post("/v1/completions", question);
   EXPECT_EQ(warm["choices"], cold["choices"]);
@@ -403,6 +404,25 @@ TEST(Serve, NamedStatesOutliveTheServer) {
   EXPECT_EQ(running.post("/state", {{"action", "delete"}, {"name", "doc"}})["deleted"], true);
   EXPECT_EQ(running.call("POST", "/state", {{"action", "delete"}, {"name", "doc"}}).status, 404);
   EXPECT_EQ(running.call("POST", "/v1/completions", question).status, 404);
+}
+
+TEST(Serve, ADrainKeepsWhatWasRead) {
+  ServedModelOptions model = model_options();
+  model.cache.folder = scratch_dir("serve-drain");
+  const OrderedJson body = {{"prompt", story()}, {"max_tokens", 8}, {"temperature", 0}};
+  OrderedJson before;
+  {
+    Running running({}, {model});
+    before = running.post("/v1/completions", body);
+    EXPECT_EQ(before["usage"]["prompt_tokens_details"]["cached_tokens"], 0);
+    running.server.drain(10);
+  }
+  const Running running({}, {model});
+  std::vector<int32_t> longer = story();
+  for (const int32_t id : engine().encode(before["choices"][0]["text"].get<std::string>() + " and"))
+    longer.push_back(id);
+  const OrderedJson after = running.post("/v1/completions", {{"prompt", longer}, {"max_tokens", 1}});
+  EXPECT_GE(after["usage"]["prompt_tokens_details"]["cached_tokens"], story().size());
 }
 
 TEST(Serve, AnAnswerCanBeSavedAndGoneOnFrom) {
@@ -561,6 +581,10 @@ TEST(Serve, TwoModelsByName) {
   EXPECT_EQ(out["model"], "teacher");
   EXPECT_EQ(running.post("/v1/completions", {{"prompt", "a"}, {"max_tokens", 1}})["model"], "student");
   EXPECT_EQ(running.metric("qwerky_generated_tokens_total{model=\"teacher\"}"), 1);
+  running.post("/state", {{"action", "save"}, {"name", "a"}, {"prompt", story()}});
+  running.post("/state", {{"action", "save"}, {"name", "b"}, {"prompt", story()}, {"model", "teacher"}});
+  EXPECT_EQ(running.call("GET", "/state").json()["states"].dump(),
+            R"([{"name":"a","model":"student"},{"name":"b","model":"teacher"}])");
 }
 
 TEST(Serve, TheTokenizerOverTheWire) {
