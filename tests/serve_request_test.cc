@@ -239,6 +239,18 @@ TEST(ApiKeys, AFileIsRead) {
   EXPECT_NE(refused("with a space 0123456789").find("line 1"), std::string::npos);
 }
 
+// Digests by `printf … | openssl dgst -sha256 -binary | base64`; that of alert also stands in the CSP recommendation.
+TEST(Admission, ThePolicyNamesWhatThePageHolds) {
+  const std::string policy =
+      content_policy("<p><style>a{}</style><script>alert('Hello, world.');</script><script></script>");
+  EXPECT_EQ(policy,
+            "default-src 'none'; connect-src 'self'; img-src data:; "
+            "style-src 'sha256-X1RutGBrXCt9KkSaXMK7tHftWiRscFHOhxsS8tv8hBk='; "
+            "script-src 'sha256-qznLcsROx4GACP2dm0UCKCzCG+HiZ1guq6ZZDob/Tng=' "
+            "'sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU='; "
+            "base-uri 'none'; form-action 'none'; frame-ancestors 'none'");
+}
+
 TEST(Admission, ConstantTimeCompare) {
   EXPECT_TRUE(equal_in_constant_time("abc", "abc"));
   EXPECT_TRUE(equal_in_constant_time("", ""));

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cstring>
 
 #include "data.h"
 #include "engine/continuations.h"
@@ -441,6 +442,19 @@ TEST(Serve, AnAnswerCanBeSavedAndGoneOnFrom) {
   const OrderedJson chat = {
       {"messages", {{{"role", "user"}, {"content", "Hello"}}}}, {"state", "part"}, {"max_tokens", 3}};
   EXPECT_GT(running.post("/v1/chat/completions", chat)["usage"]["prompt_tokens_details"]["cached_tokens"], 0);
+}
+
+TEST(Serve, ThePageMayRunWhatItIsServedWithAlone) {
+  const HttpAnswer page = shared().call("GET", "/");
+  const std::string policy = page.headers.at("content-security-policy");
+  EXPECT_EQ(policy, content_policy(page.body));
+  EXPECT_EQ(policy.find("unsafe"), policy.npos) << policy;
+  for (const char* tag : {"<style", "<script"}) {
+    const size_t at = page.body.find(tag);
+    ASSERT_NE(at, page.body.npos);
+    EXPECT_EQ(page.body[at + std::strlen(tag)], '>') << "with attributes it would have no hash";
+    EXPECT_EQ(page.body.find(tag, at + 1), page.body.npos);
+  }
 }
 
 TEST(Serve, KeysGuardAllButHealthAndThePage) {

@@ -27,10 +27,6 @@ constexpr std::chrono::seconds kLastAnswers{1};  // to be written, after all are
 constexpr std::chrono::seconds kLastStates{10};  // the same, after the answers
 constexpr int64_t kEmbeddingQueue = 32;          // requests
 
-constexpr const char* kPagePolicy =
-    "default-src 'none'; connect-src 'self'; img-src 'self' data:; style-src 'unsafe-inline'; "
-    "script-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
-
 struct Route {
   const char *path, *method;
   bool open = false;  // without a key, and while loading
@@ -74,7 +70,7 @@ struct Server::Internals : HttpHandler {
       if (head.path == "/health") return health();
       if (head.path == "/")
         return HttpResponse{
-            200, std::string(kPage), "text/html; charset=utf-8", {{"Content-Security-Policy", kPagePolicy}}};
+            200, std::string(kPage), "text/html; charset=utf-8", {{"Content-Security-Policy", page_policy}}};
       if (head.method == "OPTIONS")
         return HttpResponse{204,
                             {},
@@ -329,6 +325,7 @@ struct Server::Internals : HttpHandler {
   enum class State { loading, ready, stopping };
 
   const ServerOptions options;
+  const std::string page_policy = content_policy(kPage);
   Metrics metrics;
   std::atomic<State> state = State::loading;
   std::unique_ptr<HttpServer> http;
