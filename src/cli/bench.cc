@@ -38,7 +38,9 @@ void check_flags(const CLI::App& app, const Options& o) {
                {{"--to"}, (speed && random) || o.trains, "--random and --train"},
                {{"--type", "--save"}, speed && random, "--random models that are run"},
                {{"--tokenizer"}, !o.speed.save.empty(), "--save"},
-               {{"--prefill", "--depths", "--batches", "--tokens", "--copy"}, speed, "prefill and decode"},
+               {{"--prefill", "--depths", "--batches", "--tokens", "--copy"},
+                speed && o.speed.save.empty(),
+                "prefill and decode"},
                {{"--context", "--batch", "--lanes", "--steps"}, o.trains, "--train"}};
   for (const auto& kind : kinds)
     for (const char* flag : kind.flags)

@@ -17,8 +17,8 @@ std::string_view without_port(std::string_view host) {
   return host.substr(0, host.rfind(':'));
 }
 
-/// " 'sha256-…'" for the content of each such element (CSP level 2, 4.2.5). The page is ours: a tag has no attributes
-/// and stands in no text.
+/// " 'sha256-…'" for the content of each such element (Content Security Policy Level 2, hash sources). The page is
+/// ours: a tag has no attributes and stands in no text.
 std::string hashes_of(std::string_view page, const std::string& element) {
   std::string out;
   const std::string open = "<" + element + ">", close = "</" + element + ">";
