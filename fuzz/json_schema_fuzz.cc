@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
-// A schema, and then bytes that choose among what its automaton allows: there is always something, and what is finished
-// is JSON.
+// A schema, and then bytes that choose among what its automaton and that of a tool's calls allow: there is always
+// something, and what is finished is JSON.
 #include <cstddef>
 #include <cstdint>
 
@@ -8,19 +8,14 @@
 #include "engine/json_schema.h"
 #include "io/files.h"
 
-extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
-  using namespace qwerky;
-  std::string_view text(reinterpret_cast<const char*>(data), size);
-  const size_t end = std::min(text.rfind('\n'), text.size());
-  std::shared_ptr<const ByteAutomaton> automaton;
-  try {
-    automaton = json_schema_automaton(OrderedJson(parse_json(text.substr(0, end), "fuzz")), "schema", ByteSet().set());
-  } catch (const Error&) {
-    return 0;
-  }
+namespace {
+
+using namespace qwerky;
+
+void follow(const std::shared_ptr<const ByteAutomaton>& automaton, std::string_view choices) {
   ByteMatcher matcher(automaton);
   std::string written;
-  for (char c : text.substr(end).substr(0, 64)) {
+  for (char c : choices) {
     std::string allowed;
     ByteMatcher::Ways next;
     for (int byte = 0; byte < 256; ++byte) {
@@ -35,5 +30,20 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     written += byte;
   }
   if (matcher.complete()) CHECK(OrderedJson::accept(written), "no JSON: ", written);
+}
+
+}  // namespace
+
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+  const std::string_view text(reinterpret_cast<const char*>(data), size);
+  const size_t end = std::min(text.rfind('\n'), text.size());
+  try {
+    const OrderedJson schema(parse_json(text.substr(0, end), "fuzz"));
+    follow(json_schema_automaton(schema, "schema", ByteSet().set()), text.substr(end).substr(0, 64));
+    const std::vector<NamedSchema> tools = {{"ab", schema}, {"a", OrderedJson::object()}};
+    follow(calls_automaton(tools, {"[", "x", "]", ","}, false, "tools", ByteSet().set()),
+           text.substr(end).substr(0, 96));
+  } catch (const Error&) {
+  }
   return 0;
 }

@@ -197,6 +197,9 @@ refused "expected a number above 0, found 0" bench seven --prefill 0
 refused "expected a number of at least 0, found -1" bench seven --depths -1
 refused "--svg is only for" bench seven --svg x.svg
 refused "--random is only for" bench --random qwen2.5-0.5b --contexts 8
+refused "--save needs --tokenizer" bench --random qwen2.5-0.5b --save random
+refused "--depths is only for" bench --random qwen2.5-0.5b --save random --tokenizer seven --depths 8
+refused "--tokenizer is only for --save" bench --random qwen2.5-0.5b --tokenizer seven
 refused "--type is only for" bench seven --type int8
 refused "--to is only for" bench seven --to rad-rwkv6
 refused "--depths is only for" bench --ops --depths 8

@@ -90,9 +90,52 @@ TEST(JsonGrammar, ObjectsOfAllKinds) {
                 R"({"a" :1})",
                 R"({"a":1 ,"b":2})",
                 R"({"a":tru)",
-                "{\n\n}",
-                "{" + std::string(41, ' ') + "}"});
-  EXPECT_TRUE(read(json_object_automaton(), "{" + std::string(40, ' ') + "}").second);
+                "{\n\n}"});
+}
+
+TEST(JsonGrammar, WhiteSpaceHasAnEnd) {
+  for (const std::string text : {R"({"a":[1,"b"]})", R"({"a":{"b":[],"c":{}}})"}) {
+    size_t places = 0;
+    for (size_t at = 0; at <= text.size(); ++at) {
+      const auto with = [&](const std::string& space) {
+        return read(json_object_automaton(), text.substr(0, at) + space + text.substr(at)).second;
+      };
+      const bool quoted = std::count(text.begin(), text.begin() + static_cast<int64_t>(at), '"') % 2 == 1;
+      if (quoted || !with(" ")) continue;
+      ++places;
+      EXPECT_FALSE(with("  ")) << at;
+      EXPECT_FALSE(with("\t")) << at;
+      EXPECT_FALSE(with(" \n")) << at;
+      EXPECT_TRUE(with("\n" + std::string(20, ' '))) << at;
+      EXPECT_TRUE(with("\n" + std::string(20, '\t'))) << at;
+      EXPECT_FALSE(with("\n" + std::string(21, ' '))) << at;
+      EXPECT_FALSE(with("\n\n")) << at;
+    }
+    EXPECT_GE(places, 7u) << text;
+  }
+}
+
+TEST(JsonGrammar, CallsOfTools) {
+  const std::vector<NamedSchema> tools = {
+      {"find", parse(R"({"type": "object", "properties": {"q": {"$ref": "#/$defs/q"}}, "required": ["q"],
+                         "$defs": {"q": {"enum": ["fox", "owl"]}}})")},
+      {"fin", parse(R"({"type": "object", "properties": {}})")}};
+  const auto texts = [&](const CallForm& form, bool several) {
+    return calls_automaton(tools, form, several, "tools", ByteSet().set());
+  };
+  const std::string find = R"({"name": "find", "arguments": {"q": "fox"}})",
+                    fin = R"({"name": "fin", "arguments": {}})";
+  const CallForm tagged{"<c>\n", "arguments", "\n</c>", "\n"};
+  const std::string first = "<c>\n" + find + "\n</c>", second = "<c>\n" + fin + "\n</c>";
+  expect_texts(texts(tagged, false), {first, second},
+               {find, first + "\n" + second, "<c>\n{\"name\": \"find\", \"arguments\": {}}\n</c>",
+                "<c>\n{\"name\": \"fi\", \"arguments\": {}}\n</c>", first.substr(0, first.size() - 1)});
+  expect_texts(texts(tagged, true), {first, first + "\n" + second, second + "\n" + first + "\n" + first},
+               {"", first + second, first + "\n"});
+  expect_texts(texts({"", "arguments", "", "; "}, true), {find, find + "; " + fin}, {find + fin, fin + ";"});
+  const std::vector<NamedSchema> wrong = {{"f", parse(R"({"properties": {"a": {"type": "colour"}}})")}};
+  EXPECT_PRED2(has, error_of([&] { calls_automaton(wrong, tagged, false, "tools", ByteSet().set()); }),
+               "tools: f: /properties/a/type");
 }
 
 TEST(JsonGrammar, StringsAreUtf8WithoutLoneSurrogates) {

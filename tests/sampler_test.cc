@@ -107,6 +107,41 @@ TEST(Sampler, TopPIsTheSmallestSetWithTheMass) {
   expect_shares(log_of(kFive), {.temperature = 1, .top_k = 3, .top_p = 0.5}, {0.4, 0.3, 0, 0, 0});
 }
 
+/// Against a full sort, bit for bit: flat and peaked, with and without ties, of both signs.
+TEST(Sampler, TopPOfManyIsThatOfASort) {
+  const auto check = [](const std::vector<float>& logits, double temperature, double top_p) {
+    const double best = *std::max_element(logits.begin(), logits.end());
+    std::vector<double> weight;
+    for (const float x : logits) weight.push_back(std::exp((static_cast<double>(x) - best) / temperature));
+    std::vector<int32_t> order(logits.size());
+    std::iota(order.begin(), order.end(), 0);
+    std::stable_sort(order.begin(), order.end(), [&](int32_t a, int32_t b) {
+      return logits[static_cast<size_t>(a)] > logits[static_cast<size_t>(b)];
+    });
+    const double mass = top_p * std::accumulate(weight.begin(), weight.end(), 0.0);
+    double kept = 0;
+    size_t last = 0;
+    while (last < order.size() && kept < mass) kept += weight[static_cast<size_t>(order[last++])];
+    const SamplerOptions options{.temperature = temperature, .top_p = top_p, .seed = 7};
+    for (int64_t index = 0; index < 50; ++index) {
+      double left = Random(7, hash_name("sampler")).uniform(static_cast<uint64_t>(index)) * kept;
+      size_t at = 0;
+      while (at + 1 < last && (left -= weight[static_cast<size_t>(order[at])]) >= 0) ++at;
+      ASSERT_EQ(sample(logits, options, index), order[at]) << temperature << ", " << top_p << ", draw " << index;
+    }
+  };
+  for (const size_t size : {1000, 1024, 1025, 30000})
+    for (const double step : {0.0, 0.25}) {
+      std::vector<float> logits(size);
+      for (size_t i = 0; i < size; ++i) {
+        const double x = 2.5 * Random(4).normal(i);
+        logits[i] = static_cast<float>(step > 0 ? step * std::round(x / step) : x);  // rounded: ties, and -0 beside 0
+      }
+      for (const double temperature : {0.3, 1.0, 5.0})
+        for (const double top_p : {0.1, 0.5, 0.9, 0.999}) check(logits, temperature, top_p);
+    }
+}
+
 TEST(Sampler, TopPOfManyEquals) {
   const std::vector<float> logits(3000, 1.0F);
   std::map<int32_t, int> drawn;

@@ -151,6 +151,18 @@ TEST(Chat, RefusalsNameThePlace) {
       {R"({"messages": [{"role": "user", "content": "a"}], "max_tokens": 1, "max_completion_tokens": 1})",
        "max_completion_tokens"},
       {R"({"messages": [{"role": "user", "content": "a"}], "tool_choice": "required"})", "tool_choice"},
+      {R"({"messages": [{"role": "user", "content": "a"}], "tool_choice": "required", "tools": []})", "tool_choice"},
+      {R"({"messages": [{"role": "user", "content": "a"}], "tool_choice": "always"})", "tool_choice"},
+      {R"({"messages": [{"role": "user", "content": "a"}], "tool_choice": {"type": "allowed_tools"}})",
+       "tool_choice.type"},
+      {R"({"messages": [{"role": "user", "content": "a"}], "tool_choice": {"type": "function", "name": "f"}})",
+       "tool_choice.function"},
+      {R"({"messages": [{"role": "user", "content": "a"}], "tools": [{"type": "function", "function": {"name": "f"}}],
+           "tool_choice": {"type": "function", "function": {"name": "g"}}})",
+       "tool_choice.function.name"},
+      {R"({"messages": [{"role": "user", "content": "a"}], "tool_choice": "required",
+           "tools": [{"type": "function", "function": {"name": "f", "parameters": {"type": "string"}}}]})",
+       "tools.function.parameters"},
       {R"({"messages": [{"role": "user", "content": "a"}], "tools": [{"type": "function"}]})", "tools.function"},
       {R"({"messages": [{"role": "user", "content": "a"}], "tools": [{"type": "browser"}]})", "tools.type"},
       {R"({"messages": [{"role": "user", "content": "a"}], "response_format": {"type": "xml"}})",
@@ -172,6 +184,27 @@ TEST(Chat, ToolsAndSwitchesReachTheTemplate) {
   EXPECT_FALSE(chat(R"({"messages": [{"role": "user", "content": "a"}], "tool_choice": "none",
       "tools": [{"type": "function", "function": {"name": "f"}}]})")
                    .tools);
+}
+
+TEST(Chat, ACallCanBeAskedFor) {
+  const auto read = [](const std::string& choice) {
+    return chat(R"({"messages": [{"role": "user", "content": "a"}], "tools": [
+      {"type": "function", "function": {"name": "f"}},
+      {"type": "function", "function": {"name": "g", "parameters": {"properties": {"a": {"type": "null"}}}}}],
+      "tool_choice": )" +
+                choice + "}");
+  };
+  EXPECT_TRUE(read(R"("auto")").must_call.empty());
+  const ChatRequest any = read(R"("required")");
+  ASSERT_EQ(any.must_call.size(), 2u);
+  EXPECT_FALSE(any.one_tool_call);
+  EXPECT_EQ(any.must_call[0].schema.dump(), R"({"type":"object","properties":{}})") << "no parameters";
+  const ChatRequest one = read(R"({"type": "function", "function": {"name": "g"}})");
+  ASSERT_EQ(one.must_call.size(), 1u);
+  EXPECT_TRUE(one.one_tool_call);
+  EXPECT_EQ(one.must_call[0].name, "g");
+  EXPECT_EQ(one.must_call[0].schema["type"], "object");
+  EXPECT_EQ(one.variables["tools"].size(), 2u) << "the model sees all of them";
 }
 
 TEST(Chat, ManyKeysInOneObjectAreRefused) {
@@ -204,6 +237,18 @@ TEST(ApiKeys, AFileIsRead) {
   EXPECT_EQ(refused("# none\n"), "k: holds no key");
   EXPECT_EQ(refused("\nshort\n"), "k, line 2: a key of 5 characters, expected at least 16");
   EXPECT_NE(refused("with a space 0123456789").find("line 1"), std::string::npos);
+}
+
+// Digests by `printf … | openssl dgst -sha256 -binary | base64`; that of alert also stands in the CSP recommendation.
+TEST(Admission, ThePolicyNamesWhatThePageHolds) {
+  const std::string policy =
+      content_policy("<p><style>a{}</style><script>alert('Hello, world.');</script><script></script>");
+  EXPECT_EQ(policy,
+            "default-src 'none'; connect-src 'self'; img-src data:; "
+            "style-src 'sha256-X1RutGBrXCt9KkSaXMK7tHftWiRscFHOhxsS8tv8hBk='; "
+            "script-src 'sha256-qznLcsROx4GACP2dm0UCKCzCG+HiZ1guq6ZZDob/Tng=' "
+            "'sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU='; "
+            "base-uri 'none'; form-action 'none'; frame-ancestors 'none'");
 }
 
 TEST(Admission, ConstantTimeCompare) {

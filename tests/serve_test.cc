@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cstring>
 
 #include "data.h"
 #include "engine/continuations.h"
@@ -289,6 +290,93 @@ TEST(Serve, AnAnswerThatMustBeJson) {
   EXPECT_EQ(refused.json()["error"]["param"], "response_format");
 }
 
+OrderedJson tool(const std::string& name, const OrderedJson& properties) {
+  OrderedJson required = OrderedJson::array();
+  for (const auto& [key, schema] : properties.items()) required.push_back(key);
+  return {{"type", "function"},
+          {"function",
+           {{"name", name}, {"parameters", {{"type", "object"}, {"properties", properties}, {"required", required}}}}}};
+}
+
+/// A template with calls as Qwen's or Llama 3's; `source` is what tells them apart.
+ServedModelOptions calling_model(const std::string& source) {
+  ServedModelOptions out = model_options();
+  out.chat_template = std::string(kTemplate) + "{#" + source + "#}";
+  return out;
+}
+
+/// Names of the calls, each with arguments that satisfy the schemas of `tools`.
+std::vector<std::string> names_of_calls(const OrderedJson& calls) {
+  std::vector<std::string> names;
+  for (const OrderedJson& call : calls) {
+    const OrderedJson arguments = parse_ordered_json(call["function"]["arguments"].get<std::string>(), "arguments");
+    names.push_back(call["function"]["name"]);
+    if (names.back() == "find") {
+      EXPECT_TRUE(arguments.size() == 1 && (arguments["animal"] == "fox" || arguments["animal"] == "owl")) << arguments;
+    } else {
+      EXPECT_TRUE(arguments.size() == 1 && arguments["steps"].is_number_integer()) << arguments;
+    }
+  }
+  return names;
+}
+
+TEST(Serve, AToolThatMustBeCalled) {
+  for (const char* source : {"<tool_call>", "ipython \"parameters\""}) {
+    SCOPED_TRACE(source);
+    const Running running({}, {calling_model(source)});
+    OrderedJson body = {
+        {"messages", {{{"role", "user"}, {"content", "Who lives there?"}}}}, {"max_tokens", 900}, {"seed", 5}};
+    body["tools"] = {tool("find", {{"animal", {{"enum", {"fox", "owl"}}}}}),
+                     tool("walk", {{"steps", {{"type", "integer"}, {"minimum", 1}, {"maximum", 9}}}})};
+    body["parallel_tool_calls"] = false;
+    for (const char* name : {"find", "walk"}) {
+      body["tool_choice"] = {{"type", "function"}, {"function", {{"name", name}}}};
+      const OrderedJson choice = running.post("/v1/chat/completions", body)["choices"][0];
+      EXPECT_EQ(names_of_calls(choice["message"]["tool_calls"]), std::vector<std::string>{name});
+      EXPECT_TRUE(choice["message"]["content"].is_null()) << choice;
+      EXPECT_EQ(choice["finish_reason"], "tool_calls");
+    }
+    body["tool_choice"] = "required";
+    for (int seed = 0; seed < 4; ++seed) {
+      body["seed"] = seed;
+      const OrderedJson choice = running.post("/v1/chat/completions", body)["choices"][0];
+      EXPECT_EQ(names_of_calls(choice["message"]["tool_calls"]).size(), 1u);
+    }
+    body["stream"] = true;
+    OrderedJson calls = OrderedJson::array();
+    std::string text;
+    for (const std::string& event : running.call("POST", "/v1/chat/completions", body).events()) {
+      if (event == "[DONE]") continue;
+      const OrderedJson delta = parse_ordered_json(event, "event")["choices"][0]["delta"];
+      if (delta.contains("tool_calls")) calls.push_back(delta["tool_calls"][0]);
+      if (delta.contains("content")) text += delta["content"].get<std::string>();
+    }
+    EXPECT_EQ(names_of_calls(calls).size(), 1u);
+    EXPECT_EQ(text, "");
+  }
+}
+
+TEST(Serve, SeveralToolsMayBeCalled) {
+  const Running running({}, {calling_model("<tool_call>")});
+  OrderedJson body = {{"messages", {{{"role", "user"}, {"content", "Who lives there?"}}}},
+                      {"max_tokens", 900},
+                      {"tool_choice", "required"},
+                      {"tools", OrderedJson::array({tool("find", {{"animal", {{"enum", {"fox", "owl"}}}}})})}};
+  size_t most = 0;
+  for (int seed = 0; seed < 8; ++seed) {
+    body["seed"] = seed;
+    const OrderedJson choice = running.post("/v1/chat/completions", body)["choices"][0];
+    const auto names = names_of_calls(choice["message"]["tool_calls"]);
+    EXPECT_GE(names.size(), 1u);
+    most = std::max(most, names.size());
+  }
+  EXPECT_GT(most, 1u);
+  body["tools"][0]["function"]["parameters"]["properties"]["animal"] = {{"type", "colour"}};
+  const HttpAnswer refused = running.call("POST", "/v1/chat/completions", body);
+  EXPECT_EQ(refused.status, 400);
+  EXPECT_EQ(refused.json()["error"]["param"], "tools");
+}
+
 TEST(Serve, NamedStatesOutliveTheServer) {
   ServedModelOptions model = model_options();
   model.cache.folder = scratch_dir("serve-states");
@@ -302,7 +390,8 @@ TEST(Serve, NamedStatesOutliveTheServer) {
     EXPECT_EQ(running.post("/state", {{"action", "fork"}, {"name", "doc"}, {"to", "copy"}})["name"], "copy");
   }
   const Running running({}, {model});
-  EXPECT_EQ(running.call("GET", "/state").json()["states"], (OrderedJson{"copy", "doc"}));
+  EXPECT_EQ(running.call("GET", "/state").json()["states"].dump(),
+            R"([{"name":"copy","model":"m"},{"name":"doc","model":"m"}])");
   EXPECT_EQ(running.post("/state", {{"action", "restore"}, {"name", "doc"}})["tokens"], story().size());
   warm = running.post("/v1/completions", question);
   EXPECT_EQ(warm["choices"], cold["choices"]);
@@ -316,6 +405,25 @@ TEST(Serve, NamedStatesOutliveTheServer) {
   EXPECT_EQ(running.post("/state", {{"action", "delete"}, {"name", "doc"}})["deleted"], true);
   EXPECT_EQ(running.call("POST", "/state", {{"action", "delete"}, {"name", "doc"}}).status, 404);
   EXPECT_EQ(running.call("POST", "/v1/completions", question).status, 404);
+}
+
+TEST(Serve, ADrainKeepsWhatWasRead) {
+  ServedModelOptions model = model_options();
+  model.cache.folder = scratch_dir("serve-drain");
+  const OrderedJson body = {{"prompt", story()}, {"max_tokens", 8}, {"temperature", 0}};
+  OrderedJson before;
+  {
+    Running running({}, {model});
+    before = running.post("/v1/completions", body);
+    EXPECT_EQ(before["usage"]["prompt_tokens_details"]["cached_tokens"], 0);
+    running.server.drain(10);
+  }
+  const Running running({}, {model});
+  std::vector<int32_t> longer = story();
+  for (const int32_t id : engine().encode(before["choices"][0]["text"].get<std::string>() + " and"))
+    longer.push_back(id);
+  const OrderedJson after = running.post("/v1/completions", {{"prompt", longer}, {"max_tokens", 1}});
+  EXPECT_GE(after["usage"]["prompt_tokens_details"]["cached_tokens"], story().size());
 }
 
 TEST(Serve, AnAnswerCanBeSavedAndGoneOnFrom) {
@@ -334,6 +442,19 @@ TEST(Serve, AnAnswerCanBeSavedAndGoneOnFrom) {
   const OrderedJson chat = {
       {"messages", {{{"role", "user"}, {"content", "Hello"}}}}, {"state", "part"}, {"max_tokens", 3}};
   EXPECT_GT(running.post("/v1/chat/completions", chat)["usage"]["prompt_tokens_details"]["cached_tokens"], 0);
+}
+
+TEST(Serve, ThePageMayRunWhatItIsServedWithAlone) {
+  const HttpAnswer page = shared().call("GET", "/");
+  const std::string policy = page.headers.at("content-security-policy");
+  EXPECT_EQ(policy, content_policy(page.body));
+  EXPECT_EQ(policy.find("unsafe"), policy.npos) << policy;
+  for (const char* tag : {"<style", "<script"}) {
+    const size_t at = page.body.find(tag);
+    ASSERT_NE(at, page.body.npos);
+    EXPECT_EQ(page.body[at + std::strlen(tag)], '>') << "with attributes it would have no hash";
+    EXPECT_EQ(page.body.find(tag, at + 1), page.body.npos);
+  }
 }
 
 TEST(Serve, KeysGuardAllButHealthAndThePage) {
@@ -474,6 +595,10 @@ TEST(Serve, TwoModelsByName) {
   EXPECT_EQ(out["model"], "teacher");
   EXPECT_EQ(running.post("/v1/completions", {{"prompt", "a"}, {"max_tokens", 1}})["model"], "student");
   EXPECT_EQ(running.metric("qwerky_generated_tokens_total{model=\"teacher\"}"), 1);
+  running.post("/state", {{"action", "save"}, {"name", "a"}, {"prompt", story()}});
+  running.post("/state", {{"action", "save"}, {"name", "b"}, {"prompt", story()}, {"model", "teacher"}});
+  EXPECT_EQ(running.call("GET", "/state").json()["states"].dump(),
+            R"([{"name":"a","model":"student"},{"name":"b","model":"teacher"}])");
 }
 
 TEST(Serve, TheTokenizerOverTheWire) {

@@ -139,6 +139,9 @@ TEST(ToolCalls, Hermes) {
       {"<tool_call>{\"name\": 3}</tool_call>!", "<tool_call>{\"name\": 3}</tool_call>!"},
       {"<tool_call>{\"name\": \"f\", \"argum", "<tool_call>{\"name\": \"f\", \"argum"},
       {"a <tool", "a <tool"},
+      {"<tool_call>{\"name\": \"f\", \"arguments\": {\"a\": \"\\\"</tool_call>\"}}</tool_call>b",
+       "b [f {\"a\":\"\\\"</tool_call>\"}]"},  // in a string it ends nothing
+      {"<tool_call>a \"quote</tool_call>", "<tool_call>a \"quote</tool_call>"},
   };
   for (const auto& [text, expected] : cases) {
     EXPECT_EQ(parsed(ToolStyle::hermes, {text}), expected) << text;

@@ -212,6 +212,44 @@ TEST(StateCache, ARestartFindsAllAndOwnersStaySecret) {
   expect_same(cache.load(other, "tea"), snapshot(text(7)));
 }
 
+TEST(StateCache, WhatIsInMemoryIsWrittenBeforeTheEnd) {
+  const Path folder = scratch_dir("state-cache");
+  constexpr auto kNever = std::chrono::steady_clock::time_point::max();
+  const auto hour_ago = std::chrono::steady_clock::now() - std::chrono::hours(1);
+  int64_t one = 0;
+  {
+    StateCache cache({.folder = folder});
+    for (const uint64_t seed : {1, 2, 3}) cache.keep("a", snapshot(text(8, seed)));
+    EXPECT_NE(cache.find("a", text(8, 1)), nullptr);  // used last
+    cache.write_kept(kNever);
+    EXPECT_EQ(cache.counts().disk_entries, 3);
+    EXPECT_EQ(cache.counts().bytes, 0);
+    one = cache.counts().disk_bytes / 3;
+    cache.write_kept(kNever);
+    EXPECT_EQ(cache.counts().disk_bytes, 3 * one) << "once";
+    cache.keep("a", snapshot(text(8, 4)));
+    cache.write_kept(hour_ago);
+    EXPECT_EQ(cache.counts().disk_entries, 3) << "too late for one more";
+    EXPECT_EQ(cache.counts().unwritten, 1);
+  }
+  const StateCacheOptions narrow{.folder = folder, .disk_bytes = 2 * one};
+  {
+    StateCache cache(narrow);
+    expect_same(cache.find("a", text(8, 3)), snapshot(text(8, 3)));
+    expect_same(cache.find("a", text(8, 1)), snapshot(text(8, 1)));
+    EXPECT_EQ(cache.find("a", text(8, 2)), nullptr) << "used before the others";
+    cache.keep("a", snapshot(text(8, 5)));
+    cache.write_kept(kNever);
+    EXPECT_LE(cache.counts().disk_bytes, 2 * one);
+  }
+  StateCache cache(narrow);
+  expect_same(cache.find("a", text(8, 5)), snapshot(text(8, 5)));
+  StateCache without({});
+  without.keep("a", snapshot(text(8)));
+  without.write_kept(kNever);
+  EXPECT_EQ(without.counts().entries, 1);
+}
+
 TEST(StateCache, DamagedFilesAreNeverUsed) {
   const Path folder = scratch_dir("state-cache");
   const auto open = [&] { return StateCacheOptions{.memory_bytes = 0, .folder = folder, .model = "m"}; };

@@ -67,6 +67,31 @@ def openai_checks(url, chat):
     second = client.chat.completions.create(**ask)
     cached = second.usage.prompt_tokens_details.cached_tokens
     expect(cached > 0, f"openai chat, second turn: {cached} of {second.usage.prompt_tokens} prompt tokens were known")
+    tool_checks(client, model)
+
+
+def tool_checks(client, model):
+    import openai
+    animal = {"type": "object", "properties": {"animal": {"type": "string", "enum": ["fox", "owl"]}}, "required": ["animal"]}
+    ask = {"model": model, "messages": [{"role": "user", "content": "Who lives in the wood?"}], "seed": 1, "max_tokens": 200,
+           "tools": [{"type": "function", "function": {"name": name, "parameters": animal}} for name in ("find", "call")],
+           "parallel_tool_calls": False}
+    try:
+        whole = client.chat.completions.create(tool_choice="required", **ask).choices[0].message
+    except openai.BadRequestError as error:
+        if error.param != "tools":
+            raise
+        return print("      no tools: " + error.message)
+    call = whole.tool_calls[0]
+    expect(call.function.name in ("find", "call") and json.loads(call.function.arguments)["animal"] in ("fox", "owl"),
+           f"openai chat, tool_choice required: {call.function.name} {call.function.arguments}")
+    named = {"type": "function", "function": {"name": "call"}}
+    parts = [p.choices[0].delta.tool_calls for p in client.chat.completions.create(tool_choice=named, stream=True, **ask)]
+    names = [c.function.name for calls in parts for c in calls or []]
+    expect(names == ["call"], f"openai chat, tool_choice by name, streamed: {names[0]}")
+    ask["messages"] += [whole, {"role": "tool", "tool_call_id": call.id, "content": "a red fox"}]
+    after = client.chat.completions.create(tool_choice="none", **{**ask, "max_tokens": 8}).choices[0].message
+    expect(after.content and not after.tool_calls, f"openai chat, after the tool: {after.content!r}")
 
 
 def lm_eval_rows(url, name, model, data, limit, concurrent):

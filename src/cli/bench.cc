@@ -36,8 +36,11 @@ void check_flags(const CLI::App& app, const Options& o) {
                {{"model2", "--contexts", "--svg"}, contexts, "--contexts with models"},
                {{"--random"}, !contexts, "measuring without --contexts"},
                {{"--to"}, (speed && random) || o.trains, "--random and --train"},
-               {{"--type"}, speed && random, "--random models that are run"},
-               {{"--prefill", "--depths", "--batches", "--tokens", "--copy"}, speed, "prefill and decode"},
+               {{"--type", "--save"}, speed && random, "--random models that are run"},
+               {{"--tokenizer"}, !o.speed.save.empty(), "--save"},
+               {{"--prefill", "--depths", "--batches", "--tokens", "--copy"},
+                speed && o.speed.save.empty(),
+                "prefill and decode"},
                {{"--context", "--batch", "--lanes", "--steps"}, o.trains, "--train"}};
   for (const auto& kind : kinds)
     for (const char* flag : kind.flags)
@@ -59,6 +62,8 @@ void register_bench(CLI::App& app, Run& run) {
       ->capture_default_str();
   app.add_option("--type", o->speed.type, "weights of the random model: f32 | bf16 | int8 | int4")
       ->capture_default_str();
+  app.add_option("--save", o->speed.save, "instead: write the random model into this directory, f32 or bf16");
+  app.add_option("--tokenizer", o->speed.tokenizer, "with --save: the model or tokenizer that lends its tokenizer");
   app.add_option("--prefill", o->speed.prefill, "prompt lengths")
       ->delimiter(',')
       ->capture_default_str()
@@ -105,6 +110,7 @@ void register_bench(CLI::App& app, Run& run) {
         t.precision = s.precision == "auto" ? "f32" : s.precision;
         return bench_train(t);
       }
+      if (!s.save.empty()) return save_random_model(s);
       if (o->context.contexts.empty() && o->second.empty()) return bench_speed(s);
       ContextBenchOptions& c = o->context;
       if (c.contexts.empty()) c.contexts = {128, 512, 2048, 8192};

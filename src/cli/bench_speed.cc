@@ -50,6 +50,19 @@ std::string share(double part, double whole) {
 
 }  // namespace
 
+int save_random_model(const SpeedBenchOptions& o) {
+  if (o.tokenizer.empty())
+    fail("bench: --save needs --tokenizer, a directory or file with the tokenizer to put beside");
+  const DType type = weight_type(o.type, "--type");
+  if (type != DType::f32 && type != DType::bf16)
+    fail("bench: --save writes f32 or bf16, found ", o.type, "; qwerky quantize makes the others");
+  const auto model = make_model(published_config(o.random, o.to), false, type == DType::bf16);
+  fill_random(model->params);
+  save_model(o.save, model->config(), model->params, type, o.tokenizer);
+  std::cout << o.random << " " << o.to << ", random weights, " << o.type << ", written to " << o.save << "\n";
+  return 0;
+}
+
 int bench_speed(const SpeedBenchOptions& o) {
   const Loaded m = load(o);  // first, so that an error comes at once and alone
   const Peaks peaks = measure_peaks(threads(), 1.5);

@@ -104,7 +104,8 @@ void register_serve(CLI::App& app, Run& run) {
   app.add_option("--state-cache", o->state_cache, "memory for states of earlier texts, such as 512MiB or 2GiB")
       ->capture_default_str()
       ->transform(CLI::AsSizeValue(false));
-  app.add_option("--state-dir", o->state_dir, "directory for named states, and for states that memory has no room for");
+  app.add_option("--state-dir", o->state_dir,
+                 "directory where states survive a restart, and for those that memory has no room for");
   app.add_option("--timeout", o->timeout, "seconds for one request")
       ->capture_default_str()
       ->check(CLI::Range(0.001, 1e7));

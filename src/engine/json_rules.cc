@@ -10,7 +10,7 @@ namespace qwerky {
 namespace {
 
 constexpr auto kReturn = ByteAutomaton::kReturn;
-constexpr int32_t kMostSpaces = 40, kMostDigits = 18;
+constexpr int32_t kMostIndent = 20, kMostDigits = 18;
 
 ByteSet bytes_between(int first, int last) {
   ByteSet set;
@@ -31,8 +31,8 @@ using Place = ByteAutomaton::Place;
 JsonRules::JsonRules(ByteAutomaton& automaton) : a(automaton) {
   never = a.either({});
   digit_ = a.rule(range_of('0', '9', kReturn));
-  const Place blanks = a.repeat(a.rule(a.one_of(bytes_in(" \t"), kReturn)), 0, kMostSpaces, kReturn);
-  space_ = a.rule(either({blanks, a.bytes("\n", blanks)}));
+  const Place indent = a.repeat(a.rule(a.one_of(bytes_in(" \t"), kReturn)), 0, kMostIndent, kReturn);
+  space_ = a.rule(either({kReturn, a.bytes(" ", kReturn), a.bytes("\n", indent)}));
 
   const auto tail = [&](int first, int last, Place next) { return a.one_of(bytes_between(first, last), next); };
   const Place one = tail(0x80, 0xBF, kReturn), two = tail(0x80, 0xBF, one);

@@ -31,7 +31,7 @@ class JsonRules {
   Place never;      ///< cannot be finished
 
   Place either(const std::vector<Place>& places) { return a.either(places); }
-  /// At most one line feed and 40 spaces and tabs, so that a text cannot go on with white space for ever.
+  /// Nothing, one space, or a line feed and at most 20 spaces and tabs: a weak model would fill whatever is allowed.
   Place space(Place next) { return a.call(space_, next); }
   Place string(int32_t least, int32_t most, Place next) { return a.bytes("\"", a.string_rest(least, most, next)); }
   /// One of these texts.

@@ -56,10 +56,11 @@ std::string_view pattern_of_format(std::string_view format) {
 
 class Compiler {
  public:
-  Compiler(ByteAutomaton& automaton, const OrderedJson& root, const std::string& where)
-      : rules_(automaton), a_(automaton), root_(root), where_(where) {}
+  /// All must outlive it.
+  Compiler(JsonRules& rules, const OrderedJson& root, const std::string& where)
+      : rules_(rules), a_(rules.a), root_(root), where_(where) {}
 
-  Rule compile() { return a_.rule(rules_.space(a_.call(rule_of(root_), kReturn))); }
+  Rule compile() { return rule_of(root_); }
 
  private:
   /// A step down the schema, for messages.
@@ -469,7 +470,7 @@ class Compiler {
     return a_.bytes("{", rules_.space(rules_.either(ways)));
   }
 
-  JsonRules rules_;
+  JsonRules& rules_;
   ByteAutomaton& a_;
   const OrderedJson& root_;
   const std::string& where_;
@@ -500,8 +501,29 @@ std::shared_ptr<const ByteAutomaton> json_object_automaton() {
 std::shared_ptr<const ByteAutomaton> json_schema_automaton(const OrderedJson& schema, const std::string& where,
                                                            const ByteSet& bytes) {
   auto automaton = std::make_shared<ByteAutomaton>();
-  if (!automaton->finish(Compiler(*automaton, schema, where).compile(), bytes))
+  JsonRules rules(*automaton);
+  const Rule value = Compiler(rules, schema, where).compile();
+  if (!automaton->finish(automaton->rule(rules.space(automaton->call(value, kReturn))), bytes))
     fail(where, ": no JSON text satisfies this schema");
+  return automaton;
+}
+
+std::shared_ptr<const ByteAutomaton> calls_automaton(std::span<const NamedSchema> tools, const CallForm& form,
+                                                     bool several, const std::string& where, const ByteSet& bytes) {
+  auto automaton = std::make_shared<ByteAutomaton>();
+  ByteAutomaton& a = *automaton;
+  JsonRules rules(a);
+  // The name comes before the arguments, and both between fixed texts: where a name ends, its tool is known.
+  const Place end = a.bytes("}" + form.close, kReturn);
+  std::vector<Place> ways;
+  for (const NamedSchema& tool : tools) {
+    const Rule arguments = Compiler(rules, tool.schema, concat(where, ": ", tool.name.substr(0, 64))).compile();
+    ways.push_back(a.bytes(concat(OrderedJson(tool.name).dump(), ", \"", form.key, "\": "), a.call(arguments, end)));
+  }
+  const Rule call = a.rule(a.bytes(form.open + "{\"name\": ", a.either(ways)));
+  const Rule next = a.rule(a.bytes(form.between, a.call(call, kReturn)));
+  const Place more = several ? a.repeat(next, 0, kNoLimit, kReturn) : kReturn;
+  if (!a.finish(a.rule(a.call(call, more)), bytes)) fail(where, ": no arguments satisfy the schema of any tool");
   return automaton;
 }
 

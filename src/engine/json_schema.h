@@ -3,6 +3,7 @@
 #pragma once
 
 #include <memory>
+#include <span>
 #include <string>
 
 #include "base/json.h"
@@ -22,5 +23,19 @@ std::shared_ptr<const ByteAutomaton> json_object_automaton();
 /// which begins with `where` and the JSON pointer (RFC 6901) of the place.
 std::shared_ptr<const ByteAutomaton> json_schema_automaton(const OrderedJson& schema, const std::string& where,
                                                            const ByteSet& bytes);
+
+/// A tool, and what its arguments must satisfy.
+struct NamedSchema {
+  std::string name;
+  OrderedJson schema;
+};
+/// How calls are written: `open` {"name": NAME, "`key`": ARGUMENTS} `close`, and `between` two of them.
+struct CallForm {
+  std::string open, key, close, between;
+};
+/// Texts of one call or, with `several`, more of them, each of one of these tools. Otherwise as json_schema_automaton;
+/// an Error also names the tool.
+std::shared_ptr<const ByteAutomaton> calls_automaton(std::span<const NamedSchema> tools, const CallForm& form,
+                                                     bool several, const std::string& where, const ByteSet& bytes);
 
 }  // namespace qwerky

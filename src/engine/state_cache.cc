@@ -99,6 +99,8 @@ struct StateCache::Internals {
   void fit_memory();
   void fit_disk();
   void write_all();
+  void write(std::unique_lock<std::mutex>& held, Entries::iterator e, int64_t number);
+  void write_kept(std::chrono::steady_clock::time_point end);
   StateContents read_own(const std::string& file, const std::string& owner, const std::string& name) const;
 };
 
@@ -293,30 +295,57 @@ void StateCache::Internals::write_all() {
   while (true) {
     wake.wait(held, [&] { return stopping || !unwritten.empty(); });
     if (unwritten.empty()) return;
-    const auto e = unwritten.front();
-    const Entry job = *e;
-    const std::string file = file_of(job);
-    const StateLabel label{options.model, job.owner, "", ++last_number};
-    held.unlock();
-    int64_t bytes = 0;
-    try {
-      bytes = write_state(path(file), label, job.snapshot->ids, *job.snapshot->state, job.snapshot->logits);
-    } catch (const Error&) {
-    }
-    held.lock();
+    write(held, unwritten.front(), ++last_number);
     unwritten.pop_front();
-    if (bytes == 0) {
+    idle.notify_all();
+  }
+}
+
+/// An entry that is `to_write`; without the lock meanwhile.
+void StateCache::Internals::write(std::unique_lock<std::mutex>& held, Entries::iterator e, int64_t number) {
+  const Entry job = *e;
+  const std::string file = file_of(job);
+  const StateLabel label{options.model, job.owner, "", number};
+  held.unlock();
+  int64_t bytes = 0;
+  try {
+    bytes = write_state(path(file), label, job.snapshot->ids, *job.snapshot->state, job.snapshot->logits);
+  } catch (const Error&) {
+  }
+  held.lock();
+  if (bytes == 0) {
+    ++counts.unwritten;
+    return erase(e);
+  }
+  e->snapshot = nullptr;
+  e->to_write = false;
+  e->file = file;
+  e->file_bytes = bytes;
+  counts.disk_bytes += bytes;
+  fit_disk();
+}
+
+void StateCache::Internals::write_kept(std::chrono::steady_clock::time_point end) {
+  std::unique_lock held(mutex);
+  int64_t room = options.disk_bytes;
+  std::vector<Entries::iterator> kept;
+  for (auto e = entries.begin(); e != entries.end(); ++e) {
+    room -= e->file.empty() ? e->snapshot->bytes() : e->file_bytes;
+    if (room < 0) break;
+    if (!e->file.empty() || e->to_write) continue;
+    e->to_write = true;
+    counts.bytes -= e->snapshot->bytes();
+    kept.push_back(e);
+  }
+  // After a restart a higher number means used later.
+  int64_t number = last_number += static_cast<int64_t>(kept.size());
+  for (const auto& e : kept) {
+    if (std::chrono::steady_clock::now() < end) {
+      write(held, e, number--);
+    } else {
       ++counts.unwritten;
       erase(e);
-    } else {
-      e->snapshot = nullptr;
-      e->to_write = false;
-      e->file = file;
-      e->file_bytes = bytes;
-      counts.disk_bytes += bytes;
-      fit_disk();
     }
-    idle.notify_all();
   }
 }
 
@@ -349,6 +378,10 @@ void StateCache::keep(const std::string& owner, SnapshotPtr snapshot) {
 void StateCache::flush() {
   std::unique_lock held(internals_->mutex);
   internals_->idle.wait(held, [&] { return internals_->unwritten.empty(); });
+}
+
+void StateCache::write_kept(std::chrono::steady_clock::time_point end) {
+  if (internals_->on_disk()) internals_->write_kept(end);
 }
 
 void StateCache::save(const std::string& owner, const std::string& name, SnapshotPtr snapshot) {

@@ -3,6 +3,7 @@
 // budget; what falls out of memory goes to disk where a folder is given.
 #pragma once
 
+#include <chrono>
 #include <memory>
 #include <span>
 #include <string>
@@ -55,6 +56,9 @@ class StateCache {
 
   StateCacheCounts counts() const;
   void flush();  ///< waits until what is to be written is
+  /// Before the process ends: snapshots that are in memory alone go to the folder, if there is one, the latest used
+  /// first, until the next does not fit in the budget of the disk or it is `end`.
+  void write_kept(std::chrono::steady_clock::time_point end);
 
  private:
   struct Internals;

@@ -95,6 +95,9 @@ void complete(Asked&& asked, CompletionRequest&& request) {
 void chat(Asked&& asked, ChatRequest&& request, const RequestLimits& limits) {
   ServedModel& model = asked.model;
   const ChatFormat& format = model.chat();
+  const ToolStyle style = request.tools ? tool_style(model.chat_template()) : ToolStyle::none;
+  if (request.tools && style == ToolStyle::none)
+    refuse_field("tools", "the chat template of ", model.name(), " writes no tool calls that are known here");
   SnapshotPtr start;
   std::vector<int32_t> ids;
   std::vector<int64_t> boundaries;
@@ -112,16 +115,16 @@ void chat(Asked&& asked, ChatRequest&& request, const RequestLimits& limits) {
     while (have > 0 && !before.ends_with(std::string_view(closing).substr(0, have))) --have;
     ids = model.ids_after_state(closing.substr(have) + text);
   }
+  const auto constraint = request.must_call.empty() ? constraint_of(model, request)
+                                                    : model.calls(request.must_call, !request.one_tool_call);
   std::vector<Generation> generations;
   add_answers(generations, model, request, sampler_of(model, request), ids, boundaries, start, limits.chat_tokens,
-              constraint_of(model, request).get());
+              constraint.get());
   Exchange::Options options = options_of(request);
   options.chat = true;
   options.end_token = model.turn_end().token;
   if (!options.end_token && !model.turn_end().text.empty()) options.answer.stops.push_back(model.turn_end().text);
-  if (request.tools) options.answer.tools = tool_style(model.chat_template());
-  if (request.tools && options.answer.tools == ToolStyle::none)
-    refuse_field("tools", "the chat template of ", model.name(), " writes no tool calls that are known here");
+  options.answer.tools = style;
   options.answer.one_tool_call = request.one_tool_call;
   std::make_shared<Exchange>(std::move(asked), options)->start(std::move(generations));
 }

@@ -180,13 +180,43 @@ OrderedJson read_message(const OrderedJson& item, const std::string& where) {
   return out;
 }
 
+/// The tool that must be called, "" for any of them, or nothing where none must.
+std::optional<std::string> read_tool_choice(Fields& fields) {
+  const OrderedJson* choice = fields.find("tool_choice");
+  if (choice == nullptr || *choice == "none" || *choice == "auto") return std::nullopt;
+  if (*choice == "required") return "";
+  if (!choice->is_object()) fields.refuse("tool_choice", "none, auto, required or an object", *choice);
+  Fields named(*choice, "tool_choice.");
+  if (named.text("type") != "function") refuse_field("tool_choice.type", "expected function");
+  const OrderedJson* function = named.find("function");
+  if (function == nullptr) refuse_field("tool_choice.function", "expected an object, found nothing");
+  named.finish();
+  Fields inner(*function, "tool_choice.function.");
+  const std::string name = inner.text("name");
+  if (name.empty()) refuse_field("tool_choice.function.name", "expected text, found nothing");
+  inner.finish();
+  return name;
+}
+
+/// What the arguments of a call must satisfy: always an object. A tool without parameters takes none.
+OrderedJson arguments_schema(const OrderedJson* parameters) {
+  if (parameters == nullptr) return {{"type", "object"}, {"properties", OrderedJson::object()}};
+  OrderedJson schema = *parameters;
+  if (schema.contains("type") && schema["type"] != "object")
+    refuse_field("tools.function.parameters", "expected a schema of type object");
+  schema["type"] = "object";
+  schema.erase("nullable");
+  return schema;
+}
+
 void read_tools(Fields& fields, ChatRequest& out, const RequestLimits& limits) {
   const OrderedJson* tools = fields.find("tools");
-  const OrderedJson* choice = fields.find("tool_choice");
-  if (choice != nullptr && *choice != "none" && *choice != "auto")
-    refuse_field("tool_choice", "only \"auto\" and \"none\" are supported");
-  out.one_tool_call = !fields.flag("parallel_tool_calls", true);
-  if (tools == nullptr) return;
+  const std::optional<std::string> forced = read_tool_choice(fields);
+  out.one_tool_call = !fields.flag("parallel_tool_calls", true) || (forced && !forced->empty());
+  if (tools == nullptr || tools->empty()) {
+    if (forced) refuse_field("tool_choice", "asks for a call, and there are no tools");
+    if (tools == nullptr) return;
+  }
   if (!tools->is_array() || static_cast<int64_t>(tools->size()) > limits.tools)
     fields.refuse("tools", concat("a list of at most ", limits.tools, " tools"), *tools);
   for (const OrderedJson& item : *tools) {
@@ -195,14 +225,18 @@ void read_tools(Fields& fields, ChatRequest& out, const RequestLimits& limits) {
     const OrderedJson* function = tool.find("function");
     if (function == nullptr) refuse_field("tools.function", "expected an object, found nothing");
     Fields inner(*function, "tools.function.");
-    if (inner.text("name").empty()) refuse_field("tools.function.name", "expected text, found nothing");
+    const std::string name = inner.text("name");
+    if (name.empty()) refuse_field("tools.function.name", "expected text, found nothing");
     inner.text("description");
-    if (const OrderedJson* parameters = inner.find("parameters"); parameters != nullptr && !parameters->is_object())
-      inner.refuse("parameters", "a JSON schema", *parameters);
+    const OrderedJson* parameters = inner.find("parameters");
+    if (parameters != nullptr && !parameters->is_object()) inner.refuse("parameters", "a JSON schema", *parameters);
+    if (forced && (forced->empty() || *forced == name)) out.must_call.push_back({name, arguments_schema(parameters)});
     inner.flag("strict", false);
     inner.finish();
     tool.finish();
   }
+  if (forced && out.must_call.empty()) refuse_field("tool_choice.function.name", "expected the name of one of tools");
+  const OrderedJson* choice = fields.find("tool_choice");
   if (tools->empty() || (choice != nullptr && *choice == "none")) return;
   out.variables["tools"] = *tools;
   out.tools = true;

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "base/json.h"
+#include "engine/json_schema.h"
 #include "qwerky/qwerky.h"
 #include "serve/request_error.h"
 
@@ -56,6 +57,7 @@ struct ChatRequest : GenerationRequest {
   OrderedJson variables = OrderedJson::object();  ///< for the template: tools and chat_template_kwargs
   bool tools = false;
   bool one_tool_call = false;
+  std::vector<NamedSchema> must_call;  ///< one of these tools; empty: the model chooses
 };
 
 struct EmbeddingRequest {

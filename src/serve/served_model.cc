@@ -6,6 +6,7 @@
 
 #include "engine/fingerprint.h"
 #include "engine/json_schema.h"
+#include "serve/tool_calls.h"
 
 namespace qwerky::serve {
 
@@ -91,19 +92,34 @@ std::vector<int32_t> ServedModel::ids_after_state(const Prompt& prompt) const {
   return ids;
 }
 
-std::unique_ptr<Constraint> ServedModel::json(const OrderedJson* schema) try {
+const std::shared_ptr<const TokenBytes>& ServedModel::token_bytes() {
   std::call_once(tokens_made_, [&] {
     std::vector<int32_t> ends = tokenizer().eos;
     if (turn_end_.token && std::find(ends.begin(), ends.end(), *turn_end_.token) == ends.end())
       ends.push_back(*turn_end_.token);
     tokens_ = std::make_shared<TokenBytes>(tokenizer(), std::move(ends));
   });
+  return tokens_;
+}
+
+std::unique_ptr<Constraint> ServedModel::json(const OrderedJson* schema) try {
+  const auto& tokens = token_bytes();
   return make_json_constraint(
-      schema ? json_schema_automaton(*schema, "response_format.json_schema.schema", tokens_->alone())
+      schema ? json_schema_automaton(*schema, "response_format.json_schema.schema", tokens->alone())
              : json_object_automaton(),
-      tokens_);
+      tokens);
 } catch (const Error& e) {
   throw RequestError(400, e.what(), "response_format");
+}
+
+std::unique_ptr<Constraint> ServedModel::calls(std::span<const NamedSchema> tools, bool several) try {
+  const auto& tokens = token_bytes();
+  const CallForm form = tool_style(template_source_) == ToolStyle::hermes
+                            ? CallForm{"<tool_call>\n", "arguments", "\n</tool_call>", "\n"}
+                            : CallForm{"", "parameters", "", "; "};
+  return make_json_constraint(calls_automaton(tools, form, several, "tools", tokens->alone()), tokens);
+} catch (const Error& e) {
+  throw RequestError(400, e.what(), "tools");
 }
 
 int64_t ServedModel::kv_bytes_per_token() const {

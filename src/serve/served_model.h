@@ -51,6 +51,9 @@ class ServedModel {
   /// Holds a text to JSON: any object, or `schema`. It may end with what ends a text or a turn. Throws RequestError for
   /// a schema that is not supported.
   std::unique_ptr<Constraint> json(const OrderedJson* schema);
+  /// Holds a text to calls of these tools, as the chat template writes them: one, or with `several` one or more. Throws
+  /// RequestError for a schema that is not supported, or when the template writes no calls that are known here.
+  std::unique_ptr<Constraint> calls(std::span<const NamedSchema> tools, bool several);
   /// Bytes that keys and values of one token would need in a model of softmax layers alone, stored as the weights are.
   int64_t kv_bytes_per_token() const;
   /// Of a sequence of `tokens`.
@@ -64,6 +67,8 @@ class ServedModel {
   std::string template_source_;
   std::unique_ptr<ChatTemplate> template_;
   std::unique_ptr<ChatFormat> format_;
+  const std::shared_ptr<const TokenBytes>& token_bytes();
+
   TurnEnd turn_end_;
   std::once_flag tokens_made_;
   std::shared_ptr<const TokenBytes> tokens_;  // made when JSON is first asked for

@@ -24,11 +24,8 @@ namespace asio = boost::asio;
 
 constexpr int kWorkers = 2;                      // read requests and write answers
 constexpr std::chrono::seconds kLastAnswers{1};  // to be written, after all are known
+constexpr std::chrono::seconds kLastStates{10};  // the same, after the answers
 constexpr int64_t kEmbeddingQueue = 32;          // requests
-
-constexpr const char* kPagePolicy =
-    "default-src 'none'; connect-src 'self'; img-src 'self' data:; style-src 'unsafe-inline'; "
-    "script-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 struct Route {
   const char *path, *method;
@@ -73,7 +70,7 @@ struct Server::Internals : HttpHandler {
       if (head.path == "/health") return health();
       if (head.path == "/")
         return HttpResponse{
-            200, std::string(kPage), "text/html; charset=utf-8", {{"Content-Security-Policy", kPagePolicy}}};
+            200, std::string(kPage), "text/html; charset=utf-8", {{"Content-Security-Policy", page_policy}}};
       if (head.method == "OPTIONS")
         return HttpResponse{204,
                             {},
@@ -196,7 +193,7 @@ struct Server::Internals : HttpHandler {
 
   void answer_get(const std::string& path, const Asked& a) {
     if (path == "/v1/models") return answer_json(a, models_json());
-    if (path == "/state") return list_states(a);
+    if (path == "/state") return list_states(a, models);
     if (path == "/tokenizer_info") return answer_json(a, tokenizer_info(a.model));
     a.reply->send({200, metrics_text(), "text/plain; version=0.0.4", {}});
   }
@@ -328,6 +325,7 @@ struct Server::Internals : HttpHandler {
   enum class State { loading, ready, stopping };
 
   const ServerOptions options;
+  const std::string page_policy = content_policy(kPage);
   Metrics metrics;
   std::atomic<State> state = State::loading;
   std::unique_ptr<HttpServer> http;
@@ -352,6 +350,8 @@ void Server::drain(double seconds) {
   const auto end = std::chrono::steady_clock::now() + std::chrono::milliseconds(static_cast<int64_t>(seconds * 1e3));
   for (const auto& model : internals_->models) model->drain(end);
   internals_->http->drain(std::max(end, std::chrono::steady_clock::now() + kLastAnswers));
+  const auto last = std::chrono::steady_clock::now() + kLastStates;
+  for (const auto& model : internals_->models) model->cache().write_kept(last);
 }
 
 }  // namespace qwerky::serve

@@ -27,7 +27,8 @@ class Server {
   int port() const;
   /// The first is the one that requests without a model's name get.
   void load(const std::vector<ServedModelOptions>& models);
-  /// Nothing new is taken; returns when what was taken is answered, or after `seconds`.
+  /// Nothing new is taken; returns when what was taken is answered, or after `seconds`, and what was read is kept on
+  /// disk where there is a folder for it, which takes at most 10 seconds more.
   void drain(double seconds);
 
  private:

@@ -73,7 +73,13 @@ SnapshotPtr find_state(ServedModel& model, const std::string& owner, const std::
   throw RequestError(404, concat("there is no state named ", name), "state", "state_not_found");
 }
 
-void list_states(const Asked& asked) { answer_json(asked, {{"states", asked.model.cache().names(asked.owner)}}); }
+void list_states(const Asked& asked, std::span<const std::unique_ptr<ServedModel>> models) {
+  OrderedJson states = OrderedJson::array();
+  for (const auto& model : models)
+    for (const std::string& name : model->cache().names(asked.owner))
+      states.push_back({{"name", name}, {"model", model->name()}});
+  answer_json(asked, {{"states", std::move(states)}});
+}
 
 void change_states(Asked&& asked, const OrderedJson& body, const RequestLimits& limits) {
   Fields fields(body);

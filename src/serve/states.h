@@ -2,6 +2,8 @@
 // Named states: /state.
 #pragma once
 
+#include <span>
+
 #include "serve/exchange.h"
 
 namespace qwerky::serve {
@@ -14,8 +16,8 @@ using Saved = std::function<void(const std::optional<RequestError>& error, const
 void read_and_save(const Asked& asked, SnapshotPtr start, std::vector<int32_t>&& ids, const std::string& name,
                    Saved done);
 
-/// {"states": ["name", …]}
-void list_states(const Asked& asked);
+/// {"states": [{"name", "model"}, …]} of all models.
+void list_states(const Asked& asked, std::span<const std::unique_ptr<ServedModel>> models);
 /// {"action": "save" | "restore" | "fork" | "delete", "name", …}: see docs/serving.md.
 void change_states(Asked&& asked, const OrderedJson& body, const RequestLimits& limits);
 

@@ -41,6 +41,20 @@ size_t begun(std::string_view text, std::string_view tag) {
   return 0;
 }
 
+/// Where the end tag stands outside the JSON's strings.
+size_t end_of_call(std::string_view text) {
+  bool quoted = false;
+  for (size_t i = 0; i < text.size(); ++i) {
+    if (quoted && text[i] == '\\')
+      ++i;
+    else if (text[i] == '"')
+      quoted = !quoted;
+    else if (!quoted && text.substr(i).starts_with(kClose))
+      return i;
+  }
+  return text.npos;
+}
+
 }  // namespace
 
 ToolStyle tool_style(std::string_view chat_template) {
@@ -72,7 +86,7 @@ void ToolCallParser::push_hermes(Parsed& out) {
       after_call_ = held_.empty();
     }
     const std::string_view tag = inside_ ? kClose : kOpen;
-    const size_t at = held_.find(tag);
+    const size_t at = inside_ ? end_of_call(held_) : held_.find(kOpen);
     if (at == held_.npos) {
       if (inside_) return;
       const size_t shown = held_.size() - begun(held_, tag);
