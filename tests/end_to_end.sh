@@ -156,6 +156,11 @@ await_line err
 kill -INT $pid
 wait $pid
 [ $? = 130 ] && grep -q "^partial: " out && grep -q '"partial": true' stopped_recall/seven/recall_*.json || die "SIGINT in a haystack: $(cat out)"
+recall=(eval seven --tasks passkey,ppl_by_length --lengths 600 --depths 0 --samples 1 --data text.txt --output recall)
+ok "${recall[@]}"
+ok "${recall[@]}" --samples 2
+ok "${recall[@]}" --samples 2
+grep -q "^read 0 tokens" err || die "answers of an earlier run were not gone on with: $(cat err)"
 echo "compare on tasks, as a page"
 pair=(compare teacher seven --tasks arc_easy,wikitext,passkey --lengths 256,1k --depths 50 --samples 1 --data "$rows" --allow-partial --limit 3
   --text text.txt --text-tokens 2000 --window 32 --agreement-tokens 4 --contexts 4,8 --bootstrap-iters 10 --output pair --json pair.json --report)
