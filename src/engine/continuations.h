@@ -29,7 +29,7 @@ struct ContinuationOptions {
 };
 
 /// Requests of one call are sorted into a tree of common beginnings. Its nodes run level by level, those of a level
-/// side by side as segments of one decoder call. What all requests of a call have in common is kept for the next call.
+/// side by side as segments of decoder calls. What all requests of a call have in common is kept for the next call.
 class ContinuationScorer {
  public:
   /// Both must outlive it.
@@ -46,7 +46,8 @@ class ContinuationScorer {
   struct Node;
   struct Job;
   struct Kept;
-  void visit(Job& job, std::span<const int32_t> nodes, std::span<State* const> parents);
+  struct Parent;
+  void visit(Job& job, std::span<const int32_t> nodes, std::span<const Parent> parents);
   void run_chunk(Job& job, std::span<const int32_t> nodes, std::span<State* const> states);
   void read_logits(Job& job, std::span<const int32_t> nodes, Batch batch, int64_t at, Tensor hidden);
   std::unique_ptr<State> take_state(int64_t capacity);
