@@ -102,6 +102,7 @@ TaskEvaluation run_tasks(const Engine& engine, const TaskEvalOptions& o) {
       e.options, scorer.scorer(), [&](const Task& task, int64_t done, int64_t total) { report(task, done, total); },
       [] { return interrupted().load(); });
   info.end = now();
+  info.model_seconds = scorer.model_seconds();
 
   if (scorer.truncated() > 0)
     e.notes += concat(scorer.truncated(), " requests were longer than ", scorer.max_length(),
@@ -120,7 +121,9 @@ TaskEvaluation run_tasks(const Engine& engine, const TaskEvalOptions& o) {
       e.notes += concat(run.task->name, ": the likeliest ids: a temperature draws only with do_sample=true\n");
   const int64_t run = scorer.rows_run(), asked = scorer.rows_asked();
   std::ostringstream work;
-  work << std::fixed << std::setprecision(1) << info.end - info.start << " s; " << run << " tokens read";
+  const double seconds = info.end - info.start;
+  work << std::fixed << std::setprecision(1) << seconds << " s, " << 100 * info.model_seconds / seconds
+       << " % in the model; " << run << " tokens read";
   if (run > 0 && asked > run)
     work << ", " << static_cast<double>(asked) / static_cast<double>(run) << " times as many without sharing";
   e.work = work.str();

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <numeric>
 
+#include "base/units.h"
 #include "engine/measure.h"
 #include "engine/prefill.h"
 
@@ -138,7 +139,9 @@ std::vector<ContinuationScore> ContinuationScorer::score(std::span<const Continu
     if (!known) {
       kept_ = std::make_unique<Kept>(Kept{{start.begin(), start.end()}, take_state(job.capacity)});
       kept_->state->reset();
+      const auto began = Clock::now();
       prefill({on_, scratch_}, model_, *kept_->state, start, {});
+      model_seconds_ += seconds_since(began);
       rows_run_ += keep;
     }
     job.grow(0, requests.size(), static_cast<int64_t>(kept_->ids.size()), true, roots);
@@ -212,9 +215,11 @@ void ContinuationScorer::run_chunk(Job& job, std::span<const int32_t> nodes, std
     }
     rows_run_ += static_cast<int64_t>(ids.size());
     if (ids.empty()) continue;
+    const auto began = Clock::now();
     const Tensor hidden = ex.make(static_cast<int64_t>(ids.size()), model_.config().hidden);
     model_.forward(ex, ids, batch, hidden);
     read_logits(job, nodes, batch, at, hidden);
+    model_seconds_ += seconds_since(began);
   }
 }
 

@@ -41,6 +41,7 @@ class ContinuationScorer {
 
   int64_t rows_asked() const { return rows_asked_; }  ///< as if nothing were shared
   int64_t rows_run() const { return rows_run_; }
+  double model_seconds() const { return model_seconds_; }  ///< spent in decoder calls and on their logits
 
  private:
   struct Node;
@@ -59,6 +60,7 @@ class ContinuationScorer {
   std::vector<std::unique_ptr<State>> free_;
   std::unique_ptr<Kept> kept_;
   int64_t rows_asked_ = 0, rows_run_ = 0;
+  double model_seconds_ = 0;
 };
 
 }  // namespace qwerky

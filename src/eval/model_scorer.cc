@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "base/error.h"
+#include "base/units.h"
 #include "engine/fingerprint.h"
 #include "engine/prompt_tree.h"
 #include "engine/side_by_side.h"
@@ -118,7 +119,7 @@ std::vector<std::string> ModelScorer::generate(std::span<const GenerateRequest> 
     }
     prompts_run_ += prompt_rows(prompts, options_.share);
     std::vector<std::vector<int32_t>> written(prompts.size());
-    const auto take = [&](size_t i, int32_t id) {
+    const auto goes_on = [&](size_t i, int32_t id) {
       if (std::find(t.eos.begin(), t.eos.end(), id) != t.eos.end()) return false;
       written[i].push_back(id);
       texts[from + i] = t.decode(written[i], true);
@@ -127,7 +128,16 @@ std::vector<std::string> ModelScorer::generate(std::span<const GenerateRequest> 
       return std::none_of(stops.begin(), stops.end(),
                           [&](const std::string& stop) { return all.find(stop) != all.npos; });
     };
+    double taking = 0;
+    const auto take = [&](size_t i, int32_t id) {
+      const Clock::time_point began = Clock::now();
+      const bool more = goes_on(i, id);
+      taking += seconds_since(began);
+      return more;
+    };
+    const auto began = Clock::now();
     continue_prompts(on_, *model_.decoder, prompts, most, take, {samplers, options_.share});
+    writing_seconds_ += seconds_since(began) - taking;
     from += prompts.size();
   }
   return texts;

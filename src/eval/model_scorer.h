@@ -39,6 +39,8 @@ class ModelScorer {
   /// Of contexts: as if nothing were shared, and as it was.
   int64_t rows_asked() const { return continuations_.rows_asked() + prompts_asked_; }
   int64_t rows_run() const { return continuations_.rows_run() + prompts_run_; }
+  /// Of all that answering took, the part that the model computed: not tokens, trees, copied states.
+  double model_seconds() const { return continuations_.model_seconds() + writing_seconds_; }
 
  private:
   std::vector<Answer> loglikelihood(std::span<const Request> requests);
@@ -53,6 +55,7 @@ class ModelScorer {
   int64_t max_length_;
   ContinuationScorer continuations_;
   int64_t truncated_ = 0, cut_ = 0, prompts_asked_ = 0, prompts_run_ = 0;
+  double writing_seconds_ = 0;
 };
 
 }  // namespace qwerky
