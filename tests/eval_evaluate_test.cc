@@ -33,7 +33,7 @@ Scorer counting(int64_t* asked) {
   };
   scorer.generate = [asked](std::span<const GenerateRequest> requests) {
     *asked += static_cast<int64_t>(requests.size());
-    return std::vector<std::string>(requests.size(), "#### 18\nQuestion: 19");
+    return std::vector<Written>(requests.size(), {"#### 18\nQuestion: 19", true});
   };
   return scorer;
 }
@@ -78,7 +78,7 @@ TEST(EvalEvaluate, InterruptedRunGoesOn) {
       evaluate(o, counting(&asked), [&](const Task&, int64_t done, int64_t) { seen.push_back(done); });
   EXPECT_FALSE(rest.partial);
   EXPECT_EQ(asked, 1 + 12);
-  EXPECT_EQ(seen, (std::vector<int64_t>{5, 2, 3}));
+  EXPECT_EQ(seen, (std::vector<int64_t>{4, 5, 0, 2, 3}));
   EXPECT_EQ(results(rest, o), whole);
 
   asked = 0;
@@ -122,7 +122,8 @@ TEST(EvalEvaluate, JournalIsOfOneModelAndOneSetting) {
 
   // Lines that are not those of the documents are asked for again.
   for (const char* line : {"[1]", "{\"document\":1}", R"({"document":1,"greedy":[true],"loglikelihood":[-1]})",
-                           R"({"document":7,"greedy":[true],"loglikelihood":[-1]})"}) {
+                           R"({"document":7,"greedy":[true],"loglikelihood":[-1]})",
+                           R"({"document":1,"greedy":[true],"loglikelihood":[-1],"truncated":true})"}) {
     for (const std::string& name : list_names(o.journal)) remove_tree(o.journal / name);
     evaluate(o, counting(&asked));
     const Path journal = o.journal / list_names(o.journal)[0];
@@ -130,6 +131,33 @@ TEST(EvalEvaluate, JournalIsOfOneModelAndOneSetting) {
     text.insert(text.find("\n", text.find("\"document\":0")) + 1, std::string(line) + "\n");
     write_file(journal, text);
     EXPECT_EQ(asks(o), 3 + 5 + 4 - 3) << line;  // documents of 3, 5 and 4 choices
+  }
+}
+
+/// What lost its beginning is told again of documents that an earlier run finished.
+TEST(EvalEvaluate, TheJournalKeepsWhatWasTruncated) {
+  for (const char* name : {"lambada_openai", "gsm8k"}) {
+    EvalOptions o = options(concat("eval-truncated-", name), {name});
+    int64_t asked = 0;
+    Scorer scorer = counting(&asked);
+    scorer.loglikelihood = [&](std::span<const Request> requests) {
+      std::vector<Answer> answers;
+      for (size_t i = 0; i < requests.size(); ++i) answers.push_back({-1, false, asked % 2 == 0, asked++ == 2});
+      return answers;
+    };
+    const auto flags = [&] {
+      std::vector<bool> list;
+      for (const Outcome& outcome : evaluate(o, scorer).runs[0].outcomes) {
+        list.push_back(outcome.truncated);
+        for (const Answer& a : outcome.answers) list.push_back(a.truncated), list.push_back(a.cut);
+      }
+      return list;
+    };
+    const auto first = flags();
+    EXPECT_EQ(std::count(first.begin(), first.end(), true), name == std::string("gsm8k") ? 5 : 4);
+    const int64_t before = asked;
+    EXPECT_EQ(flags(), first);
+    EXPECT_EQ(asked, before);
   }
 }
 
@@ -157,7 +185,7 @@ std::vector<uint64_t> seeds_of(EvalOptions o) {
       EXPECT_EQ(r.how.most, 9);
       seeds.push_back(r.how.sampler.seed);
     }
-    return std::vector<std::string>(requests.size());
+    return std::vector<Written>(requests.size());
   };
   evaluate(o, scorer);
   return seeds;
@@ -287,6 +315,8 @@ TEST(EvalEvaluate, WrongModelsAreRefused) {
     return std::vector<Answer>(requests.size(), {std::nan(""), false});
   };
   EXPECT_PRED2(has, error_of([&] { evaluate(options("", {"piqa"}), broken); }), "log-likelihood of document 0 is nan");
+  broken.loglikelihood = [](std::span<const Request>) -> std::vector<Answer> { fail("no ids"); };
+  EXPECT_PRED2(has, error_of([&] { evaluate(options("", {"piqa"}), broken); }), "piqa, documents 0 to 1: no ids");
   EvalOptions o = options("", {"mmlu_anatomy"});
   o.num_fewshot = 6;
   int64_t asked = 0;

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #include "eval/journal.h"
 
+#include <algorithm>
+
 #include "base/error.h"
 #include "io/tokenizer_utf8.h"
 
@@ -13,6 +15,12 @@ std::string line_of(int64_t i, const Outcome& outcome) {
     json["loglikelihood"].push_back(answer.loglikelihood);
     json["greedy"].push_back(answer.greedy);
   }
+  const auto note = [&](const char* name, bool Answer::*flag) {
+    if (std::ranges::none_of(outcome.answers, flag)) return;
+    for (const Answer& answer : outcome.answers) json[name].push_back(answer.*flag);
+  };
+  note("truncated", &Answer::truncated), note("cut", &Answer::cut);
+  if (outcome.truncated) json["truncated"] = true;
   std::string storage;
   if (outcome.answers.empty()) json["text"] = std::string(valid_utf8(outcome.text, storage));
   return json.dump();
@@ -26,13 +34,18 @@ Outcome read_line(const Json& json, int64_t i, size_t requests) {
     const Json text = json.value("text", Json());
     if (!text.is_string()) wrong();
     outcome.text = text.get<std::string>();
+    outcome.truncated = json.contains("truncated");
     return outcome;
   }
   const Json sums = json.value("loglikelihood", Json()), greedy = json.value("greedy", Json());
   if (!sums.is_array() || !greedy.is_array() || sums.size() != requests || greedy.size() != requests) wrong();
   for (size_t r = 0; r < requests; ++r) {
     if (!sums[r].is_number() || !greedy[r].is_boolean()) wrong();
-    outcome.answers.push_back({sums[r].get<double>(), greedy[r].get<bool>()});
+    const auto noted = [&](const char* name) {
+      const Json flags = json.value(name, Json::array());
+      return flags.is_array() && flags.size() == requests && flags[r] == true;
+    };
+    outcome.answers.push_back({sums[r].get<double>(), greedy[r].get<bool>(), noted("truncated"), noted("cut")});
   }
   return outcome;
 }

@@ -30,12 +30,11 @@ class ModelScorer {
   /// continuation's ids are those of the joined text behind as many as the context has.
   Continuation split(const Request& request) const;
 
-  /// Tells apart what may answer differently: models, backends, precisions and the options that change what is read.
+  /// Tells apart what may answer differently: models, tokenizers, backends, precisions and the options that change what
+  /// is read.
   std::string fingerprint() const;
 
   int64_t max_length() const { return max_length_; }
-  int64_t truncated() const { return truncated_; }  ///< requests that lost their beginning
-  int64_t cut() const { return cut_; }              ///< of these, those whose continuation lost ids too
   /// Of contexts: as if nothing were shared, and as it was.
   int64_t rows_asked() const { return continuations_.rows_asked() + prompts_asked_; }
   int64_t rows_run() const { return continuations_.rows_run() + prompts_run_; }
@@ -45,7 +44,7 @@ class ModelScorer {
  private:
   std::vector<Answer> loglikelihood(std::span<const Request> requests);
   std::vector<double> rolling(std::span<const std::string> texts);
-  std::vector<std::string> generate(std::span<const GenerateRequest> requests);
+  std::vector<Written> generate(std::span<const GenerateRequest> requests);
   int32_t prefix_id() const;
 
   const Engine& engine_;
@@ -54,7 +53,7 @@ class ModelScorer {
   ModelScorerOptions options_;
   int64_t max_length_;
   ContinuationScorer continuations_;
-  int64_t truncated_ = 0, cut_ = 0, prompts_asked_ = 0, prompts_run_ = 0;
+  int64_t prompts_asked_ = 0, prompts_run_ = 0;
   double writing_seconds_ = 0;
 };
 
