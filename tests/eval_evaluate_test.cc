@@ -11,6 +11,7 @@
 #include "data.h"
 #include "eval/results_json.h"
 #include "eval/table.h"
+#include "eval/text_rules.h"
 #include "expect_error.h"
 #include "io/tokenizer.h"
 
@@ -122,8 +123,7 @@ TEST(EvalEvaluate, JournalIsOfOneModelAndOneSetting) {
 
   // Lines that are not those of the documents are asked for again.
   for (const char* line : {"[1]", "{\"document\":1}", R"({"document":1,"greedy":[true],"loglikelihood":[-1]})",
-                           R"({"document":7,"greedy":[true],"loglikelihood":[-1]})",
-                           R"({"document":1,"greedy":[true],"loglikelihood":[-1],"truncated":true})"}) {
+                           R"({"document":7,"greedy":[true],"loglikelihood":[-1]})"}) {
     for (const std::string& name : list_names(o.journal)) remove_tree(o.journal / name);
     evaluate(o, counting(&asked));
     const Path journal = o.journal / list_names(o.journal)[0];
@@ -158,6 +158,10 @@ TEST(EvalEvaluate, TheJournalKeepsWhatWasTruncated) {
     const int64_t before = asked;
     EXPECT_EQ(flags(), first);
     EXPECT_EQ(asked, before);
+    const Path journal = o.journal / list_names(o.journal)[0];  // flags of another type mean nothing
+    write_file(journal, replace_all(read_file(journal), "\"truncated\":[true]", "\"truncated\":7"));
+    EXPECT_EQ(flags().size(), first.size());
+    EXPECT_EQ(asked, before);
   }
 }
 
@@ -189,6 +193,22 @@ std::vector<uint64_t> seeds_of(EvalOptions o) {
   };
   evaluate(o, scorer);
   return seeds;
+}
+
+/// An interruption waits for what was asked last: texts are asked for in smaller batches.
+TEST(EvalEvaluate, FewTextsAreAskedForAtOnce) {
+  EvalOptions o = options("", {"gsm8k"});
+  const auto dir = scratch_dir("eval-many");
+  std::string rows;
+  for (int i = 0; i < 40; ++i)
+    rows += R"({"question":"q","answer":"#### 1"})"
+            "\n";
+  write_file(dir / "gsm8k.test.jsonl", rows);
+  o.data = dir, o.num_fewshot = 0, o.batch = 64;
+  std::vector<int64_t> done;
+  int64_t asked = 0;
+  evaluate(o, counting(&asked), [&](const Task&, int64_t n, int64_t) { done.push_back(n); });
+  EXPECT_EQ(done, (std::vector<int64_t>{0, 16, 32, 40}));
 }
 
 TEST(EvalEvaluate, DrawsBelongToTheDocument) {

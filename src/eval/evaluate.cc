@@ -243,7 +243,8 @@ Evaluation evaluate(const EvalOptions& options, const Scorer& scorer, const Eval
         break;
       }
       const auto begin = static_cast<int64_t>(run.outcomes.size());
-      std::vector<Outcome> more = answer(run, begin, std::min(run.wanted, begin + options.batch), options.seed, scorer);
+      const int64_t most = run.task->kind == Kind::generate ? std::min(options.batch, kWrittenAtOnce) : options.batch;
+      std::vector<Outcome> more = answer(run, begin, std::min(run.wanted, begin + most), options.seed, scorer);
       journal.add(begin, more);
       std::move(more.begin(), more.end(), std::back_inserter(run.outcomes));
       report();

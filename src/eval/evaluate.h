@@ -15,6 +15,8 @@
 
 namespace qwerky {
 
+constexpr int64_t kWrittenAtOnce = 16;  ///< most texts that are asked for at once: they take long
+
 struct EvalOptions {
   std::vector<std::string> tasks;  ///< names of tasks and groups
   Path data;                       ///< folder with the data sets

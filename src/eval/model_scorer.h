@@ -12,11 +12,11 @@
 namespace qwerky {
 
 struct ModelScorerOptions {
-  int64_t max_length = 0;     ///< ids a model may read, longer requests lose their beginning; 0: what config.json says
-  bool share = true;          ///< false: every request runs alone from its beginning
-  bool bos = false;           ///< begin every context with the model's BOS
-  int64_t generate = 256;     ///< most new ids of a text whose request does not say
-  int64_t side_by_side = 16;  ///< texts generated at once
+  int64_t max_length = 0;  ///< ids a model may read, longer requests lose their beginning; 0: what config.json says
+  bool share = true;       ///< false: every request runs alone from its beginning
+  bool bos = false;        ///< begin every context with the model's BOS
+  int64_t generate = 256;  ///< most new ids of a text whose request does not say
+  int64_t side_by_side = kWrittenAtOnce;
 };
 
 class ModelScorer {
