@@ -147,7 +147,8 @@ TEST(EvalEvaluate, TheJournalKeepsWhatWasTruncated) {
     };
     const auto flags = [&] {
       std::vector<bool> list;
-      for (const Outcome& outcome : evaluate(o, scorer).runs[0].outcomes) {
+      const Evaluation evaluation = evaluate(o, scorer);
+      for (const Outcome& outcome : evaluation.runs[0].outcomes) {
         list.push_back(outcome.truncated);
         for (const Answer& a : outcome.answers) list.push_back(a.truncated), list.push_back(a.cut);
       }
