@@ -118,19 +118,40 @@ TEST(Continuations, ScoresDoNotDependOnWhatIsShared) {
 
 /// What all requests of a call begin with is not run again in the next call.
 TEST(Continuations, ABeginningIsKeptFromCallToCall) {
+  for (const char* kind : {"qwen2", "rwkv7qwen2"}) {
+    const auto model = tiny(kind);
+    const auto on = make_backend("auto", Precision::f32);
+    ContinuationScorer scorer(*on, *model->decoder);
+    std::vector<int64_t> rows;
+    for (uint64_t document = 0; document < 3; ++document) {
+      auto context = some_ids(200, 99);
+      const auto own = some_ids(document == 2 ? 300 : 1, document);  // the last needs states of another size
+      context.insert(context.end(), own.begin(), own.end());
+      const int64_t before = scorer.rows_run();
+      scorer.score(std::vector{joined(context, {1, 2}), joined(context, {3, 4})});
+      rows.push_back(scorer.rows_run() - before);
+    }
+    EXPECT_GE(rows[0], 200);
+    EXPECT_LT(rows[1], 10);
+    EXPECT_LT(rows[2], 310);
+  }
+}
+
+/// What the tree has more than a trie of all requests stays small: choices share short contexts too.
+TEST(Continuations, RowsAreNearlyThoseOfATrie) {
   const auto model = tiny("rwkv7qwen2");
   const auto on = make_backend("auto", Precision::f32);
   ContinuationScorer scorer(*on, *model->decoder);
-  std::vector<int64_t> rows;
-  for (uint64_t document = 0; document < 3; ++document) {
-    auto context = some_ids(200, 99);
-    context.push_back(static_cast<int32_t>(document));
-    const int64_t before = scorer.rows_run();
-    scorer.score(std::vector{joined(context, {1, 2}), joined(context, {3, 4})});
-    rows.push_back(scorer.rows_run() - before);
+  std::vector<Continuation> list;
+  int64_t trie = 0;
+  for (uint64_t document = 0; document < 20; ++document) {
+    const auto context = some_ids(12, 300 + document);
+    trie += 12;
+    for (uint64_t choice = 0; choice < 2; ++choice, trie += 9)
+      list.push_back(joined(context, some_ids(10, 1000 + 2 * document + choice)));
   }
-  EXPECT_GE(rows[0], 200);
-  EXPECT_LT(rows[2], 10);
+  scorer.score(list);
+  EXPECT_LT(scorer.rows_run(), trie * 105 / 100) << "of " << scorer.rows_asked();
 }
 
 TEST(Continuations, RefusesWhatCannotBeScored) {

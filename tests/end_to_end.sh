@@ -32,6 +32,7 @@ same() { cmp -s "$1" "$2" || die "$1 and $2 differ"; }
 losses() { sed 's/"tokens_per_second":[0-9.e+]*,*//' "$1/training/log.jsonl"; }
 whole() { [ -e "$1/config.json" ]; }
 await() { for _ in $(seq 400); do [ -e "$1" ] && return; sleep 0.05; done; die "$1 did not appear"; }
+await_text() { for _ in $(seq 1200); do grep -q "$1" "$2" && return; sleep 0.05; done; die "no \"$1\" in $2"; }
 await_line() { for _ in $(seq 1200); do [ -s "$1" ] && return; sleep 0.05; done; die "$1 stayed empty"; }
 
 . "$here/tiny_run.sh"
@@ -156,6 +157,11 @@ await_line err
 kill -INT $pid
 wait $pid
 [ $? = 130 ] && grep -q "^partial: " out && grep -q '"partial": true' stopped_recall/seven/recall_*.json || die "SIGINT in a haystack: $(cat out)"
+recall=(eval seven --tasks passkey,ppl_by_length --lengths 600 --depths 0 --data text.txt --output recall --samples)
+ok "${recall[@]}" 1
+ok "${recall[@]}" 2
+ok "${recall[@]}" 2
+grep -q "^read 0 tokens" err || die "answers of an earlier run were not gone on with: $(cat err)"
 echo "compare on tasks, as a page"
 pair=(compare teacher seven --tasks arc_easy,wikitext,passkey --lengths 256,1k --depths 50 --samples 1 --data "$rows" --allow-partial --limit 3
   --text text.txt --text-tokens 2000 --window 32 --agreement-tokens 4 --contexts 4,8 --bootstrap-iters 10 --output pair --json pair.json --report)
@@ -165,6 +171,16 @@ grep -q "^|arc_easy.*|acc " out && grep -q "^|wikitext.*|word_perplexity.*× " o
 [ "$(grep -c '"depth"' pair.json)" = 2 ] || die "haystacks beyond the teacher's 128 positions are the student's alone: pair.json"
 ok "${pair[@]}" again.html
 [ "$(grep -c ": .* s; 0 tokens read" err)" = 2 ] || die "the journals were not gone on with"
+stopped=(compare teacher seven --tasks arc_easy,passkey --lengths 256k --data "$rows" --allow-partial --agreement-tokens 0
+  --contexts 0 --bootstrap-iters 0 --output stopped_pair --json stopped.json --report stopped.html)
+: >err
+"$qwerky" "${stopped[@]}" >out 2>err &
+pid=$!
+await_text "^seven: .* tokens read" err
+kill -INT $pid
+wait $pid
+[ $? = 130 ] && grep -q "^partial: stopped at the student's recall" out && grep -q '"partial": true' stopped.json || die "SIGINT in compare: $(cat out)"
+grep -q 'class="partial">Partial: stopped at the student' stopped.html && grep -q "^|arc_easy" out || die "stopped.html"
 ok compare teacher seven --data text.txt --limit 500 --contexts 0 --agreement-tokens 0 --report plain.html
 [ "$(grep -c "<section>" plain.html)" = 3 ] || die "sections of plain.html" # text, layers, how it was measured
 refused 'task "arc_hard" is not known; nearest:' compare teacher seven --tasks arc_hard --data "$rows"

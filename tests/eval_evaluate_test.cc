@@ -11,6 +11,7 @@
 #include "data.h"
 #include "eval/results_json.h"
 #include "eval/table.h"
+#include "eval/text_rules.h"
 #include "expect_error.h"
 #include "io/tokenizer.h"
 
@@ -33,7 +34,7 @@ Scorer counting(int64_t* asked) {
   };
   scorer.generate = [asked](std::span<const GenerateRequest> requests) {
     *asked += static_cast<int64_t>(requests.size());
-    return std::vector<std::string>(requests.size(), "#### 18\nQuestion: 19");
+    return std::vector<Written>(requests.size(), {"#### 18\nQuestion: 19", true});
   };
   return scorer;
 }
@@ -78,7 +79,7 @@ TEST(EvalEvaluate, InterruptedRunGoesOn) {
       evaluate(o, counting(&asked), [&](const Task&, int64_t done, int64_t) { seen.push_back(done); });
   EXPECT_FALSE(rest.partial);
   EXPECT_EQ(asked, 1 + 12);
-  EXPECT_EQ(seen, (std::vector<int64_t>{5, 2, 3}));
+  EXPECT_EQ(seen, (std::vector<int64_t>{4, 5, 0, 2, 3}));
   EXPECT_EQ(results(rest, o), whole);
 
   asked = 0;
@@ -133,6 +134,38 @@ TEST(EvalEvaluate, JournalIsOfOneModelAndOneSetting) {
   }
 }
 
+/// What lost its beginning is told again of documents that an earlier run finished.
+TEST(EvalEvaluate, TheJournalKeepsWhatWasTruncated) {
+  for (const char* name : {"lambada_openai", "gsm8k"}) {
+    EvalOptions o = options(concat("eval-truncated-", name), {name});
+    int64_t asked = 0;
+    Scorer scorer = counting(&asked);
+    scorer.loglikelihood = [&](std::span<const Request> requests) {
+      std::vector<Answer> answers;
+      for (size_t i = 0; i < requests.size(); ++i) answers.push_back({-1, false, asked % 2 == 0, asked++ == 2});
+      return answers;
+    };
+    const auto flags = [&] {
+      std::vector<bool> list;
+      const Evaluation evaluation = evaluate(o, scorer);
+      for (const Outcome& outcome : evaluation.runs[0].outcomes) {
+        list.push_back(outcome.truncated);
+        for (const Answer& a : outcome.answers) list.push_back(a.truncated), list.push_back(a.cut);
+      }
+      return list;
+    };
+    const auto first = flags();
+    EXPECT_EQ(std::count(first.begin(), first.end(), true), name == std::string("gsm8k") ? 5 : 4);
+    const int64_t before = asked;
+    EXPECT_EQ(flags(), first);
+    EXPECT_EQ(asked, before);
+    const Path journal = o.journal / list_names(o.journal)[0];  // flags of another type mean nothing
+    write_file(journal, replace_all(read_file(journal), "\"truncated\":[true]", "\"truncated\":7"));
+    EXPECT_EQ(flags().size(), first.size());
+    EXPECT_EQ(asked, before);
+  }
+}
+
 TEST(EvalEvaluate, GenerationStopsAndIsJournaled) {
   int64_t asked = 0;
   EvalOptions o = options("eval-generate", {"gsm8k"});
@@ -157,10 +190,26 @@ std::vector<uint64_t> seeds_of(EvalOptions o) {
       EXPECT_EQ(r.how.most, 9);
       seeds.push_back(r.how.sampler.seed);
     }
-    return std::vector<std::string>(requests.size());
+    return std::vector<Written>(requests.size());
   };
   evaluate(o, scorer);
   return seeds;
+}
+
+/// An interruption waits for what was asked last: texts are asked for in smaller batches.
+TEST(EvalEvaluate, FewTextsAreAskedForAtOnce) {
+  EvalOptions o = options("", {"gsm8k"});
+  const auto dir = scratch_dir("eval-many");
+  std::string rows;
+  for (int i = 0; i < 40; ++i)
+    rows += R"({"question":"q","answer":"#### 1"})"
+            "\n";
+  write_file(dir / "gsm8k.test.jsonl", rows);
+  o.data = dir, o.num_fewshot = 0, o.batch = 64;
+  std::vector<int64_t> done;
+  int64_t asked = 0;
+  evaluate(o, counting(&asked), [&](const Task&, int64_t n, int64_t) { done.push_back(n); });
+  EXPECT_EQ(done, (std::vector<int64_t>{0, 16, 32, 40}));
 }
 
 TEST(EvalEvaluate, DrawsBelongToTheDocument) {
@@ -287,6 +336,8 @@ TEST(EvalEvaluate, WrongModelsAreRefused) {
     return std::vector<Answer>(requests.size(), {std::nan(""), false});
   };
   EXPECT_PRED2(has, error_of([&] { evaluate(options("", {"piqa"}), broken); }), "log-likelihood of document 0 is nan");
+  broken.loglikelihood = [](std::span<const Request>) -> std::vector<Answer> { fail("no ids"); };
+  EXPECT_PRED2(has, error_of([&] { evaluate(options("", {"piqa"}), broken); }), "piqa, documents 0 to 1: no ids");
   EvalOptions o = options("", {"mmlu_anatomy"});
   o.num_fewshot = 6;
   int64_t asked = 0;

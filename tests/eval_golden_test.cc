@@ -48,8 +48,8 @@ Scorer fake(std::string* asked = nullptr) {
   scorer.generate = [](std::span<const GenerateRequest> requests) {
     static const std::vector<std::string> kTexts = {" so $18.\n#### 18", " it is 1,004 or -7 \n#### 1,004.\n", " none",
                                                     " 18"};
-    std::vector<std::string> texts;
-    for (const GenerateRequest& r : requests) texts.push_back(kTexts[number(r.context) % 4]);
+    std::vector<Written> texts;
+    for (const GenerateRequest& r : requests) texts.push_back({kTexts[number(r.context) % 4]});
     return texts;
   };
   return scorer;

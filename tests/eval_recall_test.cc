@@ -154,10 +154,13 @@ TEST(RecallPrompts, TooShortLengthsAreRefused) {
 /// Answers by `score`, a log-likelihood for each key of a prompt; its greedy answer is the likeliest key.
 RecallModel made_up(std::function<double(const RecallPrompt&, size_t key)> score) {
   RecallModel model;
-  model.rows = [](std::span<const RecallPrompt> prompts) { return static_cast<int64_t>(prompts.size()); };
+  model.rows = [](std::span<const RecallPrompt> prompts) {
+    return std::ranges::count(prompts, false, &RecallPrompt::answered);
+  };
   model.answer = [score](std::span<const RecallPrompt> prompts, const RecallModel::OnRows& on_rows,
                          const RecallModel::OnAnswer& on_answer) {
     for (size_t i = 0; i < prompts.size(); ++i) {
+      if (prompts[i].answered) continue;
       if (!on_rows(1)) return;
       RecallAnswer answer;
       for (size_t k = 0; k < prompts[i].keys.size(); ++k) answer.loglikelihoods.push_back(score(prompts[i], k));
@@ -228,7 +231,7 @@ TEST(Recall, WhoeverReadsScoresAllAndWhoeverGuessesChance) {
     EXPECT_EQ(cell.ranked, cell.task == "niah_multikey" ? 0 : 1) << "several needles tell finding from copying";
   const auto nothing = [](const RecallPrompt&, size_t) { return NAN; };
   EXPECT_PRED2(has, error_of([&] { measure_recall(options, tokenizer(), made_up(nothing), go_on); }),
-               "log-likelihoods of a key are nan");
+               "log-likelihood of a key is nan");
 }
 
 TEST(Recall, AGreedyAnswerThatHasTheKeyCounts) {
@@ -262,6 +265,86 @@ TEST(Recall, AStoppedRunKeepsWhatIsFinished) {
   from_json(read, to_json(recall), "recall");
   EXPECT_EQ(to_json(read), to_json(recall));
   EXPECT_EQ(read.cells[1].samples, 2);
+}
+
+/// A folder for journals, empty.
+RecallOptions journaled(const std::string& name, RecallOptions options) {
+  options.journal = testing::scratch_dir(name);
+  options.model_sha256 = "m";
+  return options;
+}
+
+TEST(Recall, AnInterruptedRunGoesOn) {
+  std::vector<int32_t> ids;
+  for (int i = 0; i < 1000; ++i) ids.push_back(i * i % 7);
+  RecallOptions o{
+      .tasks = {"passkey", "niah_multikey", "ppl_by_length"}, .lengths = {300, 400}, .depths = {0, 100}, .samples = 3};
+  o.ids = ids;
+  const Json whole = to_json(measure_recall(o, tokenizer(), made_up(copied), go_on));
+  o = journaled("recall-resume", o);
+  int64_t read = 0, runs = 0;
+  for (bool partial = true; partial; ++runs) {  // each stops after the fifth part of its work
+    int64_t now_read = 0;
+    const Recall recall = measure_recall(o, tokenizer(), made_up(copied), [&](const RecallProgress& now) {
+      EXPECT_LE(now.rows, now.total_rows);
+      EXPECT_LE(now.done, now.wanted);
+      now_read = now.rows;
+      return now.task == "ppl_by_length" ? now.done > 0 || runs > 9 : now.rows < 6;
+    });
+    read += now_read;
+    partial = recall.partial;
+    EXPECT_EQ(to_json(recall) == whole, !partial);
+    ASSERT_LT(runs, 20);
+  }
+  EXPECT_GT(runs, 3);
+  const auto again = [&](const RecallOptions& options) {
+    int64_t rows = 0;
+    const Recall recall = measure_recall(options, tokenizer(), made_up(copied), [&](const RecallProgress& now) {
+      rows = now.rows;
+      return true;
+    });
+    EXPECT_EQ(to_json(recall) == whole, options.seed == o.seed && options.samples == o.samples);
+    return rows;
+  };
+  EXPECT_EQ(again(o), 0) << "all is there";
+
+  // Bound to the model, the seed and the text; further samples and depths share what is finished.
+  RecallOptions other = o;
+  other.model_sha256 = "m2";
+  EXPECT_EQ(again(other), 4 * 9 + 2 * 700);
+  other = o, other.seed = 7;
+  EXPECT_EQ(again(other), 4 * 9);
+  other = o, other.samples = 2;
+  EXPECT_EQ(again(other), 0);
+  other.samples = 4;
+  EXPECT_EQ(again(other), 4 * 3) << "two needles and a control for each task and length";
+  ids[999] += 1;
+  EXPECT_EQ(again(o), 0) << "text that is not read";
+  ids[500] += 1;
+  EXPECT_EQ(measure_recall(o, tokenizer(), made_up(copied), go_on).by_length[0].tokens, 300);
+}
+
+TEST(Recall, WhatIsNoAnswerInAJournalIsAskedAgain) {
+  const RecallOptions o =
+      journaled("recall-hostile", {.tasks = {"passkey"}, .lengths = {300}, .depths = {0}, .samples = 2});
+  const Json whole = to_json(measure_recall(o, tokenizer(), made_up(found), go_on));
+  const Path journal = o.journal / list_names(o.journal)[0];
+  const std::string text = read_file(journal);
+  const size_t first = text.find('\n') + 1;
+  const std::string key = Json::parse(text.substr(first, text.find('\n', first) - first))["key"].dump();
+  for (const std::string& line :
+       {std::string("[]"), std::string("{\"key\":1}"), "{\"key\":" + key + "}",
+        "{\"key\":" + key + R"(,"greedy":[-1],"values":[1]})", "{\"key\":" + key + R"(,"greedy":[],"values":["x"]})",
+        "{\"key\":" + key + R"(,"greedy":[],"values":[1]})", "{\"key\":" + key}) {
+    write_file(journal, text.substr(0, first) + line + (line.ends_with('}') || line.ends_with(']') ? "\n" : ""));
+    int64_t rows = 0;
+    const Recall recall = measure_recall(o, tokenizer(), made_up(found), [&](const RecallProgress& now) {
+      rows = now.rows;
+      return true;
+    });
+    EXPECT_EQ(rows, 4) << line;
+    EXPECT_EQ(to_json(recall), whole) << line;
+  }
 }
 
 TEST(Recall, PerplexityByLengthScoresTheSameTokens) {
@@ -381,6 +464,30 @@ TEST(RecallModel, AnswersAreThoseOfAPlainSession) {
     for (const double x : losses) sum -= x;
     EXPECT_NEAR(sum, plain.score({&rest, 1})[0].loglikelihood, 1e-2);
   }
+}
+
+/// Stopped again and again and gone on with, a model says bit for bit what it says in one run.
+TEST(RecallModel, AnInterruptedRunSaysTheSame) {
+  const Path linear = testing::tiny_model("recall-resume", "rwkv7qwen2", true, 2048);
+  copy_tokenizer(kTeacher, linear);
+  const Engine engine(linear.string(), {.precision = "f32"});
+  RecallOptions o{.tasks = {"passkey", "niah"}, .lengths = {300, 600}, .depths = {0, 50, 100}, .samples = 3};
+  const RecallModel model = recall_model(engine, true);
+  int64_t rows = 0, read = 0;
+  const Json whole = to_json(measure_recall(o, tokenizer(), model, [&](const RecallProgress& now) {
+    rows = now.rows;
+    return true;
+  }));
+  o = journaled("recall-model-resume", o);
+  Recall recall;
+  recall.partial = true;
+  for (int runs = 0; recall.partial && runs < 50; ++runs) {
+    int64_t last = 0;
+    recall = measure_recall(o, tokenizer(), model, [&](const RecallProgress& now) { return (last = now.rows) < 1500; });
+    read += last;
+  }
+  EXPECT_EQ(to_json(recall), whole);
+  EXPECT_GT(read, rows);
 }
 
 }  // namespace

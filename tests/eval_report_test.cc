@@ -148,6 +148,17 @@ TEST(EvalReport, SaysWhatWasMeasured) {
   EXPECT_TRUE(has(html, "@media print"));
 }
 
+TEST(EvalReport, SaysThatItIsPartial) {
+  EXPECT_FALSE(has(report_html(full("x")), "class=\"partial\""));
+  Report r;  // stopped before anything was compared
+  r.partial = "Partial: stopped at " + kHostile;
+  r.finished = {{"arc_easy, teacher", "64 of 2376 documents"}};
+  const std::string html = report_html(r);
+  EXPECT_TRUE(is_page(html));
+  EXPECT_TRUE(has(html, "<p class=\"partial\">Partial: stopped at &lt;/title&gt;"));
+  EXPECT_TRUE(has(html, "64 of 2376 documents"));
+}
+
 TEST(EvalReport, DrawsNeedlesByLengthAndDepth) {
   Report r;
   r.recall = full("").recall;

@@ -114,6 +114,8 @@ TEST(EvalTask, MalformedRowsNameFileAndLine) {
           "found 2 and 1");
   refuses("arc_easy", R"({"question":"Q","choices":{"text":"ab","label":["A"]},"answerKey":"A"})", "list of texts");
   refuses("arc_easy", R"({"id":"Q"})", "\"question\" is missing");
+  refuses("arc_easy", R"({"id":7,"question":"Q","choices":{"text":["a","b"],"label":["A","B"]},"answerKey":"A"})",
+          "\"id\": expected text, found number");
   refuses("hellaswag", R"({"activity_label":"a","endings":["1","2","3"],"label":"0"})", "four endings, found 3");
   refuses("hellaswag", R"({"activity_label":"a","endings":["1","2","3","4"],"label":""})", "0 to 3");
   refuses("lambada_openai", R"({"text":"word"})", "no space");
@@ -171,6 +173,16 @@ TEST(EvalTask, FilesAreFoundCountedAndHashed) {
   EXPECT_FALSE(load_task(piqa, dir, false, true).published);
 }
 
+TEST(EvalTask, EmptyContextsAreRefused) {
+  for (const auto& [name, row] :
+       {std::pair{"winogrande", R"({"sentence":"_ is big","option1":" ","option2":"He","answer":"1"})"},
+        {"lambada_openai", R"({"text":"  word"})"}}) {
+    const auto dir = scratch_dir("eval-empty");
+    write_file(dir / task(name).documents.files[0], std::string(row) + "\n");
+    EXPECT_PRED2(has, error_of([&] { load_task(task(name), dir, false, true); }), ".jsonl:1: the context is empty");
+  }
+}
+
 TEST(EvalTask, NamesAndGroups) {
   EXPECT_EQ(tasks_of({"mmlu", "mmlu_anatomy", "mmlu_stem"}).size(), 57u);
   int64_t rows = 0;
@@ -185,6 +197,7 @@ TEST(EvalTask, NamesAndGroups) {
   }
   EXPECT_PRED2(has, error_of([] { tasks_of({"hellaswaq"}); }), "nearest: hellaswag");
   EXPECT_PRED2(has, error_of([] { tasks_of({"mmlu_stems"}); }), "nearest: mmlu_stem");
+  EXPECT_PRED2(has, error_of([] { tasks_of({"piqa", "perplexity"}); }), "measure it apart from other tasks");
 }
 
 TEST(EvalTask, PythonsRandomNumbers) {
@@ -304,6 +317,7 @@ TEST(EvalMetrics, BootstrapGolden) {
   EXPECT_DOUBLE_EQ(aggregate(Aggregation::perplexity, values), 1.6479047769869253);
   EXPECT_NEAR(standard_error(Aggregation::perplexity, values, 10).value(), 0.006497321146240192, 1e-15);
   EXPECT_FALSE(standard_error(Aggregation::perplexity, values, 0));
+  EXPECT_FALSE(standard_error(Aggregation::perplexity, values, 1)) << "one resample has no deviation";
   EXPECT_FALSE(standard_error(Aggregation::mean, std::span(values).first(1), 10));
 }
 

@@ -94,18 +94,17 @@ TEST(ModelScorer, LongRequestsLoseTheirBeginning) {
   const Continuation tail{{whole.ids.end() - 65, whole.ids.end()},
                           whole.first - (static_cast<int64_t>(whole.ids.size()) - 65)};
   ContinuationScorer plain(*engine().internals().backend, *engine().internals().model->decoder);
-  EXPECT_NEAR(narrow.scorer().loglikelihood({&request, 1})[0].loglikelihood, plain.score({&tail, 1})[0].loglikelihood,
-              1e-4);
-  EXPECT_EQ(narrow.truncated(), 1);
-  wide.scorer().loglikelihood({&request, 1});
-  EXPECT_EQ(wide.truncated(), 0);
-  EXPECT_EQ(narrow.cut(), 0);
+  const auto of = [](ModelScorer& scorer, const Request& r) { return scorer.scorer().loglikelihood({&r, 1})[0]; };
+  EXPECT_NEAR(of(narrow, request).loglikelihood, plain.score({&tail, 1})[0].loglikelihood, 1e-4);
+  EXPECT_TRUE(of(narrow, request).truncated);
+  EXPECT_FALSE(of(narrow, request).cut);
+  EXPECT_FALSE(of(wide, request).truncated);
   const Request endless{"The", " " + context};
   const auto ids = wide.split(endless).ids;
   const Continuation end{{ids.end() - 65, ids.end()}, 1};
-  EXPECT_NEAR(narrow.scorer().loglikelihood({&endless, 1})[0].loglikelihood, plain.score({&end, 1})[0].loglikelihood,
-              1e-3);
-  EXPECT_EQ(narrow.cut(), 1);
+  EXPECT_NEAR(of(narrow, endless).loglikelihood, plain.score({&end, 1})[0].loglikelihood, 1e-3);
+  EXPECT_TRUE(of(narrow, endless).truncated);
+  EXPECT_TRUE(of(narrow, endless).cut);
 }
 
 /// Every id once; windows of full length see as much before them as fits.
@@ -141,8 +140,9 @@ TEST(ModelScorer, GeneratesGreedilyUntilAStop) {
     options.max_tokens = 40;
     const Generated plain = generate(session, engine(), encode(requests[i].context), options);
     const std::string text = engine().decode(plain.ids), until = text.substr(0, text.find('.'));
-    EXPECT_EQ(texts[i].substr(0, texts[i].find('.')), until);
-    EXPECT_LE(texts[i].size(), until.size() + 4) << "stops after the sentence";
+    EXPECT_EQ(texts[i].text.substr(0, texts[i].text.find('.')), until);
+    EXPECT_FALSE(texts[i].truncated);
+    EXPECT_LE(texts[i].text.size(), until.size() + 4) << "stops after the sentence";
   }
 }
 
@@ -158,13 +158,18 @@ TEST(ModelScorer, TextsDoNotDependOnTheirNeighbours) {
     }
   requests.back().how.most = 5;
   ModelScorer alone(engine(), {.share = false, .side_by_side = 1}), together(engine(), {});
-  const auto want = alone.scorer().generate(requests), got = together.scorer().generate(requests);
+  const auto texts = [&](ModelScorer& scorer) {
+    std::vector<std::string> list;
+    for (const Written& written : scorer.scorer().generate(requests)) list.push_back(written.text);
+    return list;
+  };
+  const auto want = texts(alone), got = texts(together);
   EXPECT_EQ(got, want);
   EXPECT_LT(3 * together.rows_run(), alone.rows_run());
   EXPECT_EQ(together.rows_asked(), alone.rows_run());
   EXPECT_NE(want[0], want[1]);  // drawn
   for (GenerateRequest& r : requests) r.how.sampler.seed += 1000;
-  EXPECT_NE(together.scorer().generate(requests), want);
+  EXPECT_NE(texts(together), want);
 }
 
 /// <|im_end|> is among gsm8k's stops, and a special token of models that do not end texts with it.
@@ -181,9 +186,9 @@ TEST(ModelScorer, ASpecialTokenMayBeAStop) {
   const std::string story = "Once upon a time, there was a cat. The cat was happy. The end.";
   const GenerateRequest stop[] = {{story, {.stops = {"<|endoftext|>"}, .most = 400, .sampler = {}}}};
   ModelScorer scorer(endless, {}), usual(engine(), {.generate = 400});
-  const std::string want = usual.scorer().generate(std::array{GenerateRequest{story, {}}})[0];
+  const std::string want = usual.scorer().generate(std::array{GenerateRequest{story, {}}})[0].text;
   ASSERT_LT(encode(want).size(), 390U) << "the story ends";
-  EXPECT_EQ(scorer.scorer().generate(stop)[0], want);
+  EXPECT_EQ(scorer.scorer().generate(stop)[0].text, want);
 }
 
 TEST(ModelScorer, FingerprintsTellModelsApart) {
@@ -195,6 +200,17 @@ TEST(ModelScorer, FingerprintsTellModelsApart) {
   EXPECT_EQ(plain, ModelScorer(same, {.share = false}).fingerprint());
   EXPECT_NE(plain, ModelScorer(engine(), {.max_length = 64}).fingerprint());
   EXPECT_NE(plain, ModelScorer(engine(), {.bos = true}).fingerprint());
+  // The same weights with another tokenizer: one word of the vocabulary, or a merge, is another.
+  const auto dir = testing::scratch_dir("scorer-tokenizer");
+  for (const char* name : {"model.safetensors", "config.json", "tokenizer_config.json"})
+    write_file(dir / name, read_file(Path(kTeacher) / name));
+  Json json = read_json(Path(kTeacher) / "tokenizer.json");
+  auto& merges = json["model"]["merges"];
+  write_file(dir / "tokenizer.json", json.dump());
+  EXPECT_EQ(plain, ModelScorer(Engine(dir.string(), {.precision = "f32"}), {}).fingerprint());
+  std::reverse(merges.begin(), merges.end());
+  write_file(dir / "tokenizer.json", json.dump());
+  EXPECT_NE(plain, ModelScorer(Engine(dir.string(), {.precision = "f32"}), {}).fingerprint());
   if (has_native_bf16()) {
     const Engine rounded(kTeacher, {.precision = "bf16"});
     EXPECT_NE(plain, ModelScorer(rounded, {}).fingerprint());

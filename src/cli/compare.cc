@@ -130,14 +130,15 @@ std::string sha256_of(const std::vector<std::vector<int32_t>>& sequences) {
 Facts settings(const Options& o, const PairMeasurement& m) {
   Facts facts;
   const auto add = [&](const char* name, const auto&... value) { facts.emplace_back(name, concat(value...)); };
-  if (o.tasks()) {
+  if (!m.tasks.empty()) {
     const EvalOptions& e = m.tasks[0].options;
     const ModelScorerOptions& s = o.pair.tasks.scorer;
     add("examples before each document", e.num_fewshot ? std::to_string(*e.num_fewshot) : "as each task says");
     add("documents of each task", e.limit > 0 ? concat("the first ", e.limit) : "all");
     add("seed of the choice of examples", e.seed);
     add("resamples for errors of perplexities", e.bootstrap_iters, ", seeds 0, 1, …");
-    add("longest request", m.tasks[0].info.max_length, " tokens; ", m.tasks[1].info.max_length, " of the student");
+    add("longest request", m.tasks[0].info.max_length, " tokens",
+        m.tasks.size() > 1 ? concat("; ", m.tasks[1].info.max_length, " of the student") : "");
     add("BOS before contexts", s.bos ? "yes" : "no");
     add("contexts shared between requests", s.share ? "yes" : "no");
     if (e.prompts.render)
@@ -162,15 +163,25 @@ std::string page(const Options& o, const std::optional<TextComparison>& text, co
   report.teacher = o.teacher, report.student = o.student;
   report.date = utc_now(), report.version = program_version();
   report.scores = m.scores;
-  if (o.tasks()) report.score_notes = comparability_notes(m.tasks[0].result.entries);
+  if (!m.scores.empty()) report.score_notes = comparability_notes(m.tasks[1].result.entries);
   for (const TaskEvaluation& e : m.tasks) report.score_notes += e.notes;
+  if (!m.stopped.empty()) {
+    report.partial = concat("Partial: stopped at ", m.stopped, ". Here is what was finished by then; ",
+                            o.pair.tasks.output.empty() ? "the command at the end begins again."
+                                                        : "the command at the end goes on with tasks and recall.");
+    for (size_t i = 0; i < m.tasks.size(); ++i)
+      for (const Entry& e : m.tasks[i].result.entries)
+        report.finished.emplace_back(concat(e.name, ", ", i == 0 ? "teacher" : "student"),
+                                     concat(e.documents, " of ", e.published, " documents, ", e.scores[0].metric, " ",
+                                            std::fixed, std::setprecision(4), e.scores[0].value));
+  }
   if (text) report.text = text->result, report.mixers = text->mixers;
   report.agreement = m.agreement;
   report.recall = m.recall;
   report.costs = m.costs;
   report.models = m.models;
-  if (o.tasks())
-    for (const TaskRun& run : m.tasks[0].result.runs)
+  if (!m.tasks.empty())
+    for (const TaskRun& run : m.tasks.back().result.runs)
       report.data.push_back({run.task->name, run.data.file, run.data.sha256,
                              concat(run.outcomes.size(), " of ", run.task->documents.rows, " documents")});
   if (text) {
@@ -193,17 +204,23 @@ int compare_models(const Options& o) {
     check_writable(folder.empty() ? Path(".") : folder);
   }
   std::optional<TextComparison> text;
-  if (o.reads_text() || !o.pairs()) text = compare_text(o);
+  PairMeasurement m;
+  if (o.reads_text() || !o.pairs()) try {
+      text = compare_text(o);
+    } catch (const Interrupted&) {
+      if (!o.pairs()) throw;
+      m.stopped = "the comparison on text";
+    }
   if (!o.pairs()) {
     write_result(o.measure.json, text_json(o, *text));
     return 0;
   }
   std::vector<Prompts> prompts;
   if (text) prompts.push_back(window_prompts(windows_of(text->ids, o.measure.window), o.pair.agreement_prompts));
-  const PairMeasurement m = measure_pair(o.teacher, o.student, o.pair, std::move(prompts));
+  if (m.stopped.empty()) m = measure_pair(o.teacher, o.student, o.pair, std::move(prompts));
   print_pair(o.pair, m);
-  if (m.partial) return kInterrupted;
   Json json = text ? text_json(o, *text) : Json::object();
+  json["partial"] = !m.stopped.empty();
   for (const PairedScore& s : m.scores) json["tasks"].push_back(to_json(s));
   for (const Agreement& a : m.agreement) json["agreement"].push_back(to_json(a));
   for (const Recall& r : m.recall) json["recall"].push_back(to_json(r));
@@ -213,7 +230,7 @@ int compare_models(const Options& o) {
     write_file(o.report, page(o, text, m));
     say("report: " + o.report, true);
   }
-  return 0;
+  return m.stopped.empty() ? 0 : kInterrupted;
 }
 
 /// Which of the flags mean what, with tasks and without.

@@ -97,38 +97,52 @@ PairMeasurement measure_pair(const std::string& teacher, const std::string& stud
   PairMeasurement m;
   const std::vector<std::string>& names = o.tasks.eval.tasks;
   std::vector<std::vector<Ids>> written;
-  for (const std::string& path : {teacher, student}) {
-    const Side side(path, o);
-    if (!names.empty()) {
-      m.tasks.push_back(side.tasks());
-      m.partial = m.tasks.back().result.partial;
-      if (m.partial) break;
-      if (m.tasks.size() == 1 && o.agreement_tokens > 0)
-        for (const TaskRun& run : m.tasks[0].result.runs)
-          if (Prompts more = task_prompts(run, *side.engine().internals().model->tokenizer, o.agreement_prompts,
-                                          std::max<int64_t>(1, m.tasks[0].info.max_length - o.agreement_tokens));
-              !more.ids.empty())
-            prompts.push_back(std::move(more));
+  std::string stage;
+  try {
+    for (const size_t column : {1, 2}) {
+      const char* const role = column == 1 ? "teacher" : "student";
+      const auto begin = [&](const char* what) {
+        stage = concat("the ", role, "'s ", what);
+        check_interrupted();
+      };
+      const Side side(column == 1 ? teacher : student, o);
+      const auto facts = side.facts();
+      for (size_t i = 0; i < facts.size(); ++i) {
+        if (m.models.size() == i) m.models.push_back({facts[i].first, "", ""});
+        m.models[i][column] = facts[i].second;
+      }
+      begin("tasks");
+      if (!names.empty()) {
+        m.tasks.push_back(side.tasks());
+        if (m.tasks.back().result.partial) throw Interrupted();
+        if (m.tasks.size() == 1 && o.agreement_tokens > 0)
+          for (const TaskRun& run : m.tasks[0].result.runs)
+            if (Prompts more = task_prompts(run, *side.engine().internals().model->tokenizer, o.agreement_prompts,
+                                            std::max<int64_t>(1, m.tasks[0].info.max_length - o.agreement_tokens));
+                !more.ids.empty())
+              prompts.push_back(std::move(more));
+      }
+      begin("generated text");
+      if (o.agreement_tokens > 0) {
+        const auto texts = side.continue_all(prompts);
+        for (size_t p = 0; p < written.size(); ++p)
+          m.agreement.push_back(agreement(prompts[p].source, o.agreement_tokens, written[p], texts[p]));
+        written = texts;
+      }
+      begin("recall");
+      if (!o.recall.recall.tasks.empty()) {
+        m.recall.push_back(side.recall());
+        if (m.recall.back().partial) throw Interrupted();
+      }
+      begin("cost at length");
+      if (!o.contexts.empty()) {
+        m.costs.push_back(side.costs());
+        m.costs.back().name += concat(", ", role);
+      }
     }
-    if (o.agreement_tokens > 0) {
-      const auto texts = side.continue_all(prompts);
-      for (size_t p = 0; p < written.size(); ++p)
-        m.agreement.push_back(agreement(prompts[p].source, o.agreement_tokens, written[p], texts[p]));
-      written = texts;
-    }
-    if (!o.recall.recall.tasks.empty()) {
-      m.recall.push_back(side.recall());
-      m.partial = m.recall.back().partial;
-      if (m.partial) break;
-    }
-    if (!o.contexts.empty()) m.costs.push_back(side.costs());
-    const auto facts = side.facts();
-    for (size_t i = 0; i < facts.size(); ++i) {
-      if (m.models.size() == i) m.models.push_back({facts[i].first, facts[i].second, ""});
-      m.models[i][2] = facts[i].second;
-    }
+  } catch (const Interrupted&) {
+    m.stopped = stage;
   }
-  if (m.costs.size() == 2) m.costs[0].name += ", teacher", m.costs[1].name += ", student";
   if (m.tasks.size() == 2)
     m.scores = paired_scores(names, m.tasks[0].result.runs, m.tasks[1].result.runs, o.tasks.eval.bootstrap_iters);
   return m;
@@ -143,7 +157,8 @@ void print_pair(const PairOptions& o, const PairMeasurement& m) {
     for (const TaskEvaluation& e : m.tasks)
       if (!e.notes.empty()) std::cout << e.info.model_name << ": " << e.notes;
   }
-  if (m.partial) std::cout << "partial: stopped before the end; the same command goes on (with --output)\n";
+  if (!m.stopped.empty())
+    std::cout << "partial: stopped at " << m.stopped << "; the same command goes on (with --output)\n";
   if (!m.agreement.empty()) {
     std::vector<std::vector<std::string>> rows;
     for (const Agreement& a : m.agreement)

@@ -30,7 +30,7 @@ struct PairMeasurement {
   std::vector<Recall> recall;  ///< of the teacher and the student, at the lengths that each is made for
   std::vector<ContextCosts> costs;
   std::vector<std::array<std::string, 3>> models;  ///< what, of the teacher, of the student
-  bool partial = false;                            ///< stopped: what both have finished
+  std::string stopped;  ///< where SIGINT came; empty: nowhere. The rest is what was finished by then
 };
 
 /// `prompts`: of text, besides those of the tasks. One model is in memory at a time.

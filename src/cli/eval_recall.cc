@@ -10,6 +10,7 @@
 #include "base/units.h"
 #include "cli/command.h"
 #include "cli/result.h"
+#include "engine/fingerprint.h"
 #include "eval/recall_model.h"
 #include "eval/results_json.h"
 #include "io/shards.h"
@@ -138,6 +139,11 @@ RecallRun run_recall(const Engine& engine, const RecallCommand& command) {
     o.recall.ids = ids;
   }
 
+  if (!o.output.empty()) {
+    o.recall.journal = Path(o.output) / "journal";
+    o.recall.model_sha256 = model_fingerprint(engine);
+  }
+
   const auto began = Clock::now();
   RecallProgress last{};
   Recall recall =
@@ -161,7 +167,9 @@ int evaluate_recall(const RecallCommand& o) {
   const Engine engine(o.model, o.engine);
   const auto [recall, tokens_read, seconds] = run_recall(engine, o);
   print_recall(o.recall, recall);
-  if (recall.partial) std::cout << "partial: stopped before the end; * marks fewer samples than asked for, - none\n";
+  if (recall.partial)
+    std::cout << "partial: stopped before the end; * marks fewer samples than asked for, - none\n"
+                 "the same command goes on (with --output)\n";
   Json json = to_json(recall);
   json["model"] = o.model;
   json["backend"] = engine.internals().backend->name();

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "cli/eval_tasks.h"
 
+#include <algorithm>
 #include <chrono>
 #include <cstdio>
 #include <iomanip>
@@ -16,25 +17,26 @@ namespace {
 
 double now() { return std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count(); }
 
-/// One line per task: done, documents a second, time left.
+/// One line per task: done, documents a second, time left. What a journal had counts for neither.
 class Reporter {
  public:
   void operator()(const Task& task, int64_t done, int64_t total) {
-    const double t = now();
     if (task.name != name_) {
       name_ = task.name;
-      began_ = last_;
+      before_ = done;
+      began_ = Clock::now();
+      return;
     }
-    last_ = t;
-    const double rate = static_cast<double>(done) / std::max(1e-9, t - began_);
-    say(concat(name_, "  ", done, "/", total, " documents  ", static_cast<int64_t>(rate), "/s",
-               done < total ? "  ETA " + duration_text(static_cast<double>(total - done) / rate) : ""),
+    const double rate = static_cast<double>(done - before_) / std::max(1e-9, seconds_since(began_));
+    say(concat(name_, "  ", done, "/", total, " documents  ", std::fixed, std::setprecision(rate < 10 ? 1 : 0), rate,
+               "/s", done < total ? "  ETA " + duration_text(static_cast<double>(total - done) / rate) : ""),
         done == total);
   }
 
  private:
   std::string name_;
-  double began_ = 0, last_ = now();
+  int64_t before_ = 0;
+  Clock::time_point began_;
 };
 
 }  // namespace
@@ -102,12 +104,18 @@ TaskEvaluation run_tasks(const Engine& engine, const TaskEvalOptions& o) {
       e.options, scorer.scorer(), [&](const Task& task, int64_t done, int64_t total) { report(task, done, total); },
       [] { return interrupted().load(); });
   info.end = now();
+  info.model_seconds = scorer.model_seconds();
 
-  if (scorer.truncated() > 0)
-    e.notes += concat(scorer.truncated(), " requests were longer than ", scorer.max_length(),
-                      " ids and lost their beginning\n");
-  if (scorer.cut() > 0)
-    e.notes += concat(scorer.cut(), " of their continuations are longer than that and were scored without their ",
+  int64_t truncated = 0, cut = 0;
+  for (const TaskRun& run : e.result.runs)
+    for (const Outcome& outcome : run.outcomes) {
+      truncated += outcome.truncated + std::ranges::count(outcome.answers, true, &Answer::truncated);
+      cut += std::ranges::count(outcome.answers, true, &Answer::cut);
+    }
+  if (truncated > 0)
+    e.notes += concat(truncated, " requests were longer than ", scorer.max_length(), " ids and lost their beginning\n");
+  if (cut > 0)
+    e.notes += concat(cut, " of their continuations are longer than that and were scored without their ",
                       "beginning (lm-eval stops at these)\n");
   if (prompts.render)  // what a journal had was not rendered
     for (const TaskRun& run : e.result.runs)
@@ -120,7 +128,9 @@ TaskEvaluation run_tasks(const Engine& engine, const TaskEvalOptions& o) {
       e.notes += concat(run.task->name, ": the likeliest ids: a temperature draws only with do_sample=true\n");
   const int64_t run = scorer.rows_run(), asked = scorer.rows_asked();
   std::ostringstream work;
-  work << std::fixed << std::setprecision(1) << info.end - info.start << " s; " << run << " tokens read";
+  const double seconds = info.end - info.start;
+  work << std::fixed << std::setprecision(1) << seconds << " s, " << 100 * info.model_seconds / seconds
+       << " % in the model; " << run << " tokens read";
   if (run > 0 && asked > run)
     work << ", " << static_cast<double>(asked) / static_cast<double>(run) << " times as many without sharing";
   e.work = work.str();

@@ -4,14 +4,16 @@
 #include <algorithm>
 #include <numeric>
 
+#include "base/units.h"
 #include "engine/measure.h"
 #include "engine/prefill.h"
 
 namespace qwerky {
 namespace {
 
-/// Rows that a branch must save: its node is a call of its own, which reads all weights once more.
-constexpr int64_t kWorthSharing = 32;
+/// Rows that a branch must save. It costs copies of states, each about half a row's time, and deep in the tree calls
+/// that are not full.
+constexpr int64_t kWorthSharing = 8;
 /// Beginnings shorter than this are not kept from call to call.
 constexpr int64_t kWorthKeeping = 16;
 
@@ -32,6 +34,12 @@ struct ContinuationScorer::Node {
   int64_t begin, end;
   size_t lo, hi;
   std::vector<int32_t> children;
+};
+
+/// What a node goes on from; null: from zero.
+struct ContinuationScorer::Parent {
+  State* state = nullptr;
+  bool last = false;  ///< nobody else goes on from it: it need not be copied
 };
 
 struct ContinuationScorer::Job {
@@ -124,62 +132,67 @@ std::vector<ContinuationScore> ContinuationScorer::score(std::span<const Continu
   const int64_t keep = options_.share ? std::min(shared, first_scored) : 0;  // no logits are needed before it
 
   std::vector<int32_t> roots;
-  std::vector<State*> parents;
+  std::vector<Parent> parents;
   const auto start = inputs(job.request(0)).first(static_cast<size_t>(keep));
   if (keep >= kWorthKeeping) {
-    const bool known = kept_ && kept_->state->capacity() == job.capacity &&
-                       common(kept_->ids, start) == static_cast<int64_t>(kept_->ids.size());
+    const bool known = kept_ && common(kept_->ids, start) == static_cast<int64_t>(kept_->ids.size());
     if (!known) {
       kept_ = std::make_unique<Kept>(Kept{{start.begin(), start.end()}, take_state(job.capacity)});
       kept_->state->reset();
+      const auto began = Clock::now();
       prefill({on_, scratch_}, model_, *kept_->state, start, {});
+      model_seconds_ += seconds_since(began);
       rows_run_ += keep;
     }
     job.grow(0, requests.size(), static_cast<int64_t>(kept_->ids.size()), true, roots);
-    parents.assign(roots.size(), kept_->state.get());
+    parents.assign(roots.size(), {kept_->state.get(), false});
   } else {
     job.grow(0, requests.size(), 0, options_.share, roots);
-    parents.assign(roots.size(), nullptr);
+    parents.resize(roots.size());
   }
   visit(job, roots, parents);
   return job.scores;
 }
 
-/// Runs `nodes` after `parents` (null: from zero), then what comes after them.
-void ContinuationScorer::visit(Job& job, std::span<const int32_t> nodes, std::span<State* const> parents) {
+/// Runs `nodes` after `parents`, then what comes after them. Calls are filled with nodes of one level, whoever their
+/// parents are; as many levels' states are alive as the tree is deep.
+void ContinuationScorer::visit(Job& job, std::span<const int32_t> nodes, std::span<const Parent> parents) {
   const int64_t bytes = model_.state_scalars(job.capacity) * size_of(on_.scalar());
-  const size_t most = static_cast<size_t>(std::max<int64_t>(1, options_.state_bytes / std::max<int64_t>(1, bytes)));
+  const auto most = static_cast<size_t>(std::max<int64_t>(1, options_.state_bytes / std::max<int64_t>(1, bytes)));
+  const auto node = [&](size_t i) -> const Node& { return job.nodes[static_cast<size_t>(nodes[i])]; };
   for (size_t from = 0; from < nodes.size();) {
-    size_t to = from;
-    for (int64_t rows = 0; to < nodes.size() && to - from < most; ++to) {
-      const Node& node = job.nodes[static_cast<size_t>(nodes[to])];
-      rows += node.end - node.begin;
-      if (to > from && rows > options_.rows) break;
-    }
-    const auto chunk = nodes.subspan(from, to - from);
-    std::vector<State*> states;
-    std::vector<std::unique_ptr<State>> owned;
-    for (size_t i = from; i < to; ++i) {
-      const Node& node = job.nodes[static_cast<size_t>(nodes[i])];
-      State* state = nullptr;
-      if (parents[i] != nullptr || !node.children.empty() || node.end - node.begin > options_.rows) {
-        owned.push_back(take_state(job.capacity));
-        state = owned.back().get();
-        parents[i] != nullptr ? state->copy_from(*parents[i]) : state->reset();
-      }
-      states.push_back(state);
-    }
-    run_chunk(job, chunk, states);
+    std::vector<std::unique_ptr<State>> kept;  // states that nodes go on from
     std::vector<int32_t> children;
-    std::vector<State*> their_parents;
-    for (size_t i = 0; i < chunk.size(); ++i)
-      for (int32_t child : job.nodes[static_cast<size_t>(chunk[i])].children) {
-        children.push_back(child);
-        their_parents.push_back(states[i]);
+    std::vector<Parent> their_parents;
+    while (from < nodes.size() && kept.size() < most) {
+      std::vector<State*> states;
+      std::vector<std::unique_ptr<State>> leaves;
+      size_t to = from;
+      for (int64_t rows = 0; to < nodes.size() && kept.size() + leaves.size() < most; ++to) {
+        const int64_t length = node(to).end - node(to).begin;
+        rows += length;
+        if (to > from && rows > options_.rows) break;
+        State* const parent = parents[to].state;
+        State* state = parents[to].last ? parent : nullptr;
+        if (state == nullptr && (parent != nullptr || !node(to).children.empty() || length > options_.rows)) {
+          auto& owner = node(to).children.empty() ? leaves : kept;
+          owner.push_back(take_state(job.capacity));
+          state = owner.back().get();
+          parent != nullptr ? model_.copy_state(*state, *parent) : state->reset();
+        }
+        states.push_back(state);
       }
+      run_chunk(job, nodes.subspan(from, to - from), states);
+      for (size_t i = from; i < to; ++i)
+        for (const int32_t child : node(i).children) {
+          children.push_back(child);
+          their_parents.push_back({states[i - from], child == node(i).children.back()});
+        }
+      for (auto& state : leaves) free_.push_back(std::move(state));
+      from = to;
+    }
     if (!children.empty()) visit(job, children, their_parents);
-    for (auto& state : owned) free_.push_back(std::move(state));
-    from = to;
+    for (auto& state : kept) free_.push_back(std::move(state));
   }
 }
 
@@ -202,9 +215,11 @@ void ContinuationScorer::run_chunk(Job& job, std::span<const int32_t> nodes, std
     }
     rows_run_ += static_cast<int64_t>(ids.size());
     if (ids.empty()) continue;
+    const auto began = Clock::now();
     const Tensor hidden = ex.make(static_cast<int64_t>(ids.size()), model_.config().hidden);
     model_.forward(ex, ids, batch, hidden);
     read_logits(job, nodes, batch, at, hidden);
+    model_seconds_ += seconds_since(began);
   }
 }
 

@@ -29,7 +29,7 @@ struct ContinuationOptions {
 };
 
 /// Requests of one call are sorted into a tree of common beginnings. Its nodes run level by level, those of a level
-/// side by side as segments of one decoder call. What all requests of a call have in common is kept for the next call.
+/// side by side as segments of decoder calls. What all requests of a call have in common is kept for the next call.
 class ContinuationScorer {
  public:
   /// Both must outlive it.
@@ -41,12 +41,14 @@ class ContinuationScorer {
 
   int64_t rows_asked() const { return rows_asked_; }  ///< as if nothing were shared
   int64_t rows_run() const { return rows_run_; }
+  double model_seconds() const { return model_seconds_; }  ///< spent in decoder calls and on their logits
 
  private:
   struct Node;
   struct Job;
   struct Kept;
-  void visit(Job& job, std::span<const int32_t> nodes, std::span<State* const> parents);
+  struct Parent;
+  void visit(Job& job, std::span<const int32_t> nodes, std::span<const Parent> parents);
   void run_chunk(Job& job, std::span<const int32_t> nodes, std::span<State* const> states);
   void read_logits(Job& job, std::span<const int32_t> nodes, Batch batch, int64_t at, Tensor hidden);
   std::unique_ptr<State> take_state(int64_t capacity);
@@ -58,6 +60,7 @@ class ContinuationScorer {
   std::vector<std::unique_ptr<State>> free_;
   std::unique_ptr<Kept> kept_;
   int64_t rows_asked_ = 0, rows_run_ = 0;
+  double model_seconds_ = 0;
 };
 
 }  // namespace qwerky

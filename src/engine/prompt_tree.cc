@@ -31,6 +31,7 @@ struct Reader {
   int64_t capacity;
   const RowsRead& on_rows;
   const PromptRead& on_read;
+  const std::function<bool(size_t i)>& wanted;
 
   std::unique_ptr<State> new_state() const { return model.make_state(ex.on.scalar(), capacity); }
 
@@ -54,6 +55,7 @@ struct Reader {
 
   /// `group` is sorted; `state` has read what is at the beginning of all of it.
   bool visit(std::span<const size_t> group, State& state) const {
+    if (wanted && std::none_of(group.begin(), group.end(), wanted)) return true;
     if (group.size() == 1) return finish(group[0], state);
     const std::vector<int32_t>& first = prompts[group.front()];
     int64_t at = static_cast<int64_t>(first.size()) - 1;
@@ -94,13 +96,13 @@ int64_t prompt_rows(Prompts prompts, bool share) {
 }
 
 bool read_prompts(const Exec& ex, const Decoder& model, Prompts prompts, bool share, int64_t room,
-                  const RowsRead& on_rows, const PromptRead& on_read) {
+                  const RowsRead& on_rows, const PromptRead& on_read, const std::function<bool(size_t i)>& wanted) {
   int64_t longest = 0;
   for (const auto& prompt : prompts) {
     CHECK(!prompt.empty(), "an empty prompt");
     longest = std::max(longest, static_cast<int64_t>(prompt.size()));
   }
-  const Reader reader{ex, model, prompts, longest + room, on_rows, on_read};
+  const Reader reader{ex, model, prompts, longest + room, on_rows, on_read, wanted};
   const auto order = sorted(prompts);
   for (size_t i = 0; i < order.size(); i += share ? order.size() : 1) {
     const auto state = reader.new_state();

@@ -22,9 +22,11 @@ using PromptRead = std::function<void(size_t i, State& state, Tensor logits)>;
 int64_t prompt_rows(Prompts prompts, bool share);
 
 /// In an order of its own, in calls of at most kPrefillRows rows. Prompts are not empty. Of the branches of a node the
-/// largest goes on in place, so at most log2(prompts) + 2 states are alive. Returns false when it was stopped.
+/// largest goes on in place, so at most log2(prompts) + 2 states are alive. With `wanted`, only those prompts are read,
+/// in the same calls as among all, so the last digits are the same too. Returns false when it was stopped.
 bool read_prompts(const Exec& ex, const Decoder& model, Prompts prompts, bool share, int64_t room,
-                  const RowsRead& on_rows, const PromptRead& on_read);
+                  const RowsRead& on_rows, const PromptRead& on_read,
+                  const std::function<bool(size_t i)>& wanted = nullptr);
 
 /// -ln p of each of ids[first, …), all before it being read as one sequence; 1 <= first. Fewer than that many values
 /// when `on_rows` stopped it.

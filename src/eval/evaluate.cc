@@ -17,9 +17,16 @@ std::string up_to_stop(std::string text, const std::vector<std::string>& stops) 
 }
 
 template <class Ask, class Questions>
-auto ask(const Task& task, const char* what, const Ask& function, const Questions& questions) {
+auto ask(const Task& task, const std::string& where, const char* what, const Ask& function,
+         const Questions& questions) {
   if (!function) fail(task.name, ": the model cannot ", what);
-  auto answers = function(questions);
+  const auto answers = [&] {
+    try {
+      return function(questions);
+    } catch (const Error& e) {
+      fail(where, ": ", e.what());
+    }
+  }();
   CHECK(answers.size() == questions.size(), task.name, ": ", questions.size(), " asked, ", answers.size(), " answered");
   return answers;
 }
@@ -32,6 +39,7 @@ void check_finite(const Task& task, int64_t document, double x) {
 std::vector<Outcome> answer(const TaskRun& run, int64_t begin, int64_t end, uint64_t seed, const Scorer& scorer) {
   const Task& task = *run.task;
   std::vector<Outcome> outcomes(static_cast<size_t>(end - begin));
+  const std::string where = concat(task.name, ", documents ", begin, " to ", end - 1);
   const auto document = [&](size_t i) -> const Document& { return run.data.documents[static_cast<size_t>(begin) + i]; };
   if (task.kind == Kind::generate) {
     std::vector<GenerateRequest> questions;
@@ -41,14 +49,17 @@ std::vector<Outcome> answer(const TaskRun& run, int64_t begin, int64_t end, uint
       // The document's own: the same draws in any batch.
       questions.back().how.sampler.seed = Random(seed, hash_name(task.name)).bits(static_cast<uint64_t>(i));
     }
-    const auto texts = ask(task, "generate", scorer.generate, questions);
-    for (size_t i = 0; i < outcomes.size(); ++i) outcomes[i].text = up_to_stop(texts[i], how.stops);
+    const auto written = ask(task, where, "generate", scorer.generate, questions);
+    for (size_t i = 0; i < outcomes.size(); ++i) {
+      outcomes[i].text = up_to_stop(written[i].text, how.stops);
+      outcomes[i].truncated = written[i].truncated;
+    }
     return outcomes;
   }
   if (task.kind == Kind::rolling) {
     std::vector<std::string> texts;
     for (size_t i = 0; i < outcomes.size(); ++i) texts.push_back(document(i).choices[0]);
-    const auto sums = ask(task, "score whole texts", scorer.rolling, texts);
+    const auto sums = ask(task, where, "score whole texts", scorer.rolling, texts);
     for (size_t i = 0; i < outcomes.size(); ++i) {
       check_finite(task, begin + static_cast<int64_t>(i), sums[i]);
       outcomes[i].answers = {{sums[i], false}};
@@ -62,7 +73,7 @@ std::vector<Outcome> answer(const TaskRun& run, int64_t begin, int64_t end, uint
       requests.push_back(std::move(request));
       owner.push_back(i);
     }
-  const auto answers = ask(task, "score continuations", scorer.loglikelihood, requests);
+  const auto answers = ask(task, where, "score continuations", scorer.loglikelihood, requests);
   for (size_t r = 0; r < answers.size(); ++r) {
     check_finite(task, begin + static_cast<int64_t>(owner[r]), answers[r].loglikelihood);
     outcomes[owner[r]].answers.push_back(answers[r]);
@@ -222,16 +233,21 @@ Evaluation evaluate(const EvalOptions& options, const Scorer& scorer, const Eval
     Journal journal = options.journal.empty() ? Journal() : Journal(options.journal, run, options);
     run.outcomes = journal.finished();
     if (static_cast<int64_t>(run.outcomes.size()) > run.wanted) run.outcomes.resize(static_cast<size_t>(run.wanted));
+    const auto report = [&] {
+      if (progress) progress(*run.task, static_cast<int64_t>(run.outcomes.size()), run.wanted);
+    };
+    if (static_cast<int64_t>(run.outcomes.size()) < run.wanted && !result.partial) report();
     while (static_cast<int64_t>(run.outcomes.size()) < run.wanted) {
       if (result.partial || (stop && stop())) {  // of later tasks only what the journal has
         result.partial = true;
         break;
       }
       const auto begin = static_cast<int64_t>(run.outcomes.size());
-      std::vector<Outcome> more = answer(run, begin, std::min(run.wanted, begin + options.batch), options.seed, scorer);
+      const int64_t most = run.task->kind == Kind::generate ? std::min(options.batch, kWrittenAtOnce) : options.batch;
+      std::vector<Outcome> more = answer(run, begin, std::min(run.wanted, begin + most), options.seed, scorer);
       journal.add(begin, more);
       std::move(more.begin(), more.end(), std::back_inserter(run.outcomes));
-      if (progress) progress(*run.task, static_cast<int64_t>(run.outcomes.size()), run.wanted);
+      report();
     }
   }
   result.entries = entries_of(options.tasks, result.runs, options.bootstrap_iters);

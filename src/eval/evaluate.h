@@ -15,6 +15,8 @@
 
 namespace qwerky {
 
+constexpr int64_t kWrittenAtOnce = 16;  ///< most texts that are asked for at once: they take long
+
 struct EvalOptions {
   std::vector<std::string> tasks;  ///< names of tasks and groups
   Path data;                       ///< folder with the data sets
@@ -39,7 +41,7 @@ struct GenerateRequest {
 struct Scorer {
   std::function<std::vector<Answer>(std::span<const Request>)> loglikelihood;
   std::function<std::vector<double>(std::span<const std::string>)> rolling;  ///< Σ log p of a whole text
-  std::function<std::vector<std::string>(std::span<const GenerateRequest>)> generate;
+  std::function<std::vector<Written>(std::span<const GenerateRequest>)> generate;
 };
 
 /// A task with its data and what is finished of it.
@@ -84,7 +86,7 @@ struct Evaluation {
   bool partial = false;        ///< stopped before its end
 };
 
-/// Called after each batch.
+/// Called before the first batch of a task and after each.
 using EvalProgress = std::function<void(const Task&, int64_t done, int64_t total)>;
 
 /// Loads all data first, then evaluates until the end or until `stop` says so between two batches.

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: MIT
 #include "eval/journal.h"
 
+#include <algorithm>
+
 #include "base/error.h"
 #include "io/tokenizer_utf8.h"
 
@@ -13,27 +15,37 @@ std::string line_of(int64_t i, const Outcome& outcome) {
     json["loglikelihood"].push_back(answer.loglikelihood);
     json["greedy"].push_back(answer.greedy);
   }
+  const auto note = [&](const char* name, bool Answer::*flag) {
+    if (std::ranges::none_of(outcome.answers, flag)) return;
+    for (const Answer& answer : outcome.answers) json[name].push_back(answer.*flag);
+  };
+  note("truncated", &Answer::truncated), note("cut", &Answer::cut);
+  if (outcome.truncated) json["truncated"] = true;
   std::string storage;
   if (outcome.answers.empty()) json["text"] = std::string(valid_utf8(outcome.text, storage));
-  return json.dump() + "\n";
+  return json.dump();
 }
 
-Outcome read_line(std::string_view line, int64_t i, size_t requests, const std::string& where) {
-  const Json json = parse_json(line, where);
+Outcome read_line(const Json& json, int64_t i, size_t requests) {
   Outcome outcome;
-  const auto wrong = [&] { fail(where, ": is not document ", i); };
+  const auto wrong = [&] { fail("is not document ", i); };
   if (!json.is_object() || json.value("document", Json()) != Json(i)) wrong();
   if (requests == 0) {
     const Json text = json.value("text", Json());
     if (!text.is_string()) wrong();
     outcome.text = text.get<std::string>();
+    outcome.truncated = json.contains("truncated");
     return outcome;
   }
   const Json sums = json.value("loglikelihood", Json()), greedy = json.value("greedy", Json());
   if (!sums.is_array() || !greedy.is_array() || sums.size() != requests || greedy.size() != requests) wrong();
   for (size_t r = 0; r < requests; ++r) {
     if (!sums[r].is_number() || !greedy[r].is_boolean()) wrong();
-    outcome.answers.push_back({sums[r].get<double>(), greedy[r].get<bool>()});
+    const auto noted = [&](const char* name) {
+      const Json flags = json.value(name, Json::array());
+      return flags.is_array() && flags.size() == requests && flags[r] == true;
+    };
+    outcome.answers.push_back({sums[r].get<double>(), greedy[r].get<bool>(), noted("truncated"), noted("cut")});
   }
   return outcome;
 }
@@ -48,34 +60,21 @@ Journal::Journal(const Path& folder, const TaskRun& run, const EvalOptions& opti
   if (prompts.render) header["chat_template_sha"] = sha256(prompts.chat_template);
   if (prompts.multiturn) header["fewshot_as_multiturn"] = true;
   if (run.generation != run.task->generation) header["generation_kwargs"] = run.generation;
-  make_directory(folder);
-  file_ = folder / (run.task->name + "-" + sha256(header.dump()).substr(0, 16) + ".jsonl");
-  std::string kept = header.dump() + "\n";
-  const std::string text = is_file(file_) ? read_file(file_) : "";
-  size_t at = text.starts_with(kept) ? kept.size() : text.size();
-  for (size_t end; (end = text.find('\n', at)) != text.npos; at = end + 1) {
-    const auto i = static_cast<int64_t>(finished_.size());
-    if (i == static_cast<int64_t>(run.data.documents.size())) break;
-    const std::string_view line = std::string_view(text).substr(at, end - at);
-    try {
-      const Document& document = run.data.documents[static_cast<size_t>(i)];
-      const bool writes = run.task->kind == Kind::generate;
-      const size_t requests = writes ? 0 : requests_of(*run.task, document, "").size();
-      finished_.push_back(read_line(line, i, requests, file_.string()));
-    } catch (const Error&) {
-      break;
-    }
-    kept += text.substr(at, end + 1 - at);
-  }
-  if (kept != text) write_file(file_, kept);
+  const bool writes = run.task->kind == Kind::generate;
+  file_ = JournalFile(folder, run.task->name, header, [&](const Json& line) {
+    const auto i = finished_.size();
+    if (i == run.data.documents.size()) return false;
+    const size_t requests = writes ? 0 : requests_of(*run.task, run.data.documents[i], "").size();
+    finished_.push_back(read_line(line, static_cast<int64_t>(i), requests));
+    return true;
+  });
 }
 
 void Journal::add(int64_t begin, const std::vector<Outcome>& outcomes) {
-  if (file_.empty() || outcomes.empty()) return;
   std::string lines;
-  for (size_t i = 0; i < outcomes.size(); ++i) lines += line_of(begin + static_cast<int64_t>(i), outcomes[i]);
-  lines.pop_back();
-  append_line(file_, lines);
+  for (size_t i = 0; i < outcomes.size(); ++i)
+    lines += (i > 0 ? "\n" : "") + line_of(begin + static_cast<int64_t>(i), outcomes[i]);
+  file_.append(lines);
 }
 
 }  // namespace qwerky

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "eval/evaluate.h"
+#include "eval/journal_file.h"
 
 namespace qwerky {
 
@@ -19,7 +20,7 @@ class Journal {
   void add(int64_t begin, const std::vector<Outcome>& outcomes);
 
  private:
-  Path file_;
+  JournalFile file_;
   std::vector<Outcome> finished_;
 };
 

@@ -84,7 +84,7 @@ std::optional<double> standard_error(Aggregation how, std::span<const Value> val
   if (values.size() < 2 || bootstrap_iters <= 0) return std::nullopt;
   const std::vector<double> x = numbers(values);
   if (how == Aggregation::mean) return deviation(x) / std::sqrt(static_cast<double>(x.size()));
-  if (how == Aggregation::perplexity) return bootstrap_error(x, bootstrap_iters);
+  if (how == Aggregation::perplexity && bootstrap_iters > 1) return bootstrap_error(x, bootstrap_iters);
   return std::nullopt;
 }
 

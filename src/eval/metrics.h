@@ -15,6 +15,7 @@ namespace qwerky {
 struct Outcome {
   std::vector<Answer> answers;  ///< one per request
   std::string text;             ///< of tasks that generate, up to the first stop
+  bool truncated = false;       ///< of these, the prompt was
 };
 
 /// One document's part in a metric; `weight` counts in weighted aggregations.

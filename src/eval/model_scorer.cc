@@ -4,12 +4,29 @@
 #include <algorithm>
 
 #include "base/error.h"
+#include "base/units.h"
 #include "engine/fingerprint.h"
 #include "engine/prompt_tree.h"
 #include "engine/side_by_side.h"
 #include "eval/text_rules.h"
 
 namespace qwerky {
+
+namespace {
+
+/// SHA-256 of what the ids stand for, and of how a text with a bit of everything is split.
+std::string tokenizer_fingerprint(const Tokenizer& t) {
+  std::string all;
+  const auto add = [&](int64_t number) { all += std::to_string(number) + " "; };
+  for (int32_t id = 0; id < t.size(); ++id) all += t.piece(id) + '\0';
+  for (const int32_t id : t.encode("It's 2,048 keys:\n\n  x**2\t= Überraschung — Привет, 你好 \U0001F600 unbelievably"))
+    add(id);
+  add(t.bos.value_or(-1));
+  for (const int32_t id : t.eos) add(id);
+  return sha256(all);
+}
+
+}  // namespace
 
 ModelScorer::ModelScorer(const Engine& engine, const ModelScorerOptions& options)
     : engine_(engine),
@@ -59,18 +76,21 @@ Continuation ModelScorer::split(const Request& request) const {
 
 std::vector<Answer> ModelScorer::loglikelihood(std::span<const Request> requests) {
   std::vector<Continuation> list;
+  std::vector<Answer> answers;
   for (const Request& request : requests) {
+    Answer& answer = answers.emplace_back();
     Continuation c = split(request);
     if (const int64_t over = static_cast<int64_t>(c.ids.size()) - (max_length_ + 1); over > 0) {
       c.ids.erase(c.ids.begin(), c.ids.begin() + over);
-      if (over >= c.first) ++cut_;
+      answer.cut = over >= c.first;
       c.first = std::max<int64_t>(1, c.first - over);
-      ++truncated_;
+      answer.truncated = true;
     }
     list.push_back(std::move(c));
   }
-  std::vector<Answer> answers;
-  for (const ContinuationScore& s : continuations_.score(list)) answers.push_back({s.loglikelihood, s.greedy});
+  const std::vector<ContinuationScore> scores = continuations_.score(list);
+  for (size_t i = 0; i < answers.size(); ++i)
+    answers[i].loglikelihood = scores[i].loglikelihood, answers[i].greedy = scores[i].greedy;
   return answers;
 }
 
@@ -94,9 +114,9 @@ std::vector<double> ModelScorer::rolling(std::span<const std::string> texts) {
   return sums;
 }
 
-std::vector<std::string> ModelScorer::generate(std::span<const GenerateRequest> requests) {
+std::vector<Written> ModelScorer::generate(std::span<const GenerateRequest> requests) {
   const Tokenizer& t = *model_.tokenizer;
-  std::vector<std::string> texts(requests.size());
+  std::vector<Written> texts(requests.size());
   for (size_t from = 0; from < requests.size();) {
     const int64_t most = requests[from].how.most > 0 ? requests[from].how.most : options_.generate;
     const int64_t room = max_length_ - most;
@@ -110,7 +130,7 @@ std::vector<std::string> ModelScorer::generate(std::span<const GenerateRequest> 
       if (ids.empty() || (options_.bos && t.bos)) ids.insert(ids.begin(), prefix_id());
       if (const int64_t over = static_cast<int64_t>(ids.size()) - room; over > 0) {
         ids.erase(ids.begin(), ids.begin() + over);
-        ++truncated_;
+        texts[i].truncated = true;
       }
       prompts_asked_ += static_cast<int64_t>(ids.size());
       prompts.push_back(std::move(ids));
@@ -118,24 +138,33 @@ std::vector<std::string> ModelScorer::generate(std::span<const GenerateRequest> 
     }
     prompts_run_ += prompt_rows(prompts, options_.share);
     std::vector<std::vector<int32_t>> written(prompts.size());
-    const auto take = [&](size_t i, int32_t id) {
+    const auto goes_on = [&](size_t i, int32_t id) {
       if (std::find(t.eos.begin(), t.eos.end(), id) != t.eos.end()) return false;
       written[i].push_back(id);
-      texts[from + i] = t.decode(written[i], true);
+      texts[from + i].text = t.decode(written[i], true);
       const std::string all = t.decode(written[i], false);  // a stop may be the text of a special token
       const auto& stops = requests[from + i].how.stops;
       return std::none_of(stops.begin(), stops.end(),
                           [&](const std::string& stop) { return all.find(stop) != all.npos; });
     };
+    double taking = 0;
+    const auto take = [&](size_t i, int32_t id) {
+      const Clock::time_point began = Clock::now();
+      const bool more = goes_on(i, id);
+      taking += seconds_since(began);
+      return more;
+    };
+    const auto began = Clock::now();
     continue_prompts(on_, *model_.decoder, prompts, most, take, {samplers, options_.share});
+    writing_seconds_ += seconds_since(began) - taking;
     from += prompts.size();
   }
   return texts;
 }
 
 std::string ModelScorer::fingerprint() const {
-  return sha256(concat(model_fingerprint(engine_), " length ", max_length_, " bos ", options_.bos, " generated ",
-                       options_.generate));
+  return sha256(concat(model_fingerprint(engine_), " tokenizer ", tokenizer_fingerprint(*model_.tokenizer), " length ",
+                       max_length_, " bos ", options_.bos, " generated ", options_.generate));
 }
 
 }  // namespace qwerky

@@ -12,11 +12,11 @@
 namespace qwerky {
 
 struct ModelScorerOptions {
-  int64_t max_length = 0;     ///< ids a model may read, longer requests lose their beginning; 0: what config.json says
-  bool share = true;          ///< false: every request runs alone from its beginning
-  bool bos = false;           ///< begin every context with the model's BOS
-  int64_t generate = 256;     ///< most new ids of a text whose request does not say
-  int64_t side_by_side = 16;  ///< texts generated at once
+  int64_t max_length = 0;  ///< ids a model may read, longer requests lose their beginning; 0: what config.json says
+  bool share = true;       ///< false: every request runs alone from its beginning
+  bool bos = false;        ///< begin every context with the model's BOS
+  int64_t generate = 256;  ///< most new ids of a text whose request does not say
+  int64_t side_by_side = kWrittenAtOnce;
 };
 
 class ModelScorer {
@@ -30,20 +30,21 @@ class ModelScorer {
   /// continuation's ids are those of the joined text behind as many as the context has.
   Continuation split(const Request& request) const;
 
-  /// Tells apart what may answer differently: models, backends, precisions and the options that change what is read.
+  /// Tells apart what may answer differently: models, tokenizers, backends, precisions and the options that change what
+  /// is read.
   std::string fingerprint() const;
 
   int64_t max_length() const { return max_length_; }
-  int64_t truncated() const { return truncated_; }  ///< requests that lost their beginning
-  int64_t cut() const { return cut_; }              ///< of these, those whose continuation lost ids too
   /// Of contexts: as if nothing were shared, and as it was.
   int64_t rows_asked() const { return continuations_.rows_asked() + prompts_asked_; }
   int64_t rows_run() const { return continuations_.rows_run() + prompts_run_; }
+  /// Of all that answering took, the part that the model computed: not tokens, trees, copied states.
+  double model_seconds() const { return continuations_.model_seconds() + writing_seconds_; }
 
  private:
   std::vector<Answer> loglikelihood(std::span<const Request> requests);
   std::vector<double> rolling(std::span<const std::string> texts);
-  std::vector<std::string> generate(std::span<const GenerateRequest> requests);
+  std::vector<Written> generate(std::span<const GenerateRequest> requests);
   int32_t prefix_id() const;
 
   const Engine& engine_;
@@ -52,7 +53,8 @@ class ModelScorer {
   ModelScorerOptions options_;
   int64_t max_length_;
   ContinuationScorer continuations_;
-  int64_t truncated_ = 0, cut_ = 0, prompts_asked_ = 0, prompts_run_ = 0;
+  int64_t prompts_asked_ = 0, prompts_run_ = 0;
+  double writing_seconds_ = 0;
 };
 
 }  // namespace qwerky

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "base/options.h"
+#include "io/files.h"
 #include "io/tokenizer.h"
 
 namespace qwerky {
@@ -77,6 +78,8 @@ struct RecallOptions {
   bool bos = false;                   ///< prompts begin with BOS even where the tokenizer does not ask for it
   std::string haystack = {};          ///< text for niah; empty: made-up sentences
   std::span<const int32_t> ids = {};  ///< one long text for ppl_by_length
+  Path journal = {};                  ///< folder of what is finished; empty: none is kept
+  std::string model_sha256 = {};      ///< a journal of another model is not gone on with
 };
 
 /// passkey, niah, niah_multikey, ppl_by_length
@@ -94,6 +97,7 @@ struct RecallPrompt {
   std::vector<int32_t> ids;
   std::string key;                         ///< what the question asks for; empty: no greedy answer is wanted
   std::vector<std::vector<int32_t>> keys;  ///< as continuations of `ids`: the right one, then the distractors
+  bool answered = false;                   ///< by an earlier run
 };
 
 /// Of one task and length. The keys of a sample are the same at every depth and length.
@@ -115,9 +119,10 @@ struct RecallAnswer {
 struct RecallModel {
   using OnRows = std::function<bool(int64_t rows)>;
   using OnAnswer = std::function<void(size_t prompt, const RecallAnswer& answer)>;
-  /// Rows that answering these prompts takes.
+  /// Rows that answering these prompts takes, without those that are answered.
   std::function<int64_t(std::span<const RecallPrompt>)> rows;
-  /// Answers prompts, in any order, each greedily with at most as many ids as the key has and kAnswerSlack more.
+  /// Answers prompts, in any order, each greedily with at most as many ids as the key has and kAnswerSlack more. Those
+  /// that are answered only say where others share what they read: the rest comes out as if all were asked.
   std::function<void(std::span<const RecallPrompt>, const OnRows&, const OnAnswer&)> answer;
   /// -ln p of ids[first, …) given all ids before each; fewer when stopped.
   std::function<std::vector<double>(std::span<const int32_t> ids, int64_t first, const OnRows&)> losses;
@@ -127,10 +132,11 @@ struct RecallProgress {
   std::string task;
   int64_t length;
   int64_t done, wanted;      ///< answers or texts of this task and length
-  int64_t rows, total_rows;  ///< tokens read, of all tasks
+  int64_t rows, total_rows;  ///< tokens that this run has read, and those that it has to, of all tasks
 };
 
-/// `progress` may return false: what is finished is then the result, marked as partial.
+/// `progress` may return false: what is finished is then the result, marked as partial. With a journal, goes on where
+/// an earlier run was stopped; the result is that of a run that was not.
 Recall measure_recall(const RecallOptions& options, const Tokenizer& tokenizer, const RecallModel& model,
                       const std::function<bool(const RecallProgress&)>& progress);
 

@@ -107,7 +107,12 @@ RecallModel recall_model(const Engine& engine, bool share) {
   const Backend& on = *engine.internals().backend;
   CHECK(model.tokenizer != nullptr);
   RecallModel recall;
-  recall.rows = [share](std::span<const RecallPrompt> prompts) { return prompt_rows(ids_of(prompts), share); };
+  recall.rows = [share](std::span<const RecallPrompt> prompts) {
+    std::vector<std::vector<int32_t>> ids;
+    for (const RecallPrompt& prompt : prompts)
+      if (!prompt.answered) ids.push_back(prompt.ids);
+    return prompt_rows(ids, share);
+  };
   recall.answer = [&model, &on, share](std::span<const RecallPrompt> prompts, const RecallModel::OnRows& on_rows,
                                        const RecallModel::OnAnswer& on_answer) {
     Arena scratch("recall scratch");
@@ -115,13 +120,16 @@ RecallModel recall_model(const Engine& engine, bool share) {
     const Answerer answerer{ex, *model.decoder, *model.tokenizer};
     int64_t room = 0;
     for (const RecallPrompt& prompt : prompts) room = std::max(room, longest_key(prompt) + kAnswerSlack);
-    read_prompts(ex, *model.decoder, ids_of(prompts), share, room, on_rows, [&](size_t i, State& state, Tensor logits) {
-      RecallAnswer answer;
-      answer.loglikelihoods = answerer.score(prompts[i], state, logits);
-      if (!prompts[i].key.empty())
-        answer.greedy = answerer.go_on(state, logits, longest_key(prompts[i]) + kAnswerSlack);
-      on_answer(i, answer);
-    });
+    read_prompts(
+        ex, *model.decoder, ids_of(prompts), share, room, on_rows,
+        [&](size_t i, State& state, Tensor logits) {
+          RecallAnswer answer;
+          answer.loglikelihoods = answerer.score(prompts[i], state, logits);
+          if (!prompts[i].key.empty())
+            answer.greedy = answerer.go_on(state, logits, longest_key(prompts[i]) + kAnswerSlack);
+          on_answer(i, answer);
+        },
+        [prompts](size_t i) { return !prompts[i].answered; });
   };
   recall.losses = [&model, &on](std::span<const int32_t> ids, int64_t first, const RecallModel::OnRows& on_rows) {
     Arena scratch("recall scratch");

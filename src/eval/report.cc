@@ -214,9 +214,10 @@ std::string report_html(const Report& report) {
       " against ", escaped(report.teacher), "</title>\n<style>", kReportStyle, "</style>\n</head>\n<body>\n<main>\n",
       "<header>\n<h1>What conversion cost</h1>\n",
       paragraph("by", concat("Student ", escaped(report.student), " against its teacher ", escaped(report.teacher))),
-      by.empty() ? "" : paragraph("by", escaped(by)), headline(report), "</header>\n", tasks_section(report),
-      text_section(report), layers_section(report), agreement_section(report), recall_section(report),
-      costs_section(report), record_section(report), "</main>\n</body>\n</html>\n");
+      by.empty() ? "" : paragraph("by", escaped(by)),
+      report.partial.empty() ? "" : paragraph("partial", escaped(report.partial)), headline(report), "</header>\n",
+      tasks_section(report), text_section(report), layers_section(report), agreement_section(report),
+      recall_section(report), costs_section(report), record_section(report), "</main>\n</body>\n</html>\n");
   std::string storage;
   return std::string(valid_utf8(page, storage));
 }

@@ -31,6 +31,8 @@ struct ReportData {
 struct Report {
   std::string teacher, student;      ///< names
   std::string date, version;         ///< of the measurement, of the program
+  std::string partial;               ///< what to know of a measurement that was stopped; empty: it was not
+  Facts finished;                    ///< of such a one, by task and model
   std::vector<PairedScore> scores;   ///< of tasks
   std::string score_notes;           ///< a line for each task whose numbers are not comparable with published ones
   std::optional<Comparison> text;    ///< on text, in windows

@@ -185,6 +185,7 @@ std::string record_section(const Report& report) {
     for (const auto& [name, value] : list) rows.push_back({name, value});
     out += concat("<h3>", heading, "</h3>\n", table("ww", {}, rows, "facts"));
   };
+  facts("Finished", report.finished);
   facts("Settings", report.settings);
   facts("Machine", report.machine);
   if (!report.command.empty())

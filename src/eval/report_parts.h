@@ -14,7 +14,7 @@ using Cells = std::vector<std::string>;
 std::string fixed(double value, int decimals);
 /// Hyphens before digits as the minus signs they are.
 std::string with_minus(const std::string& cell);
-/// `content` is HTML; `style` one of "", by, note.
+/// `content` is HTML; `style` one of "", by, note, partial.
 std::string paragraph(const char* style, const std::string& content);
 /// A column for each letter of `columns`: l left, r right, w text that wraps.
 std::string table(const std::string& columns, const Cells& head, const std::vector<Cells>& rows,

@@ -27,6 +27,7 @@ h3 { font-size: 1.05rem; margin: 1.6rem 0 .4rem }
 p { max-width: 42rem; margin: .5rem 0 }
 .by, .note, figcaption { color: var(--muted); font-size: .88rem }
 .by { overflow-wrap: anywhere }
+.partial { margin: 1rem 0; padding: .6rem .8rem; border-left: 4px solid var(--s1); background: var(--tint) }
 .numbers { display: grid; gap: 1px; margin: 1.8rem 0 0; padding: 0; list-style: none;
   grid-template-columns: repeat(auto-fit, minmax(8rem, 1fr)); border-block: 1px solid var(--rule) }
 .numbers li { padding: .8rem .6rem .8rem 0 }

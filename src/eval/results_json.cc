@@ -240,6 +240,7 @@ OrderedJson results_json(const RunInfo& info, const EvalOptions& options, const 
   json["start_time"] = info.start;
   json["end_time"] = info.end;
   json["total_evaluation_time_seconds"] = python_repr(info.end - info.start);
+  json["qwerky_model_seconds"] = info.model_seconds;
   json["qwerky_partial"] = evaluation.partial;
   return json;
 }

@@ -15,6 +15,7 @@ struct RunInfo {
   std::string model = "qwerky", model_args, model_name, model_sha256, device;
   int64_t max_length = 0;
   double start = 0, end = 0;         ///< seconds since 1970
+  double model_seconds = 0;          ///< of these, in the model
   std::string bos_token, eos_token;  ///< empty: null
 };
 

@@ -29,6 +29,7 @@ size_t distance(const std::string& a, const std::string& b) {
 }
 
 [[noreturn]] void unknown(const std::string& name) {
+  if (name == "perplexity") fail("task \"perplexity\" reads --data as text; measure it apart from other tasks");
   std::vector<std::pair<size_t, std::string>> near;
   const auto consider = [&](const std::string& other) { near.emplace_back(distance(name, other), other); };
   for (const Task& task : all_tasks()) consider(task.name);
@@ -52,6 +53,9 @@ std::vector<Document> read_documents(const Task& task, const std::vector<Row>& r
   std::vector<Document> documents;
   for (const Row& row : rows) {
     documents.push_back(task.read(row));
+    for (const std::string& context : documents.back().contexts)
+      if (task.kind != Kind::rolling && python_strip(context).empty())
+        row.wrong("the context is empty: there is nothing to continue");
     hash.update(python_dumps(documents.back().row) + "\n");
   }
   return documents;

@@ -35,7 +35,7 @@ Document read(const Row& row) {
   d.gold = static_cast<int>(found - labels.begin());
   d.target = std::to_string(d.gold);
   d.contexts = {"Question: " + question + "\nAnswer:"};
-  d.row = {{"id", row.json.value("id", "")},
+  d.row = {{"id", row.json.contains("id") ? row.text("id") : ""},
            {"question", question},
            {"choices", {{"text", d.choices}, {"label", labels}}},
            {"answerKey", key}};
