@@ -118,6 +118,18 @@ TEST(Http, LimitsHaveTheirStatus) {
   EXPECT_EQ(ask(server, "/refused", std::string(900, 'a')).status, 401) << "before its body is read";
 }
 
+// What belongs to no body is not under the body's limit.
+TEST(Http, LinesBetweenChunksAreLimited) {
+  Echo echo;
+  HttpServer server(echo, on_any_port());
+  for (const char* line : {"1;", "0\r\nX: "}) {
+    HttpClient client(server.port());
+    client.send("POST /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n" + std::string(line) +
+                std::string(1 << 20, 'a'));
+    EXPECT_EQ(client.read().status, 400) << line;
+  }
+}
+
 TEST(Http, BodiesTogetherAreLimited) {
   Echo echo;
   HttpOptions options = on_any_port();

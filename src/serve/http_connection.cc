@@ -14,6 +14,7 @@ namespace http = boost::beast::http;
 
 constexpr size_t kWritePiece = 256 << 10;  // bytes that must go within write_time
 constexpr size_t kReadAhead = 64 << 10;    // of a client that sends its next requests before it has read an answer
+constexpr size_t kReadPiece = 64 << 10;    // what Beast reads at once; also the longest line of a chunk, or trailer
 constexpr std::chrono::seconds kLinger{2};
 
 std::string_view view(boost::beast::string_view text) { return {text.data(), text.size()}; }
@@ -62,7 +63,10 @@ class ConnectionReply : public Reply {
 }  // namespace
 
 Connection::Connection(asio::ip::tcp::socket socket, HttpShared& shared)
-    : socket_(std::move(socket)), shared_(shared), timer_(socket_.get_executor()) {
+    : socket_(std::move(socket)),
+      shared_(shared),
+      timer_(socket_.get_executor()),
+      buffer_(std::max(static_cast<size_t>(shared.options.header_bytes), kReadAhead) + kReadPiece) {
   ++shared_.open;
   ErrorCode ignored;
   socket_.set_option(asio::ip::tcp::no_delay(true), ignored);
@@ -176,6 +180,8 @@ void Connection::on_body(ErrorCode error) {
 void Connection::on_read_error(ErrorCode error) {
   if (phase_ == Phase::closed) return;
   if (timed_out_) return refuse(408, "the request did not arrive in time");
+  if (error == http::error::buffer_overflow && phase_ == Phase::body)
+    return refuse(400, "a chunk's first line or the trailer is too long");
   if (error == http::error::header_limit || error == http::error::buffer_overflow)
     return refuse(431, concat("the headers are larger than ", shared_.options.header_bytes, " bytes"));
   if (error == http::error::body_limit)
