@@ -68,7 +68,8 @@ TEST(Http, RequestsSentAheadAreAnsweredInOrder) {
   HttpServer server(echo, on_any_port());
   HttpClient client(server.port());
   std::string all;
-  for (int i = 0; i < 50; ++i) all += "POST /" + std::to_string(i) + " HTTP/1.1\r\nContent-Length: 2\r\n\r\nhi";
+  for (int i = 0; i < 50; ++i)
+    all += "POST /" + std::to_string(i) + " HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi";
   client.send(all + "what is this\r\n\r\n");
   for (int i = 0; i < 50; ++i) EXPECT_EQ(client.read().body, "POST /" + std::to_string(i) + " hi");
   EXPECT_EQ(client.read().status, 400) << "and then garbage";
@@ -79,9 +80,9 @@ TEST(Http, ChunkedBodiesAndExpectContinue) {
   Echo echo;
   HttpServer server(echo, on_any_port());
   HttpClient client(server.port());
-  client.send("POST /x HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n1\r\nc\r\n0\r\n\r\n");
+  client.send("POST /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n1\r\nc\r\n0\r\n\r\n");
   EXPECT_EQ(client.read().body, "POST /x abc");
-  client.send("POST /x HTTP/1.1\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\n");
+  client.send("POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\n");
   EXPECT_TRUE(client.read_until("100 Continue\r\n\r\n"));
   client.send("ab");
   EXPECT_EQ(client.read().body, "POST /x ab");
@@ -108,7 +109,7 @@ TEST(Http, LimitsHaveTheirStatus) {
   EXPECT_EQ(ask(server, "/x", std::string(5'000'000, 'a')).status, 413)
       << "the answer is not lost while the body comes";
   HttpClient chunked(server.port());
-  chunked.send("POST /x HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n7d0\r\n" + std::string(2000, 'a') +
+  chunked.send("POST /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n7d0\r\n" + std::string(2000, 'a') +
                "\r\n0\r\n\r\n");
   EXPECT_EQ(chunked.read().status, 413) << "a body whose length is not told first";
   EXPECT_EQ(ask(server, "/" + std::string(2000, 'a')).status, 431);
@@ -136,7 +137,7 @@ TEST(Http, BodiesTogetherAreLimited) {
   options.all_body_bytes = 1000;
   HttpServer server(echo, options);
   HttpClient first(server.port());
-  first.send("POST /x HTTP/1.1\r\nContent-Length: 600\r\nExpect: 100-continue\r\n\r\n");
+  first.send("POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 600\r\nExpect: 100-continue\r\n\r\n");
   EXPECT_TRUE(first.read_until("100 Continue\r\n\r\n"));
   EXPECT_EQ(ask(server, "/x", std::string(500, 'a')).status, 503) << "while the first is being read";
   EXPECT_EQ(ask(server, "/x", std::string(300, 'a')).status, 200);
@@ -152,15 +153,38 @@ TEST(Http, GarbageIsRefused) {
        {std::string("\r\n\r\n\r\n"), std::string("GET\r\n\r\n"), std::string("GET / HTTP/9.9\r\n\r\n"),
         std::string("\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", 11),
         std::string("GET / HTTP/1.1\r\nNo colon\r\n\r\n"),
-        std::string("POST / HTTP/1.1\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\nabc"),
-        std::string("POST / HTTP/1.1\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\nab"),
-        std::string("POST / HTTP/1.1\r\nContent-Length: -1\r\n\r\n"),
-        std::string("POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n")}) {
+        std::string("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\nabc"),
+        std::string("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\nab"),
+        std::string("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: -1\r\n\r\n"),
+        std::string("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n")}) {
     HttpClient client(server.port());
     client.send(bytes);
     EXPECT_EQ(client.read().status, 400) << bytes;
   }
   EXPECT_EQ(ask(server, "/x", "a").status, 200);
+}
+
+/// Two programs that read such a request differently see different requests behind it.
+TEST(Http, WhatCanBeReadInTwoWaysIsRefused) {
+  Echo echo;
+  HttpServer server(echo, on_any_port());
+  const std::string host = "Host: a\r\n", chunked = "Transfer-Encoding: chunked\r\n";
+  for (const std::string& head :
+       {"HTTP/1.1\r\n" + host + "Transfer-Encoding: xchunked\r\n",
+        "HTTP/1.1\r\n" + host + "Transfer-Encoding: gzip\r\n",
+        "HTTP/1.1\r\n" + host + "Transfer-Encoding: chunked, identity\r\n",
+        "HTTP/1.1\r\n" + host + "Transfer-Encoding: gzip, chunked\r\n",
+        "HTTP/1.1\r\n" + host + "Transfer-Encoding:\r\n", "HTTP/1.1\r\n" + host + chunked + chunked,
+        "HTTP/1.1\r\n" + host + chunked + "Content-Length: 0\r\n",
+        "HTTP/1.1\r\n" + host + "Content-Length: 0\r\n" + chunked, "HTTP/1.0\r\n" + host + chunked,
+        std::string("HTTP/1.1\r\n"), "HTTP/1.1\r\n" + host + host,
+        "HTTP/1.1\r\n" + host + "Authorization: Bearer a\r\nAuthorization: Bearer b\r\n"}) {
+    HttpClient client(server.port());
+    client.send("POST /x " + head + "\r\n0\r\n\r\nPOST /behind HTTP/1.1\r\nHost: a\r\n\r\n");
+    const std::string all = client.read_to_end();
+    EXPECT_TRUE(all.starts_with("HTTP/1.1 400 ")) << head << all;
+    EXPECT_EQ(all.find("/behind"), all.npos) << head;
+  }
 }
 
 TEST(Http, SlowSendersAreCutOff) {
@@ -170,7 +194,7 @@ TEST(Http, SlowSendersAreCutOff) {
   HttpServer server(echo, options);
   HttpClient silent(server.port()), header(server.port()), body(server.port());
   header.send("POST /x HTTP/1.1\r\nX-A: b");
-  body.send("POST /x HTTP/1.1\r\nContent-Length: 10\r\n\r\nabc");
+  body.send("POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nabc");
   EXPECT_EQ(header.read().status, 408);
   EXPECT_EQ(body.read().status, 408);
   EXPECT_EQ(silent.read().status, 408);

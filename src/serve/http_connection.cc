@@ -5,6 +5,7 @@
 #include <cstdio>
 
 #include "base/error.h"
+#include "serve/http_head.h"
 
 namespace qwerky::serve {
 namespace {
@@ -138,6 +139,7 @@ void Connection::on_header(ErrorCode error) {
   head_.host = std::string(view(message[http::field::host]));
   head_.origin = std::string(view(message[http::field::origin]));
   chunked_ = message.version() >= 11;
+  if (const std::string why = why_refused(message); !why.empty()) return refuse(400, why);
   keep_alive_ = parser_->keep_alive() && !shared_.draining;
   ++request_;
   if (auto response = shared_.handler.before_body(head_)) {
