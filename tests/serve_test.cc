@@ -500,5 +500,43 @@ TEST(Serve, Embeddings) {
   EXPECT_EQ(packed["data"][0]["embedding"].get<std::string>().size(), (128 * 4 + 2) / 3 * 4u);
 }
 
+/// Takes a while: 32 texts as long as may be.
+OrderedJson long_embedding() {
+  return {{"input", std::vector<std::vector<int>>(32, std::vector<int>(1024, 5))}};
+}
+
+TEST(Serve, EmbeddingsEndAtTheDeadline) {
+  ServerOptions options;
+  options.timeout = 0.01;
+  const Running running(options);
+  const HttpAnswer answer = running.call("POST", "/v1/embeddings", long_embedding());
+  EXPECT_EQ(answer.status, 504);
+  EXPECT_EQ(answer.json()["error"]["code"], "deadline");
+}
+
+TEST(Serve, NothingIsEmbeddedForWhoHasLeft) {
+  const Running running;
+  for (int i = 0; i < 8; ++i) {
+    HttpClient client(running.server.port());
+    client.request("POST", "/v1/embeddings", long_embedding().dump());
+    running.until([&] { return running.metric("qwerky_embeddings_waiting") > 0; });
+  }
+  running.until([&] { return running.metric("qwerky_embeddings_waiting") == 0; });
+  EXPECT_GT(running.metric("qwerky_requests_total{route=\"/v1/embeddings\",status=\"499\"}"), 0);
+}
+
+TEST(Serve, DrainEndsEmbeddings) {
+  Running running;
+  std::vector<std::unique_ptr<HttpClient>> clients;
+  for (int i = 0; i < 8; ++i) {
+    clients.push_back(std::make_unique<HttpClient>(running.server.port()));
+    clients.back()->request("POST", "/v1/embeddings", long_embedding().dump());
+  }
+  // The others wait for the first, which no drain of 0 seconds lets end.
+  running.until([&] { return running.metric("qwerky_embeddings_waiting") == 8; });
+  running.server.drain(0);
+  EXPECT_EQ(clients.back()->read().json()["error"]["code"], "stopping");
+}
+
 }  // namespace
 }  // namespace qwerky::serve

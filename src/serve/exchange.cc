@@ -22,6 +22,12 @@ void answer_json(const Asked& asked, const OrderedJson& json) {
   asked.reply->send({200, dump(json)});
 }
 
+void check_wanted(const Asked& asked) {
+  if (asked.reply->left()) throw RequestError(kClientLeft, "the client has left");
+  if (asked.server == ServerState::cut) throw *failure(Finish::cancelled, {});
+  if (std::chrono::steady_clock::now() >= asked.deadline) throw *failure(Finish::deadline, {});
+}
+
 RequestError queue_full() {
   RequestError busy(429, "the queue is full; try again later", {}, "queue_full");
   busy.retry_after = 1;

@@ -14,10 +14,18 @@
 
 namespace qwerky::serve {
 
+enum class ServerState {
+  loading,
+  ready,
+  stopping,  ///< finishes what was begun
+  cut        ///< what is not finished by now is not
+};
+
 /// What every request has.
 struct Asked {
   ServedModel& model;
   Metrics& metrics;
+  const std::atomic<ServerState>& server;
   std::function<void(std::function<void()>)> later;  ///< runs work that takes a while, on another thread
   std::string route, owner;
   std::shared_ptr<Reply> reply;
@@ -27,6 +35,9 @@ struct Asked {
 /// Sends the error and counts it.
 void answer_error(const Asked& asked, const RequestError& error);
 void answer_json(const Asked& asked, const OrderedJson& json);
+
+/// Throws when nobody waits for the answer any more: the client has left, it is too late, or the server ends.
+void check_wanted(const Asked& asked);
 
 RequestError queue_full();
 /// How a generation failed, or nothing.

@@ -47,6 +47,9 @@ struct HttpResponse {
   std::vector<std::pair<std::string, std::string>> headers = {};
 };
 
+/// Status of an answer that nobody waited for, in the log and in metrics (nginx' choice of number).
+inline constexpr int kClientLeft = 499;
+
 /// Where one answer goes. Any thread may call; once the client has left, calls do nothing. One that is dropped without
 /// an answer becomes a 500.
 class Reply {
@@ -57,6 +60,7 @@ class Reply {
   /// Part of a stream of server-sent events; the first begins the answer.
   virtual void event(std::string data) = 0;
   virtual void end_events() = 0;
+  virtual bool left() const = 0;  ///< whether the client has: nobody waits for the answer
   /// Called once, on the server's thread, if the client leaves before the answer is complete; at once if it has left.
   virtual void on_leave(std::function<void()> leave) = 0;
 };

@@ -49,6 +49,7 @@ class ConnectionReply : public Reply {
     answered_ = true;
     asio::post(connection_->executor(), [c = connection_, r = request_] { c->end_events(r); });
   }
+  bool left() const override { return connection_->closed(); }
   void on_leave(std::function<void()> leave) override {
     asio::post(connection_->executor(), [c = connection_, r = request_, leave = std::move(leave)]() mutable {
       c->set_leave(r, std::move(leave));
@@ -103,6 +104,7 @@ void Connection::close() {
   if (phase_ == Phase::closed) return;
   if (phase_ == Phase::answering) ++shared_.left;
   phase_ = Phase::closed;
+  closed_ = true;
   --shared_.open;
   forget_body();
   timer_.cancel();

@@ -32,6 +32,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   void finish();
   /// Closes it now.
   void close();
+  bool closed() const { return closed_; }  ///< any thread may ask
   boost::asio::any_io_executor executor() { return socket_.get_executor(); }
 
   // Calls of a Reply, brought to the server's thread. `request`: which one it answers.
@@ -72,6 +73,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   std::optional<Parser> parser_;
   HttpHead head_;
   Phase phase_ = Phase::idle;
+  std::atomic<bool> closed_ = false;
   uint64_t request_ = 0;  ///< how many began; what a Reply is told apart by
   bool keep_alive_ = false, chunked_ = false, streaming_ = false, watching_ = false, timed_out_ = false;
   bool writing_ = false, complete_ = false;  ///< of the answer: a write is under way; all of it is in outbox_

@@ -21,6 +21,7 @@ namespace qwerky::serve {
 namespace {
 
 namespace asio = boost::asio;
+using State = ServerState;
 
 constexpr int kWorkers = 2;                      // read requests and write answers
 constexpr std::chrono::seconds kLastAnswers{1};  // to be written, after all are known
@@ -53,7 +54,7 @@ HttpResponse response_of(const RequestError& error) {
 struct Server::Internals : HttpHandler {
   explicit Internals(const ServerOptions& o) : options(o) { http = std::make_unique<HttpServer>(*this, options.http); }
   ~Internals() override {
-    state = State::stopping;
+    state = State::cut;
     for (const auto& model : models) model->stop();
     http->stop();
     workers.join();
@@ -163,6 +164,7 @@ struct Server::Internals : HttpHandler {
         std::chrono::duration_cast<std::chrono::steady_clock::duration>(std::chrono::duration<double>(options.timeout));
     return {model_named(model),
             metrics,
+            state,
             [this](std::function<void()> task) { asio::post(workers, std::move(task)); },
             request.head.path,
             options.keys.owner(request.head.authorization).value_or(""),
@@ -284,6 +286,7 @@ struct Server::Internals : HttpHandler {
     plain("qwerky_connections_refused_total", "Connections beyond the limit", "counter", h.turned_away);
     plain("qwerky_clients_slow_total", "Requests and answers cut off because the client was slow", "counter", h.slow);
     plain("qwerky_clients_left_total", "Connections that ended before their answer", "counter", h.left);
+    plain("qwerky_embeddings_waiting", "Requests for embeddings, in the queue or under way", "gauge", embeddings);
     struct Row {
       const char *name, *help, *type;
       int64_t (*value)(ServedModel&);
@@ -325,8 +328,6 @@ struct Server::Internals : HttpHandler {
     return out;
   }
 
-  enum class State { loading, ready, stopping };
-
   const ServerOptions options;
   Metrics metrics;
   std::atomic<State> state = State::loading;
@@ -344,13 +345,16 @@ int Server::port() const { return internals_->http->port(); }
 
 void Server::load(const std::vector<ServedModelOptions>& models) {
   for (const ServedModelOptions& model : models) internals_->models.push_back(std::make_unique<ServedModel>(model));
-  internals_->state = Internals::State::ready;
+  internals_->state = ServerState::ready;
 }
 
 void Server::drain(double seconds) {
-  internals_->state = Internals::State::stopping;
+  internals_->state = ServerState::stopping;
   const auto end = std::chrono::steady_clock::now() + std::chrono::milliseconds(static_cast<int64_t>(seconds * 1e3));
   for (const auto& model : internals_->models) model->drain(end);
+  while (internals_->embeddings > 0 && std::chrono::steady_clock::now() < end)
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  internals_->state = ServerState::cut;
   internals_->http->drain(std::max(end, std::chrono::steady_clock::now() + kLastAnswers));
 }
 
