@@ -99,8 +99,9 @@ void chat(Asked&& asked, ChatRequest&& request, const RequestLimits& limits) {
   std::vector<int32_t> ids;
   std::vector<int64_t> boundaries;
   if (request.state.empty()) {
-    ids = model.ids_of(model.engine().encode(format.render(request.messages, true, request.variables)));
-    boundaries = format.boundaries(request.messages, request.variables, ids, kBoundaries);
+    const std::string text = format.render(request.messages, true, request.variables);
+    ids = model.ids_of(model.engine().encode(text));
+    boundaries = format.boundaries(request.messages, request.variables, text, ids, kBoundaries);
   } else {
     start = find_state(model, asked.owner, request.state);
     // A state that ends within a turn is closed first.
