@@ -257,6 +257,18 @@ TEST(Http, WhoAnswersIsToldThatTheClientLeft) {
   EXPECT_EQ(server.counts().left, 1);
 }
 
+TEST(Http, WhoSendsFarAheadIsSeenToLeave) {
+  Echo echo;
+  HttpServer server(echo, on_any_port());
+  HttpClient client(server.port());
+  client.request("POST", "/held");
+  const auto reply = echo.held.get_future().get();
+  client.send(std::string(1 << 20, 'a'));
+  client.close();
+  EXPECT_EQ(echo.left.get_future().wait_for(std::chrono::seconds(10)), std::future_status::ready);
+  EXPECT_TRUE(reply->left());
+}
+
 TEST(Http, AReaderWhoDoesNotReadIsCutOff) {
   Echo echo;
   HttpOptions options = on_any_port();

@@ -411,6 +411,22 @@ TEST(Serve, WrongRequestsSayWhatIsWrong) {
   EXPECT_EQ(client.read().status, 400) << "nested too deep";
 }
 
+TEST(Serve, LargeRequestsHoldUpNoSmallOnes) {
+  const Running running;
+  std::vector<std::unique_ptr<HttpClient>> clients;
+  for (int i = 0; i < 6; ++i) {
+    clients.push_back(std::make_unique<HttpClient>(running.server.port()));
+    clients.back()->request("POST", "/tokenize", OrderedJson({{"prompt", std::string(6 << 20, 'a')}}).dump());
+  }
+  const auto answered = [&](const char* status) {
+    return running.metric(concat("qwerky_requests_total{route=\"/tokenize\",status=\"", status, "\"}"));
+  };
+  running.post("/tokenize", {{"prompt", "a"}});
+  EXPECT_LT(answered("200"), 6) << "the small one and those that were done before it";
+  clients.clear();
+  running.until([&] { return running.call("GET", "/metrics").body.find("status=\"499\"") != std::string::npos; });
+}
+
 TEST(Serve, AFullQueueSaysWhenToComeAgain) {
   ServedModelOptions model = model_options();
   model.batcher.parallel = 1;

@@ -101,6 +101,7 @@ void chat(Asked&& asked, ChatRequest&& request, const RequestLimits& limits) {
   if (request.state.empty()) {
     const std::string text = format.render(request.messages, true, request.variables);
     ids = model.ids_of(model.engine().encode(text));
+    check_wanted(asked);
     boundaries = format.boundaries(request.messages, request.variables, text, ids, kBoundaries);
   } else {
     start = find_state(model, asked.owner, request.state);

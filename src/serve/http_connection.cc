@@ -212,7 +212,8 @@ void Connection::dispatch() {
 }
 
 void Connection::watch() {
-  if (watching_ || phase_ == Phase::closed || buffer_.size() >= kReadAhead) return;
+  if (watching_ || phase_ == Phase::closed) return;
+  if (buffer_.size() >= kReadAhead) return close();  // its leaving would no longer be seen
   watching_ = true;
   socket_.async_read_some(buffer_.prepare(4096), [self = shared_from_this()](ErrorCode error, size_t bytes) {
     self->watching_ = false;

@@ -26,6 +26,7 @@ using State = ServerState;
 constexpr int kWorkers = 2;                      // read requests and write answers
 constexpr std::chrono::seconds kLastAnswers{1};  // to be written, after all are known
 constexpr int64_t kEmbeddingQueue = 32;          // requests
+constexpr size_t kLargeBody = 64 << 10;          // bytes; such requests wait for one another
 
 constexpr const char* kPagePolicy =
     "default-src 'none'; connect-src 'self'; img-src 'self' data:; style-src 'unsafe-inline'; "
@@ -57,6 +58,7 @@ struct Server::Internals : HttpHandler {
     state = State::cut;
     for (const auto& model : models) model->stop();
     http->stop();
+    large.join();
     workers.join();
     embedding.join();
   }
@@ -122,7 +124,8 @@ struct Server::Internals : HttpHandler {
 
   void handle(HttpRequest&& request, std::shared_ptr<Reply> reply) override {
     const auto arrived = std::chrono::steady_clock::now();
-    asio::post(workers, [this, request = std::move(request), reply = std::move(reply), arrived] {
+    asio::thread_pool& pool = request.body.size() > kLargeBody ? large : workers;
+    asio::post(pool, [this, request = std::move(request), reply = std::move(reply), arrived] {
       work(request, reply, arrived);
     });
   }
@@ -136,6 +139,7 @@ struct Server::Internals : HttpHandler {
       reply->send(response_of(e));
     };
     try {
+      if (reply->left()) throw RequestError(kClientLeft, "the client has left");
       answer(request, reply, arrived);
     } catch (const RequestError& e) {
       refuse(e);
@@ -332,7 +336,7 @@ struct Server::Internals : HttpHandler {
   Metrics metrics;
   std::atomic<State> state = State::loading;
   std::unique_ptr<HttpServer> http;
-  asio::thread_pool workers{kWorkers}, embedding{1};
+  asio::thread_pool workers{kWorkers}, large{1}, embedding{1};
   Embedder embedder;
   std::atomic<int64_t> embeddings = 0;
   std::vector<std::unique_ptr<ServedModel>> models;
