@@ -310,6 +310,18 @@ TEST(Http, DrainWaitsForWhatIsBeingAnswered) {
   EXPECT_THROW(HttpClient(server.port()), boost::system::system_error) << "nobody listens";
 }
 
+TEST(Http, DrainWaitsForNoBody) {
+  Echo echo;
+  HttpServer server(echo, on_any_port());
+  HttpClient client(server.port());
+  client.send("POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\n");
+  EXPECT_TRUE(client.read_until("100 Continue\r\n\r\n"));
+  const auto begin = std::chrono::steady_clock::now();
+  server.drain(begin + std::chrono::seconds(20));
+  EXPECT_LT(std::chrono::steady_clock::now() - begin, std::chrono::seconds(10));
+  EXPECT_EQ(server.counts().connections, 0);
+}
+
 TEST(Http, OneOriginMayCall) {
   Echo echo;
   HttpOptions options = on_any_port();

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <thread>
 
 #include "data.h"
 #include "engine/continuations.h"
@@ -469,6 +470,28 @@ TEST(Serve, DrainFinishesWhatWasBegun) {
   EXPECT_TRUE(client.read_to_end().find("data: [DONE]") != std::string::npos);
 }
 
+TEST(Serve, WhatArrivesDuringADrainIsToldSo) {
+  ServedModelOptions model = model_options();
+  model.batcher.parallel = 1;
+  Running running({}, {model});
+  HttpClient busy(running.server.port()), late(running.server.port());
+  const OrderedJson endless = {
+      {"prompt", "a"}, {"n", 64}, {"max_tokens", 1000}, {"stream", true}, {"logit_bias", {{"2047", -100}}}};
+  busy.request("POST", "/v1/completions", endless.dump());
+  ASSERT_TRUE(busy.read_until("data: "));
+  late.send("POST /v1/completions HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 15\r\nExpect: 100-continue\r\n\r\n");
+  ASSERT_TRUE(late.read_until("100 Continue\r\n\r\n"));
+  std::thread drain([&] { running.server.drain(60); });
+  running.until([&] { return running.call("GET", "/health").status == 503; });
+  late.send(R"({"prompt": "a"})");
+  const HttpAnswer answer = late.read();
+  EXPECT_EQ(answer.status, 503);
+  EXPECT_EQ(answer.json()["error"]["code"], "stopping");
+  busy.close();
+  late.close();
+  drain.join();
+}
+
 TEST(Serve, DrainDoesNotWaitForEver) {
   Running running;
   HttpClient client(running.server.port());
@@ -517,9 +540,7 @@ TEST(Serve, Embeddings) {
 }
 
 /// Takes a while: 32 texts as long as may be.
-OrderedJson long_embedding() {
-  return {{"input", std::vector<std::vector<int>>(32, std::vector<int>(1024, 5))}};
-}
+OrderedJson long_embedding() { return {{"input", std::vector<std::vector<int>>(32, std::vector<int>(1024, 5))}}; }
 
 TEST(Serve, EmbeddingsEndAtTheDeadline) {
   ServerOptions options;

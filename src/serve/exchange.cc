@@ -28,7 +28,8 @@ void check_wanted(const Asked& asked) {
   if (std::chrono::steady_clock::now() >= asked.deadline) throw *failure(Finish::deadline, {});
 }
 
-RequestError queue_full() {
+RequestError queue_full(const Asked& asked) {
+  if (asked.server != ServerState::ready) return *failure(Finish::cancelled, {});
   RequestError busy(429, "the queue is full; try again later", {}, "queue_full");
   busy.retry_after = 1;
   return busy;
@@ -109,7 +110,7 @@ void Exchange::start(std::vector<Generation>&& generations) {
     }
     if (!id) {
       cancel();
-      throw queue_full();
+      throw queue_full(asked_);
     }
     const std::lock_guard lock(mutex_);
     ids_.push_back(*id);

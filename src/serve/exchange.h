@@ -39,7 +39,8 @@ void answer_json(const Asked& asked, const OrderedJson& json);
 /// Throws when nobody waits for the answer any more: the client has left, it is too late, or the server ends.
 void check_wanted(const Asked& asked);
 
-RequestError queue_full();
+/// Why the batcher took nothing: 429, or 503 when the server ends.
+RequestError queue_full(const Asked& asked);
 /// How a generation failed, or nothing.
 std::optional<RequestError> failure(Finish finish, const std::string& error);
 

@@ -115,7 +115,7 @@ void Connection::close() {
 
 void Connection::finish() {
   keep_alive_ = false;
-  if (phase_ == Phase::idle || phase_ == Phase::header) close();
+  if (phase_ == Phase::idle || phase_ == Phase::header || phase_ == Phase::body) close();
 }
 
 void Connection::read_header() {

@@ -210,7 +210,7 @@ struct Server::Internals : HttpHandler {
   void embed(Asked&& a, EmbeddingRequest&& request) {
     if (++embeddings > kEmbeddingQueue) {
       --embeddings;
-      throw queue_full();
+      throw queue_full(a);
     }
     asio::post(embedding, [this, a = std::move(a), request = std::move(request)] {
       try {

@@ -62,7 +62,7 @@ void read_and_save(const Asked& asked, SnapshotPtr start, std::vector<int32_t>&&
   };
   const auto refused = error_of([&] {
     const auto id = asked.model.batcher().submit(std::move(g));
-    if (!id) throw queue_full();
+    if (!id) throw queue_full(asked);
     asked.reply->on_leave([&model = asked.model, id = *id] { model.batcher().cancel(id); });
   });
   if (refused) done(refused, nullptr, {});
