@@ -18,7 +18,8 @@ using std::chrono::milliseconds;
 
 /// Answers with what it got; streams and held answers are steered by the test.
 struct Echo : HttpHandler {
-  std::optional<HttpResponse> before_body(const HttpHead& head) override {
+  std::optional<HttpResponse> before_body(HttpHead& head) override {
+    head.owner = head.authorization;
     if (head.path == "/refused") return HttpResponse{401, "no"};
     return std::nullopt;
   }
@@ -136,14 +137,29 @@ TEST(Http, BodiesTogetherAreLimited) {
   HttpOptions options = on_any_port();
   options.all_body_bytes = 1000;
   HttpServer server(echo, options);
-  HttpClient first(server.port());
-  first.send("POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 600\r\nExpect: 100-continue\r\n\r\n");
-  EXPECT_TRUE(first.read_until("100 Continue\r\n\r\n"));
-  EXPECT_EQ(ask(server, "/x", std::string(500, 'a')).status, 503) << "while the first is being read";
-  EXPECT_EQ(ask(server, "/x", std::string(300, 'a')).status, 200);
-  first.send(std::string(600, 'a'));
-  EXPECT_EQ(first.read().status, 200);
-  EXPECT_EQ(ask(server, "/x", std::string(500, 'a')).status, 200);
+  const auto status = [&](const std::string& owner, size_t bytes) {
+    HttpClient client(server.port());
+    client.request("POST", "/x", std::string(bytes, 'a'), "Authorization: " + owner + "\r\n");
+    return client.read().status;
+  };
+  HttpClient first(server.port()), second(server.port());
+  const auto announce = [](HttpClient& client, const std::string& owner) {
+    client.send("POST /x HTTP/1.1\r\nHost: a\r\nAuthorization: " + owner +
+                "\r\nContent-Length: 400\r\nExpect: 100-continue\r\n\r\n");
+    EXPECT_TRUE(client.read_until("100 Continue\r\n\r\n"));
+  };
+  announce(first, "a");
+  EXPECT_EQ(status("a", 200), 503) << "while the first is being read";
+  EXPECT_EQ(status("a", 100), 200);
+  EXPECT_EQ(status("b", 500), 200) << "half is for another";
+  announce(second, "b");
+  EXPECT_EQ(status("c", 300), 503);
+  EXPECT_EQ(status("c", 200), 200);
+  for (HttpClient* client : {&first, &second}) {
+    client->send(std::string(400, 'a'));
+    EXPECT_EQ(client->read().status, 200);
+  }
+  EXPECT_EQ(status("a", 500), 200);
 }
 
 TEST(Http, GarbageIsRefused) {

@@ -23,7 +23,7 @@ struct HttpOptions {
   int64_t connections = 1024;
   int64_t header_bytes = 16 << 10;
   int64_t body_bytes = 8 << 20;
-  int64_t all_body_bytes = 512 << 20;  ///< of all requests that are being read or answered
+  int64_t all_body_bytes = 512 << 20;  ///< of all requests that are being read or answered; half of it for one owner
   int64_t unread_bytes = 4 << 20;      ///< of a streamed answer that its reader has not taken; then it is cut off
   std::chrono::milliseconds header_time{10'000}, body_time{60'000}, idle_time{75'000}, write_time{30'000};
   std::function<void(const std::string&)> log;  ///< one line a request, without any content
@@ -33,6 +33,7 @@ struct HttpOptions {
 struct HttpHead {
   std::string method, path;  ///< path without query
   std::string authorization, host, origin;
+  std::string owner;  ///< whose request it is; the handler's to say
 };
 
 struct HttpRequest {
@@ -69,8 +70,8 @@ class HttpHandler {
  public:
   virtual ~HttpHandler() = default;
   // On the server's thread: must not block, must not throw.
-  /// An answer that needs no body, such as a refusal.
-  virtual std::optional<HttpResponse> before_body(const HttpHead& head) = 0;
+  /// An answer that needs no body, such as a refusal. May set the owner.
+  virtual std::optional<HttpResponse> before_body(HttpHead& head) = 0;
   virtual void handle(HttpRequest&& request, std::shared_ptr<Reply> reply) = 0;
   /// The body of an error that HTTP itself gives rise to.
   virtual std::string error_body(int status, const std::string& message) = 0;

@@ -153,7 +153,8 @@ void Connection::on_header(ErrorCode error) {
   if (!parser_->is_done()) {
     const auto length = parser_->content_length();
     body_bytes_ = length ? static_cast<int64_t>(*length) : shared_.options.body_bytes;
-    if ((shared_.body_bytes += body_bytes_) > shared_.options.all_body_bytes)
+    const int64_t all = shared_.body_bytes += body_bytes_, owned = shared_.owner_bytes[head_.owner] += body_bytes_;
+    if (all > shared_.options.all_body_bytes || owned > shared_.options.all_body_bytes / 2)
       return refuse(503, "too many large requests at once");
   }
   arm(shared_.options.body_time);
@@ -350,7 +351,13 @@ void Connection::answer_done() {
   if (buffer_.size() > 0) socket_.cancel(ignored);  // the next request is here already
 }
 
-void Connection::forget_body() { shared_.body_bytes -= std::exchange(body_bytes_, 0); }
+void Connection::forget_body() {
+  if (body_bytes_ == 0) return;
+  shared_.body_bytes -= body_bytes_;
+  const auto owned = shared_.owner_bytes.find(head_.owner);
+  if ((owned->second -= body_bytes_) == 0) shared_.owner_bytes.erase(owned);
+  body_bytes_ = 0;
+}
 
 /// Reads on for a moment what the client still sends: closed at once, it would lose the answer.
 void Connection::linger() {

@@ -9,6 +9,7 @@
 #include <boost/asio.hpp>
 #include <boost/beast/core.hpp>
 #include <boost/beast/http.hpp>
+#include <map>
 
 #include "serve/http.h"
 
@@ -20,7 +21,8 @@ struct HttpShared {
   HttpOptions options;
   std::atomic<int64_t> open = 0, accepted = 0, turned_away = 0, slow = 0, left = 0;
   std::atomic<bool> draining = false;
-  int64_t body_bytes = 0;  ///< that are held, or announced
+  int64_t body_bytes = 0;                           ///< that are held, or announced
+  std::map<std::string, int64_t> owner_bytes = {};  ///< of them, by owner
 };
 
 class Connection : public std::enable_shared_from_this<Connection> {

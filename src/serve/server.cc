@@ -70,7 +70,7 @@ struct Server::Internals : HttpHandler {
     return dump(error_json(status, message));
   }
 
-  std::optional<HttpResponse> before_body(const HttpHead& head) override {
+  std::optional<HttpResponse> before_body(HttpHead& head) override {
     try {
       admit(head);
       if (head.path == "/health") return health();
@@ -91,7 +91,7 @@ struct Server::Internals : HttpHandler {
     }
   }
 
-  void admit(const HttpHead& head) const {
+  void admit(HttpHead& head) const {
     // Without keys and on this machine alone, pages of the web are who must not get in.
     if (!origin_allowed(head.origin, head.host, options.http.cors_origin))
       throw RequestError(403, "pages of this origin may not call; see --cors-origin");
@@ -104,7 +104,9 @@ struct Server::Internals : HttpHandler {
       right = right || head.method == route.method || (head.method == "HEAD" && route.open);
       open = open || route.open;
     }
-    if (!open && !options.keys.owner(head.authorization))
+    const auto owner = options.keys.owner(head.authorization);
+    head.owner = owner.value_or("");
+    if (!open && !owner)
       throw RequestError(401, "expected an API key: Authorization: Bearer KEY", {}, "invalid_api_key");
     if (!known) throw RequestError(404, "there is no such route", {}, "not_found");
     if (!right)
@@ -171,7 +173,7 @@ struct Server::Internals : HttpHandler {
             state,
             [this](std::function<void()> task) { asio::post(workers, std::move(task)); },
             request.head.path,
-            options.keys.owner(request.head.authorization).value_or(""),
+            request.head.owner,
             reply,
             arrived,
             arrived + time};
