@@ -260,6 +260,23 @@ TEST(Http, AStreamOfEvents) {
   EXPECT_EQ(client.read().body, "POST /x again") << "on the same connection";
 }
 
+TEST(Http, ALargeFirstEventIsSent) {
+  Echo echo;
+  HttpOptions options = on_any_port();
+  options.unread_bytes = 1000;
+  HttpServer server(echo, options);
+  HttpClient client(server.port());
+  client.request("POST", "/held");
+  const auto reply = echo.held.get_future().get();
+  const std::string large(1 << 20, 'a');
+  reply->events({large, large});
+  reply->end_events();
+  const HttpAnswer answer = client.read();
+  EXPECT_EQ(answer.status, 200);
+  EXPECT_EQ(answer.events(), (std::vector<std::string>{large, large}));
+  EXPECT_EQ(server.counts().slow, 0);
+}
+
 TEST(Http, WhoAnswersIsToldThatTheClientLeft) {
   Echo echo;
   HttpServer server(echo, on_any_port());

@@ -176,10 +176,12 @@ void Exchange::emit(std::string data) {
 void Exchange::open() {
   const std::lock_guard lock(mutex_);
   opened_ = true;
+  std::vector<std::string> events;
   if (options_.stream && options_.chat)
-    for (size_t i = 0; i < answers_.size(); ++i) asked_.reply->event(dump(form_.first_part(i)));
-  for (std::string& data : early_) asked_.reply->event(std::move(data));
+    for (size_t i = 0; i < answers_.size(); ++i) events.push_back(dump(form_.first_part(i)));
+  events.insert(events.end(), std::make_move_iterator(early_.begin()), std::make_move_iterator(early_.end()));
   early_.clear();
+  if (!events.empty()) asked_.reply->events(std::move(events));
 }
 
 Tokens Exchange::tokens() const {

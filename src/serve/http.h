@@ -58,8 +58,10 @@ class Reply {
   virtual ~Reply() = default;
   /// The whole answer.
   virtual void send(HttpResponse response) = 0;
-  /// Part of a stream of server-sent events; the first begins the answer.
-  virtual void event(std::string data) = 0;
+  /// Part of a stream of server-sent events; the first begins the answer. What comes at once is at most the limit of
+  /// unread bytes and this.
+  virtual void events(std::vector<std::string> data) = 0;
+  void event(std::string data) { events({std::move(data)}); }
   virtual void end_events() = 0;
   virtual bool left() const = 0;  ///< whether the client has: nobody waits for the answer
   /// Called once, on the server's thread, if the client leaves before the answer is complete; at once if it has left.

@@ -41,9 +41,9 @@ class ConnectionReply : public Reply {
       c->respond(r, std::move(response));
     });
   }
-  void event(std::string data) override {
+  void events(std::vector<std::string> data) override {
     asio::post(connection_->executor(),
-               [c = connection_, r = request_, data = std::move(data)] { c->add_event(r, data); });
+               [c = connection_, r = request_, data = std::move(data)] { c->add_events(r, data); });
   }
   void end_events() override {
     answered_ = true;
@@ -277,13 +277,14 @@ void Connection::add_chunk(std::string_view text) {
   outbox_ += "\r\n";
 }
 
-void Connection::add_event(uint64_t request, const std::string& data) {
+void Connection::add_events(uint64_t request, const std::vector<std::string>& data) {
   if (request != request_ || phase_ != Phase::answering || complete_) return;
-  add_chunk("data: " + data + "\n\n");
+  // Of what came before: nobody can have read these yet, however large they are.
   if (static_cast<int64_t>(outbox_.size()) > shared_.options.unread_bytes) {
     ++shared_.slow;
     return close();
   }
+  for (const std::string& event : data) add_chunk("data: " + event + "\n\n");
   write_more();
 }
 

@@ -39,7 +39,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
 
   // Calls of a Reply, brought to the server's thread. `request`: which one it answers.
   void respond(uint64_t request, HttpResponse&& response);
-  void add_event(uint64_t request, const std::string& data);
+  void add_events(uint64_t request, const std::vector<std::string>& data);
   void end_events(uint64_t request);
   void set_leave(uint64_t request, std::function<void()>&& leave);
 
