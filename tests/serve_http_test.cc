@@ -2,6 +2,8 @@
 // HTTP alone, over a real socket and without a model: what arrives, what is refused, what waits and for how long.
 #include <gtest/gtest.h>
 
+#include <sys/resource.h>
+
 #include <future>
 #include <thread>
 
@@ -243,6 +245,28 @@ TEST(Http, TooManyConnections) {
   EXPECT_EQ(answer.status, 503);
   EXPECT_EQ(answer.headers.at("retry-after"), "1");
   EXPECT_EQ(server.counts().turned_away, 1);
+}
+
+/// In a process of its own, which may have so many files: 8 clients are served, another is told that it is too many.
+[[noreturn]] void serve_eight_clients(rlim_t soft, rlim_t hard) {
+  const rlimit files{soft, hard};
+  if (setrlimit(RLIMIT_NOFILE, &files) != 0) std::_Exit(2);
+  Echo echo;
+  HttpOptions options = on_any_port();
+  options.connections = 1 << 20;
+  HttpServer server(echo, options);
+  std::vector<std::unique_ptr<HttpClient>> clients;
+  for (int i = 0; i < 8; ++i) {
+    clients.push_back(std::make_unique<HttpClient>(server.port()));
+    clients.back()->request("POST", "/x");
+    if (clients.back()->read().status != 200) std::_Exit(3);
+  }
+  std::_Exit(HttpClient(server.port()).read().status == 503 ? 0 : 4);
+}
+
+TEST(HttpDeathTest, ConnectionsLeaveFilesForTheRest) {
+  GTEST_FLAG_SET(death_test_style, "threadsafe");
+  EXPECT_EXIT(serve_eight_clients(66, 72), ::testing::ExitedWithCode(0), "") << "64 are for the rest";
 }
 
 TEST(Http, AStreamOfEvents) {

@@ -20,7 +20,7 @@ struct HttpOptions {
   std::string host = "127.0.0.1";
   int port = 8080;          ///< 0: any that is free
   std::string cors_origin;  ///< the one web origin whose pages may call; "*": any; empty: none
-  int64_t connections = 1024;
+  int64_t connections = 1024;  ///< fewer where the process may not have as many files
   int64_t header_bytes = 16 << 10;
   int64_t body_bytes = 8 << 20;
   int64_t all_body_bytes = 512 << 20;  ///< of all requests that are being read or answered; half of it for one owner
