@@ -319,6 +319,35 @@ TEST(Serve, NamedStatesOutliveTheServer) {
   EXPECT_EQ(running.call("POST", "/v1/completions", question).status, 404);
 }
 
+TEST(Serve, ADamagedStateIsNoFaultOfTheRequest) {
+  ServedModelOptions model = model_options();
+  model.cache.folder = scratch_dir("serve-damaged");
+  std::mutex mutex;
+  std::string log;
+  ServerOptions options;
+  options.http.log = [&](const std::string& line) {
+    const std::lock_guard lock(mutex);
+    log += line;
+  };
+  const Running running(options, {model});
+  running.post("/state", {{"action", "save"}, {"name", "doc"}, {"prompt", story()}});
+  int damaged = 0;
+  for (const auto& entry : std::filesystem::recursive_directory_iterator(model.cache.folder)) {
+    if (!entry.is_regular_file() || entry.file_size() < 1000) continue;
+    std::string bytes = read_file(entry.path());
+    bytes[bytes.size() / 2] = static_cast<char>(~bytes[bytes.size() / 2]);
+    write_file(entry.path(), bytes);
+    ++damaged;
+  }
+  ASSERT_GT(damaged, 0);
+  const HttpAnswer answer = running.call("POST", "/v1/completions", {{"prompt", "a"}, {"state", "doc"}});
+  EXPECT_EQ(answer.status, 500);
+  EXPECT_EQ(answer.json()["error"]["type"], "server_error");
+  EXPECT_EQ(answer.body.find(model.cache.folder.filename().string()), std::string::npos) << answer.body;
+  const std::lock_guard lock(mutex);
+  EXPECT_NE(log.find("checksum"), log.npos) << log;
+}
+
 TEST(Serve, AnAnswerCanBeSavedAndGoneOnFrom) {
   const Running& running = shared();
   OrderedJson body = {{"prompt", story()}, {"max_tokens", 6}, {"temperature", 0}, {"save_state", "part"}};

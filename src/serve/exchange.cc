@@ -23,23 +23,29 @@ void answer_json(const Asked& asked, const OrderedJson& json) {
 }
 
 void check_wanted(const Asked& asked) {
-  if (asked.reply->left()) throw RequestError(kClientLeft, "the client has left");
-  if (asked.server == ServerState::cut) throw *failure(Finish::cancelled, {});
-  if (std::chrono::steady_clock::now() >= asked.deadline) throw *failure(Finish::deadline, {});
+  if (asked.reply->left() || asked.server == ServerState::cut) throw *failure(asked, Finish::cancelled, {});
+  if (std::chrono::steady_clock::now() >= asked.deadline) throw *failure(asked, Finish::deadline, {});
 }
 
 RequestError queue_full(const Asked& asked) {
-  if (asked.server != ServerState::ready) return *failure(Finish::cancelled, {});
+  if (asked.server != ServerState::ready) return *failure(asked, Finish::cancelled, {});
   RequestError busy(429, "the queue is full; try again later", {}, "queue_full");
   busy.retry_after = 1;
   return busy;
 }
 
-std::optional<RequestError> failure(Finish finish, const std::string& error) {
+RequestError our_fault(const Asked& asked, const std::string& message, const std::string& why) {
+  if (asked.log) asked.log(concat("error: ", message, ": ", why));
+  return RequestError(500, concat(message, "; the server's log says why"));
+}
+
+std::optional<RequestError> failure(const Asked& asked, Finish finish, const std::string& why) {
   switch (finish) {
-    case Finish::cancelled: return RequestError(503, "the server is stopping", {}, "stopping");
+    case Finish::cancelled:
+      if (asked.reply->left()) return RequestError(kClientLeft, "the client has left");
+      return RequestError(503, "the server is stopping", {}, "stopping");
     case Finish::deadline: return RequestError(504, "the answer was not complete in time", {}, "deadline");
-    case Finish::failed: return RequestError(500, error.empty() ? "the generation failed" : error);
+    case Finish::failed: return our_fault(asked, "the generation failed", why);
     default: return std::nullopt;
   }
 }
@@ -221,7 +227,7 @@ void Exchange::fail_with(const RequestError& error) {
 void Exchange::finish() {
   asked_.metrics.finished(seconds_since(asked_.arrived));
   for (const auto& one : answers_)
-    if (const auto error = failure(one->finish, one->error)) return fail_with(*error);
+    if (const auto error = failure(asked_, one->finish, one->error)) return fail_with(*error);
   if (options_.save_state.empty()) return answer();
   One& one = *answers_.front();
   std::vector<int32_t> unread;

@@ -18,8 +18,8 @@ namespace qwerky::serve {
 
 struct HttpOptions {
   std::string host = "127.0.0.1";
-  int port = 8080;          ///< 0: any that is free
-  std::string cors_origin;  ///< the one web origin whose pages may call; "*": any; empty: none
+  int port = 8080;             ///< 0: any that is free
+  std::string cors_origin;     ///< the one web origin whose pages may call; "*": any; empty: none
   int64_t connections = 1024;  ///< fewer where the process may not have as many files
   int64_t header_bytes = 16 << 10;
   int64_t body_bytes = 8 << 20;

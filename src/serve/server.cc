@@ -171,6 +171,7 @@ struct Server::Internals : HttpHandler {
     return {model_named(model),
             metrics,
             state,
+            options.http.log,
             [this](std::function<void()> task) { asio::post(workers, std::move(task)); },
             request.head.path,
             request.head.owner,
