@@ -430,6 +430,8 @@ TEST(Serve, WrongRequestsSayWhatIsWrong) {
   EXPECT_EQ(refused("/v1/completions", {{"prompt", "a"}, {"logit_bias", {{"5000", 1}}}}), "400 \"logit_bias\" null");
   EXPECT_EQ(refused("/v1/completions", {{"prompt", std::vector<int>(1024, 5)}, {"max_tokens", 10}}),
             "400 \"max_tokens\" \"context_length_exceeded\"");
+  EXPECT_EQ(refused("/detokenize", {{"tokens", {{5, 6}, {7}}}}), "400 \"tokens\" null");
+  EXPECT_EQ(refused("/detokenize", {{"tokens", "abc"}}), "400 \"tokens\" null");
   EXPECT_EQ(refused("/v1/completions", {{"prompt", "a"}, {"state", "none"}}), "404 \"state\" \"state_not_found\"");
   EXPECT_EQ(refused("/state", {{"action", "explode"}, {"name", "a"}}), "400 \"action\" null");
   EXPECT_EQ(refused("/nowhere", OrderedJson::object()), "404 null \"not_found\"");

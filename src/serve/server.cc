@@ -241,10 +241,8 @@ struct Server::Internals : HttpHandler {
     const OrderedJson* list = fields.find("tokens");
     if (list == nullptr) refuse_field("tokens", "expected token ids, found nothing");
     fields.finish();
-    const bool none = list->is_array() && list->empty();
-    const Prompt ids = none ? Prompt(std::vector<int32_t>()) : read_prompts("tokens", *list, options.limits).front();
-    if (!std::holds_alternative<std::vector<int32_t>>(ids)) refuse_field("tokens", "expected token ids, found text");
-    const auto& given = std::get<std::vector<int32_t>>(ids);
+    if (!list->is_array()) fields.refuse("tokens", "a list of token ids", *list);
+    const std::vector<int32_t> given = read_ids("tokens", *list);
     for (const int32_t id : given)
       if (id >= a.model.tokenizer().size())
         refuse_field("tokens", "expected token ids below ", a.model.tokenizer().size(), ", found ", id);
