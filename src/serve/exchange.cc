@@ -71,7 +71,8 @@ Exchange::Exchange(Asked&& asked, const Options& options)
                                                          options.logprobs,
                                                          random_id(options.chat ? "chatcmpl" : "cmpl"),
                                                          asked_.model.name(),
-                                                         std::time(nullptr)} {}
+                                                         std::time(nullptr),
+                                                         options.include_usage} {}
 
 Exchange::~Exchange() = default;
 

@@ -102,7 +102,11 @@ void Connection::on_time(ErrorCode error) {
 
 void Connection::close() {
   if (phase_ == Phase::closed) return;
-  if (phase_ == Phase::answering) ++shared_.left;
+  if (phase_ == Phase::answering) {
+    ++shared_.left;
+    status_ = kClientLeft;
+    log();
+  }
   phase_ = Phase::closed;
   closed_ = true;
   --shared_.open;

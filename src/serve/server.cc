@@ -43,6 +43,14 @@ constexpr std::array kRoutes = {
     Route{"/v1/embeddings", "POST"}, Route{"/tokenize", "POST"},       Route{"/detokenize", "POST"},
 };
 
+/// Methods of a path, as the Allow header lists them; empty: there is no such path.
+std::string methods_of(std::string_view path) {
+  std::string out;
+  for (const Route& route : kRoutes)
+    if (route.path == path) out += concat(out.empty() ? "" : ", ", route.method, route.open ? ", HEAD" : "");
+  return out.empty() ? out : out + ", OPTIONS";
+}
+
 HttpResponse response_of(const RequestError& error) {
   HttpResponse out{error.status, dump(error_json(error.status, error.what(), error.param, error.code))};
   if (error.retry_after > 0) out.headers.emplace_back("Retry-After", std::to_string(error.retry_after));
@@ -82,12 +90,15 @@ struct Server::Internals : HttpHandler {
                             {},
                             "text/plain",
                             {{"Access-Control-Allow-Methods", "GET, POST"},
-                             {"Access-Control-Allow-Headers", "Authorization, Content-Type"},
+                             // Clients send their own, such as X-Stainless-OS; only Authorization is not under "*".
+                             {"Access-Control-Allow-Headers", "Authorization, *"},
                              {"Access-Control-Max-Age", "600"}}};
       return std::nullopt;
     } catch (const RequestError& e) {
       metrics.answered("", e.status);
-      return response_of(e);
+      HttpResponse response = response_of(e);
+      if (e.status == 405) response.headers.emplace_back("Allow", methods_of(head.path));
+      return response;
     }
   }
 
