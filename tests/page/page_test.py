@@ -354,6 +354,7 @@ class Mocked(InBrowser):
     def test_hostile_text_takes_linear_time(self):
         self.open(alone=True).ready()
         for text in ("'**a '.repeat(25e4)", "'`a\\n'.repeat(25e4)", "('*a' + ' '.repeat(1e3)).repeat(1e3)", "'```\\n'.repeat(2e5)",
+                     "'```' + ' '.repeat(3e5) + '!'", "' '.repeat(3e5) + '!'",
                      "Array.from({length: 1500}, (_, i) => ' '.repeat(2 * i) + '- x').join('\\n')"):
             seconds = self.driver.execute_script(f"""
                 const text = {text}, parent = document.createElement('div'), start = performance.now();
