@@ -233,9 +233,10 @@ TEST(Admission, PagesOfTheWeb) {
 }
 
 TEST(Admission, ThisMachine) {
-  for (const char* name : {"localhost", "localhost:8080", "127.0.0.1:1", "[::1]:80", "::1", ""})
+  for (const char* name : {"localhost", "localhost:8080", "127.0.0.1:1", "127.0.0.2:80", "[::1]:80", "::1", ""})
     EXPECT_TRUE(names_loopback(name)) << name;
-  for (const char* name : {"evil.example", "evil.example:8080", "127.0.0.1.evil.example", "10.0.0.1:80", "[::2]"})
+  for (const char* name :
+       {"evil.example", "evil.example:8080", "127.0.0.1.evil.example", "127.evil.example", "10.0.0.1:80", "[::2]"})
     EXPECT_FALSE(names_loopback(name)) << name;
 }
 
