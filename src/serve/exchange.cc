@@ -243,8 +243,7 @@ void Exchange::answer() {
   for (size_t i = 0; i < answers_.size(); ++i) {
     One& one = *answers_[i];
     emit(i, one.answer.finish());
-    const bool cut = one.finish == Finish::length && !one.ended && !one.answer.complete();
-    const std::string reason = !one.answer.calls().empty() ? "tool_calls" : cut ? "length" : "stop";
+    const std::string reason = one.answer.finish_reason(one.finish == Finish::length && !one.ended);
     if (!options_.stream) {
       whole["choices"].push_back(form_.choice(i, one.answer, reason));
       continue;
