@@ -6,6 +6,7 @@
 
 #include "data.h"
 #include "expect_error.h"
+#include "io/chat_format.h"
 #include "io/files.h"
 #include "io/tokenizer.h"
 
@@ -185,6 +186,50 @@ TEST(ChatTemplate, VariablesOfAModel) {
             "True!1");
   write_file(dir / "chat_template.jinja", "{{ messages | length }}");  // comes before the one in tokenizer_config.json
   EXPECT_EQ(load_tokenizer(dir)->chat_template, "{{ messages | length }}");
+}
+
+/// A byte is a token, or with `pairs` two are; with `silent`, dots give no text. Counts how often it is asked.
+struct Bytes : Tokenizer {
+  explicit Bytes(bool the_pairs, bool the_silent = false) : pairs(the_pairs), silent(the_silent) {}
+  std::vector<int32_t> encode(std::string_view text, bool) const override {
+    ++asked;
+    std::vector<int32_t> out;
+    for (size_t i = 0; i < text.size(); ++i) {
+      const bool pair = pairs && i + 1 < text.size();
+      out.push_back(pair ? 256 * text[i] + text[i + 1] : text[i]);
+      i += pair ? 1 : 0;
+    }
+    return out;
+  }
+  std::string piece(int32_t id) const override {
+    std::string out(1, static_cast<char>(id >= 256 ? id / 256 : id));
+    if (id >= 256) out += static_cast<char>(id % 256);
+    return silent && out == "." ? "" : out;
+  }
+  std::string normalise(std::string_view text) const override { return std::string(text); }
+  int64_t size() const override { return 1 << 16; }
+  bool is_special(int32_t) const override { return false; }
+  Vocabulary vocabulary() const override { return {}; }
+  std::optional<int32_t> find_special(std::string_view) const override { return std::nullopt; }
+  bool pairs, silent;
+  mutable int asked = 0;
+};
+
+TEST(ChatFormat, BoundariesNeedNoEncodingOfTheirOwn) {
+  const ChatTemplate dots("{% for m in messages %}{{ m.content }}.{% endfor %}");
+  OrderedJson messages = OrderedJson::array();
+  for (const char* text : {"one", "a", "three", "four", "five5"}) messages.push_back({{"content", text}});
+  const auto boundaries = [&](const Bytes& tokenizer) {
+    const ChatFormat format(tokenizer, dots);
+    const std::string text = format.render(messages, true);
+    return format.boundaries(messages, OrderedJson::object(), text, tokenizer.encode(text, true), 3);
+  };
+  const Bytes bytes(false), pairs(true), silent(false, true);
+  EXPECT_EQ(boundaries(bytes), (std::vector<int64_t>{4, 12, 17, 23}));
+  EXPECT_EQ(bytes.asked, 1);
+  EXPECT_EQ(boundaries(pairs), (std::vector<int64_t>{2, 6, 12})) << "on e. a. th re e. fo ur .f iv e5 .";
+  EXPECT_EQ(pairs.asked, 1);
+  EXPECT_EQ(boundaries(silent), (std::vector<int64_t>{4, 12, 17, 23})) << "whose pieces do not make up the text";
 }
 
 }  // namespace

@@ -2,6 +2,8 @@
 // HTTP alone, over a real socket and without a model: what arrives, what is refused, what waits and for how long.
 #include <gtest/gtest.h>
 
+#include <sys/resource.h>
+
 #include <future>
 #include <thread>
 
@@ -18,7 +20,8 @@ using std::chrono::milliseconds;
 
 /// Answers with what it got; streams and held answers are steered by the test.
 struct Echo : HttpHandler {
-  std::optional<HttpResponse> before_body(const HttpHead& head) override {
+  std::optional<HttpResponse> before_body(HttpHead& head) override {
+    head.owner = head.authorization;
     if (head.path == "/refused") return HttpResponse{401, "no"};
     return std::nullopt;
   }
@@ -68,7 +71,8 @@ TEST(Http, RequestsSentAheadAreAnsweredInOrder) {
   HttpServer server(echo, on_any_port());
   HttpClient client(server.port());
   std::string all;
-  for (int i = 0; i < 50; ++i) all += "POST /" + std::to_string(i) + " HTTP/1.1\r\nContent-Length: 2\r\n\r\nhi";
+  for (int i = 0; i < 50; ++i)
+    all += "POST /" + std::to_string(i) + " HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\nhi";
   client.send(all + "what is this\r\n\r\n");
   for (int i = 0; i < 50; ++i) EXPECT_EQ(client.read().body, "POST /" + std::to_string(i) + " hi");
   EXPECT_EQ(client.read().status, 400) << "and then garbage";
@@ -79,9 +83,9 @@ TEST(Http, ChunkedBodiesAndExpectContinue) {
   Echo echo;
   HttpServer server(echo, on_any_port());
   HttpClient client(server.port());
-  client.send("POST /x HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n1\r\nc\r\n0\r\n\r\n");
+  client.send("POST /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n1\r\nc\r\n0\r\n\r\n");
   EXPECT_EQ(client.read().body, "POST /x abc");
-  client.send("POST /x HTTP/1.1\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\n");
+  client.send("POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\n");
   EXPECT_TRUE(client.read_until("100 Continue\r\n\r\n"));
   client.send("ab");
   EXPECT_EQ(client.read().body, "POST /x ab");
@@ -108,7 +112,7 @@ TEST(Http, LimitsHaveTheirStatus) {
   EXPECT_EQ(ask(server, "/x", std::string(5'000'000, 'a')).status, 413)
       << "the answer is not lost while the body comes";
   HttpClient chunked(server.port());
-  chunked.send("POST /x HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n7d0\r\n" + std::string(2000, 'a') +
+  chunked.send("POST /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n7d0\r\n" + std::string(2000, 'a') +
                "\r\n0\r\n\r\n");
   EXPECT_EQ(chunked.read().status, 413) << "a body whose length is not told first";
   EXPECT_EQ(ask(server, "/" + std::string(2000, 'a')).status, 431);
@@ -118,19 +122,46 @@ TEST(Http, LimitsHaveTheirStatus) {
   EXPECT_EQ(ask(server, "/refused", std::string(900, 'a')).status, 401) << "before its body is read";
 }
 
+// What belongs to no body is not under the body's limit.
+TEST(Http, LinesBetweenChunksAreLimited) {
+  Echo echo;
+  HttpServer server(echo, on_any_port());
+  for (const char* line : {"1;", "0\r\nX: "}) {
+    HttpClient client(server.port());
+    client.send("POST /x HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n" + std::string(line) +
+                std::string(1 << 20, 'a'));
+    EXPECT_EQ(client.read().status, 400) << line;
+  }
+}
+
 TEST(Http, BodiesTogetherAreLimited) {
   Echo echo;
   HttpOptions options = on_any_port();
   options.all_body_bytes = 1000;
   HttpServer server(echo, options);
-  HttpClient first(server.port());
-  first.send("POST /x HTTP/1.1\r\nContent-Length: 600\r\nExpect: 100-continue\r\n\r\n");
-  EXPECT_TRUE(first.read_until("100 Continue\r\n\r\n"));
-  EXPECT_EQ(ask(server, "/x", std::string(500, 'a')).status, 503) << "while the first is being read";
-  EXPECT_EQ(ask(server, "/x", std::string(300, 'a')).status, 200);
-  first.send(std::string(600, 'a'));
-  EXPECT_EQ(first.read().status, 200);
-  EXPECT_EQ(ask(server, "/x", std::string(500, 'a')).status, 200);
+  const auto status = [&](const std::string& owner, size_t bytes) {
+    HttpClient client(server.port());
+    client.request("POST", "/x", std::string(bytes, 'a'), "Authorization: " + owner + "\r\n");
+    return client.read().status;
+  };
+  HttpClient first(server.port()), second(server.port());
+  const auto announce = [](HttpClient& client, const std::string& owner) {
+    client.send("POST /x HTTP/1.1\r\nHost: a\r\nAuthorization: " + owner +
+                "\r\nContent-Length: 400\r\nExpect: 100-continue\r\n\r\n");
+    EXPECT_TRUE(client.read_until("100 Continue\r\n\r\n"));
+  };
+  announce(first, "a");
+  EXPECT_EQ(status("a", 200), 503) << "while the first is being read";
+  EXPECT_EQ(status("a", 100), 200);
+  EXPECT_EQ(status("b", 500), 200) << "half is for another";
+  announce(second, "b");
+  EXPECT_EQ(status("c", 300), 503);
+  EXPECT_EQ(status("c", 200), 200);
+  for (HttpClient* client : {&first, &second}) {
+    client->send(std::string(400, 'a'));
+    EXPECT_EQ(client->read().status, 200);
+  }
+  EXPECT_EQ(status("a", 500), 200);
 }
 
 TEST(Http, GarbageIsRefused) {
@@ -140,15 +171,38 @@ TEST(Http, GarbageIsRefused) {
        {std::string("\r\n\r\n\r\n"), std::string("GET\r\n\r\n"), std::string("GET / HTTP/9.9\r\n\r\n"),
         std::string("\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", 11),
         std::string("GET / HTTP/1.1\r\nNo colon\r\n\r\n"),
-        std::string("POST / HTTP/1.1\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\nabc"),
-        std::string("POST / HTTP/1.1\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\nab"),
-        std::string("POST / HTTP/1.1\r\nContent-Length: -1\r\n\r\n"),
-        std::string("POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n")}) {
+        std::string("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\nabc"),
+        std::string("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\nab"),
+        std::string("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: -1\r\n\r\n"),
+        std::string("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n")}) {
     HttpClient client(server.port());
     client.send(bytes);
     EXPECT_EQ(client.read().status, 400) << bytes;
   }
   EXPECT_EQ(ask(server, "/x", "a").status, 200);
+}
+
+/// Two programs that read such a request differently see different requests behind it.
+TEST(Http, WhatCanBeReadInTwoWaysIsRefused) {
+  Echo echo;
+  HttpServer server(echo, on_any_port());
+  const std::string host = "Host: a\r\n", chunked = "Transfer-Encoding: chunked\r\n";
+  for (const std::string& head :
+       {"HTTP/1.1\r\n" + host + "Transfer-Encoding: xchunked\r\n",
+        "HTTP/1.1\r\n" + host + "Transfer-Encoding: gzip\r\n",
+        "HTTP/1.1\r\n" + host + "Transfer-Encoding: chunked, identity\r\n",
+        "HTTP/1.1\r\n" + host + "Transfer-Encoding: gzip, chunked\r\n",
+        "HTTP/1.1\r\n" + host + "Transfer-Encoding:\r\n", "HTTP/1.1\r\n" + host + chunked + chunked,
+        "HTTP/1.1\r\n" + host + chunked + "Content-Length: 0\r\n",
+        "HTTP/1.1\r\n" + host + "Content-Length: 0\r\n" + chunked, "HTTP/1.0\r\n" + host + chunked,
+        std::string("HTTP/1.1\r\n"), "HTTP/1.1\r\n" + host + host,
+        "HTTP/1.1\r\n" + host + "Authorization: Bearer a\r\nAuthorization: Bearer b\r\n"}) {
+    HttpClient client(server.port());
+    client.send("POST /x " + head + "\r\n0\r\n\r\nPOST /behind HTTP/1.1\r\nHost: a\r\n\r\n");
+    const std::string all = client.read_to_end();
+    EXPECT_TRUE(all.starts_with("HTTP/1.1 400 ")) << head << all;
+    EXPECT_EQ(all.find("/behind"), all.npos) << head;
+  }
 }
 
 TEST(Http, SlowSendersAreCutOff) {
@@ -158,7 +212,7 @@ TEST(Http, SlowSendersAreCutOff) {
   HttpServer server(echo, options);
   HttpClient silent(server.port()), header(server.port()), body(server.port());
   header.send("POST /x HTTP/1.1\r\nX-A: b");
-  body.send("POST /x HTTP/1.1\r\nContent-Length: 10\r\n\r\nabc");
+  body.send("POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nabc");
   EXPECT_EQ(header.read().status, 408);
   EXPECT_EQ(body.read().status, 408);
   EXPECT_EQ(silent.read().status, 408);
@@ -193,6 +247,28 @@ TEST(Http, TooManyConnections) {
   EXPECT_EQ(server.counts().turned_away, 1);
 }
 
+/// In a process of its own, which may have so many files: 8 clients are served, another is told that it is too many.
+[[noreturn]] void serve_eight_clients(rlim_t soft, rlim_t hard) {
+  const rlimit files{soft, hard};
+  if (setrlimit(RLIMIT_NOFILE, &files) != 0) std::_Exit(2);
+  Echo echo;
+  HttpOptions options = on_any_port();
+  options.connections = 1 << 20;
+  HttpServer server(echo, options);
+  std::vector<std::unique_ptr<HttpClient>> clients;
+  for (int i = 0; i < 8; ++i) {
+    clients.push_back(std::make_unique<HttpClient>(server.port()));
+    clients.back()->request("POST", "/x");
+    if (clients.back()->read().status != 200) std::_Exit(3);
+  }
+  std::_Exit(HttpClient(server.port()).read().status == 503 ? 0 : 4);
+}
+
+TEST(HttpDeathTest, ConnectionsLeaveFilesForTheRest) {
+  GTEST_FLAG_SET(death_test_style, "threadsafe");
+  EXPECT_EXIT(serve_eight_clients(66, 72), ::testing::ExitedWithCode(0), "") << "64 are for the rest";
+}
+
 TEST(Http, AStreamOfEvents) {
   Echo echo;
   HttpServer server(echo, on_any_port());
@@ -208,17 +284,49 @@ TEST(Http, AStreamOfEvents) {
   EXPECT_EQ(client.read().body, "POST /x again") << "on the same connection";
 }
 
+TEST(Http, ALargeFirstEventIsSent) {
+  Echo echo;
+  HttpOptions options = on_any_port();
+  options.unread_bytes = 1000;
+  HttpServer server(echo, options);
+  HttpClient client(server.port());
+  client.request("POST", "/held");
+  const auto reply = echo.held.get_future().get();
+  const std::string large(1 << 20, 'a');
+  reply->events({large, large});
+  reply->end_events();
+  const HttpAnswer answer = client.read();
+  EXPECT_EQ(answer.status, 200);
+  EXPECT_EQ(answer.events(), (std::vector<std::string>{large, large}));
+  EXPECT_EQ(server.counts().slow, 0);
+}
+
 TEST(Http, WhoAnswersIsToldThatTheClientLeft) {
   Echo echo;
-  HttpServer server(echo, on_any_port());
+  HttpOptions options = on_any_port();
+  std::promise<std::string> line;
+  options.log = [&](const std::string& l) { line.set_value(l); };
+  HttpServer server(echo, options);
   HttpClient client(server.port());
   client.request("POST", "/held");
   const auto reply = echo.held.get_future().get();
   client.close();
   EXPECT_EQ(echo.left.get_future().wait_for(std::chrono::seconds(10)), std::future_status::ready);
   reply->send({200, "too late", "text/plain", {}});
-  EXPECT_EQ(ask(server, "/x", "a").status, 200);
+  EXPECT_NE(line.get_future().get().find(" POST /held 499 "), std::string::npos);
   EXPECT_EQ(server.counts().left, 1);
+}
+
+TEST(Http, WhoSendsFarAheadIsSeenToLeave) {
+  Echo echo;
+  HttpServer server(echo, on_any_port());
+  HttpClient client(server.port());
+  client.request("POST", "/held");
+  const auto reply = echo.held.get_future().get();
+  client.send(std::string(1 << 20, 'a'));
+  client.close();
+  EXPECT_EQ(echo.left.get_future().wait_for(std::chrono::seconds(10)), std::future_status::ready);
+  EXPECT_TRUE(reply->left());
 }
 
 TEST(Http, AReaderWhoDoesNotReadIsCutOff) {
@@ -260,6 +368,18 @@ TEST(Http, DrainWaitsForWhatIsBeingAnswered) {
   drain.join();
   EXPECT_EQ(server.counts().connections, 0);
   EXPECT_THROW(HttpClient(server.port()), boost::system::system_error) << "nobody listens";
+}
+
+TEST(Http, DrainWaitsForNoBody) {
+  Echo echo;
+  HttpServer server(echo, on_any_port());
+  HttpClient client(server.port());
+  client.send("POST /x HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\n");
+  EXPECT_TRUE(client.read_until("100 Continue\r\n\r\n"));
+  const auto begin = std::chrono::steady_clock::now();
+  server.drain(begin + std::chrono::seconds(20));
+  EXPECT_LT(std::chrono::steady_clock::now() - begin, std::chrono::seconds(10));
+  EXPECT_EQ(server.counts().connections, 0);
 }
 
 TEST(Http, OneOriginMayCall) {

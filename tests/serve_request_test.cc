@@ -80,6 +80,7 @@ TEST(Completion, EveryFieldHasARange) {
                                                                   {"dry_base", "0"},
                                                                   {"dry_allowed_length", "0"},
                                                                   {"dry_sequence_breakers", "[1]"},
+                                                                  {"dry_sequence_breakers", "[\"a\", \"\"]"},
                                                                   {"xtc_probability", "1.5"},
                                                                   {"xtc_threshold", "-1"},
                                                                   {"mirostat", "1"},
@@ -103,6 +104,8 @@ TEST(Completion, EveryFieldHasARange) {
                                                                   {"suffix", "\"x\""},
                                                                   {"state", "\"../x\""},
                                                                   {"state", "\".x\""},
+                                                                  {"state", "\"\""},
+                                                                  {"save_state", "\"\""},
                                                                   {"save_state", "\"a b\""},
                                                                   {"stream_options", "{\"include_usage\": true}"},
                                                                   {"cache_prompt", "0"},
@@ -165,6 +168,10 @@ TEST(Chat, RefusalsNameThePlace) {
        "tools.function.parameters"},
       {R"({"messages": [{"role": "user", "content": "a"}], "tools": [{"type": "function"}]})", "tools.function"},
       {R"({"messages": [{"role": "user", "content": "a"}], "tools": [{"type": "browser"}]})", "tools.type"},
+      {R"({"messages": [{"role": "user", "content": "a"}], "chat_template_kwargs": {"messages": []}})",
+       "chat_template_kwargs"},
+      {R"({"messages": [{"role": "user", "content": "a"}], "chat_template_kwargs": {"add_generation_prompt": false}})",
+       "chat_template_kwargs"},
       {R"({"messages": [{"role": "user", "content": "a"}], "response_format": {"type": "xml"}})",
        "response_format.type"},
       {R"({"messages": [{"role": "user", "content": "a"}], "response_format": {"type": "json_schema"}})",
@@ -271,9 +278,10 @@ TEST(Admission, PagesOfTheWeb) {
 }
 
 TEST(Admission, ThisMachine) {
-  for (const char* name : {"localhost", "localhost:8080", "127.0.0.1:1", "[::1]:80", "::1", ""})
+  for (const char* name : {"localhost", "localhost:8080", "127.0.0.1:1", "127.0.0.2:80", "[::1]:80", "::1", ""})
     EXPECT_TRUE(names_loopback(name)) << name;
-  for (const char* name : {"evil.example", "evil.example:8080", "127.0.0.1.evil.example", "10.0.0.1:80", "[::2]"})
+  for (const char* name :
+       {"evil.example", "evil.example:8080", "127.0.0.1.evil.example", "127.evil.example", "10.0.0.1:80", "[::2]"})
     EXPECT_FALSE(names_loopback(name)) << name;
 }
 

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <chrono>
 #include <cstring>
+#include <thread>
 
 #include "data.h"
 #include "engine/continuations.h"
@@ -58,6 +59,11 @@ struct Running {
     const size_t at = text.find("\n" + line + " ");
     EXPECT_NE(at, text.npos) << line;
     return std::stod(text.substr(at + line.size() + 2));
+  }
+  /// Whether such an answer was counted.
+  bool answered(const std::string& route, const std::string& status) const {
+    const std::string line = concat("qwerky_requests_total{route=\"", route, "\",status=\"", status, "\"} ");
+    return call("GET", "/metrics").body.find(line) != std::string::npos;
   }
   /// Asks until it is so; the test's time limit ends it otherwise.
   template <class F>
@@ -188,7 +194,9 @@ TEST(Serve, AStreamIsTheSameInParts) {
   OrderedJson tokens = OrderedJson::array(), offsets = tokens, usage;
   for (const std::string& event : events) {
     const OrderedJson json = parse_ordered_json(event, "event");
-    if (json.contains("usage")) usage = json["usage"];
+    ASSERT_TRUE(json.contains("usage"));
+    EXPECT_EQ(json["usage"].is_null(), &event != &events.back());
+    usage = json["usage"];
     for (const OrderedJson& choice : json["choices"]) {
       text += choice["text"].get<std::string>();
       if (choice["logprobs"].is_null()) continue;
@@ -426,6 +434,35 @@ TEST(Serve, ADrainKeepsWhatWasRead) {
   EXPECT_GE(after["usage"]["prompt_tokens_details"]["cached_tokens"], story().size());
 }
 
+TEST(Serve, ADamagedStateIsNoFaultOfTheRequest) {
+  ServedModelOptions model = model_options();
+  model.cache.folder = scratch_dir("serve-damaged");
+  std::mutex mutex;
+  std::string log;
+  ServerOptions options;
+  options.http.log = [&](const std::string& line) {
+    const std::lock_guard lock(mutex);
+    log += line;
+  };
+  const Running running(options, {model});
+  running.post("/state", {{"action", "save"}, {"name", "doc"}, {"prompt", story()}});
+  int damaged = 0;
+  for (const auto& entry : std::filesystem::recursive_directory_iterator(model.cache.folder)) {
+    if (!entry.is_regular_file() || entry.file_size() < 1000) continue;
+    std::string bytes = read_file(entry.path());
+    bytes[bytes.size() / 2] = static_cast<char>(~bytes[bytes.size() / 2]);
+    write_file(entry.path(), bytes);
+    ++damaged;
+  }
+  ASSERT_GT(damaged, 0);
+  const HttpAnswer answer = running.call("POST", "/v1/completions", {{"prompt", "a"}, {"state", "doc"}});
+  EXPECT_EQ(answer.status, 500);
+  EXPECT_EQ(answer.json()["error"]["type"], "server_error");
+  EXPECT_EQ(answer.body.find(model.cache.folder.filename().string()), std::string::npos) << answer.body;
+  const std::lock_guard lock(mutex);
+  EXPECT_NE(log.find("checksum"), log.npos) << log;
+}
+
 TEST(Serve, AnAnswerCanBeSavedAndGoneOnFrom) {
   const Running& running = shared();
   OrderedJson body = {{"prompt", story()}, {"max_tokens", 6}, {"temperature", 0}, {"save_state", "part"}};
@@ -506,6 +543,7 @@ TEST(Serve, PagesOfTheWebStayOut) {
   const HttpAnswer preflight = running.call("OPTIONS", "/v1/models", {}, "Origin: https://a.example\r\n");
   EXPECT_EQ(preflight.status, 204);
   EXPECT_EQ(preflight.headers.at("access-control-allow-origin"), "https://a.example");
+  EXPECT_EQ(preflight.headers.at("access-control-allow-headers"), "Authorization, *");
 }
 
 TEST(Serve, WrongRequestsSayWhatIsWrong) {
@@ -521,15 +559,33 @@ TEST(Serve, WrongRequestsSayWhatIsWrong) {
   EXPECT_EQ(refused("/v1/completions", {{"prompt", "a"}, {"logit_bias", {{"5000", 1}}}}), "400 \"logit_bias\" null");
   EXPECT_EQ(refused("/v1/completions", {{"prompt", std::vector<int>(1024, 5)}, {"max_tokens", 10}}),
             "400 \"max_tokens\" \"context_length_exceeded\"");
+  EXPECT_EQ(refused("/detokenize", {{"tokens", {{5, 6}, {7}}}}), "400 \"tokens\" null");
+  EXPECT_EQ(refused("/detokenize", {{"tokens", "abc"}}), "400 \"tokens\" null");
   EXPECT_EQ(refused("/v1/completions", {{"prompt", "a"}, {"state", "none"}}), "404 \"state\" \"state_not_found\"");
   EXPECT_EQ(refused("/state", {{"action", "explode"}, {"name", "a"}}), "400 \"action\" null");
   EXPECT_EQ(refused("/nowhere", OrderedJson::object()), "404 null \"not_found\"");
   EXPECT_EQ(refused("/health", OrderedJson::object()), "405 null null");
+  EXPECT_EQ(shared().call("POST", "/health").headers.at("allow"), "GET, HEAD, OPTIONS");
+  EXPECT_EQ(shared().call("DELETE", "/state").headers.at("allow"), "GET, POST, OPTIONS");
   HttpClient client(shared().server.port());
   client.request("POST", "/v1/completions", "{\"prompt\": \"a\"");
   EXPECT_EQ(client.read().status, 400);
   client.request("POST", "/v1/completions", std::string(100, '['));
   EXPECT_EQ(client.read().status, 400) << "nested too deep";
+}
+
+TEST(Serve, LargeRequestsHoldUpNoSmallOnes) {
+  const Running running;
+  std::vector<std::unique_ptr<HttpClient>> clients;
+  for (int i = 0; i < 6; ++i) {
+    clients.push_back(std::make_unique<HttpClient>(running.server.port()));
+    clients.back()->request("POST", "/tokenize", OrderedJson({{"prompt", std::string(6 << 20, 'a')}}).dump());
+  }
+  running.post("/tokenize", {{"prompt", "a"}});
+  EXPECT_LT(running.metric("qwerky_requests_total{route=\"/tokenize\",status=\"200\"}"), 6)
+      << "the small one and those that were done before it";
+  clients.clear();
+  running.until([&] { return running.answered("/tokenize", "499"); });
 }
 
 TEST(Serve, AFullQueueSaysWhenToComeAgain) {
@@ -551,6 +607,7 @@ TEST(Serve, AFullQueueSaysWhenToComeAgain) {
     return running.call("POST", "/v1/completions", {{"prompt", "b"}, {"max_tokens", 1}}).status == 200;
   });
   EXPECT_LT(running.metric("qwerky_generated_tokens_total{model=\"m\"}"), 1000) << "who left is not written for";
+  running.until([&] { return running.answered("/v1/completions", "499"); });
 }
 
 TEST(Serve, ADeadlineEndsARequest) {
@@ -572,6 +629,28 @@ TEST(Serve, DrainFinishesWhatWasBegun) {
   ASSERT_TRUE(client.read_until("data: "));
   running.server.drain(10);
   EXPECT_TRUE(client.read_to_end().find("data: [DONE]") != std::string::npos);
+}
+
+TEST(Serve, WhatArrivesDuringADrainIsToldSo) {
+  ServedModelOptions model = model_options();
+  model.batcher.parallel = 1;
+  Running running({}, {model});
+  HttpClient busy(running.server.port()), late(running.server.port());
+  const OrderedJson endless = {
+      {"prompt", "a"}, {"n", 64}, {"max_tokens", 1000}, {"stream", true}, {"logit_bias", {{"2047", -100}}}};
+  busy.request("POST", "/v1/completions", endless.dump());
+  ASSERT_TRUE(busy.read_until("data: "));
+  late.send("POST /v1/completions HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Length: 15\r\nExpect: 100-continue\r\n\r\n");
+  ASSERT_TRUE(late.read_until("100 Continue\r\n\r\n"));
+  std::thread drain([&] { running.server.drain(60); });
+  running.until([&] { return running.call("GET", "/health").status == 503; });
+  late.send(R"({"prompt": "a"})");
+  const HttpAnswer answer = late.read();
+  EXPECT_EQ(answer.status, 503);
+  EXPECT_EQ(answer.json()["error"]["code"], "stopping");
+  busy.close();
+  late.close();
+  drain.join();
 }
 
 TEST(Serve, DrainDoesNotWaitForEver) {
@@ -623,6 +702,45 @@ TEST(Serve, Embeddings) {
   EXPECT_LT(alike, 0.999);
   const OrderedJson packed = shared().post("/v1/embeddings", {{"input", "The cat"}, {"encoding_format", "base64"}});
   EXPECT_EQ(packed["data"][0]["embedding"].get<std::string>().size(), (128 * 4 + 2) / 3 * 4u);
+}
+
+/// Takes a while: 32 texts as long as may be.
+OrderedJson long_embedding() { return {{"input", std::vector<std::vector<int>>(32, std::vector<int>(1024, 5))}}; }
+
+/// Clients that ask for such, when several of them wait.
+std::vector<std::unique_ptr<HttpClient>> waiting_for_embeddings(const Running& running) {
+  std::vector<std::unique_ptr<HttpClient>> clients;
+  for (int i = 0; i < 24; ++i) {
+    clients.push_back(std::make_unique<HttpClient>(running.server.port()));
+    clients.back()->request("POST", "/v1/embeddings", long_embedding().dump());
+  }
+  running.until([&] { return running.metric("qwerky_embeddings_waiting") > 4; });
+  return clients;
+}
+
+TEST(Serve, EmbeddingsEndAtTheDeadline) {
+  ServerOptions options;
+  options.timeout = 0.01;
+  const Running running(options);
+  const HttpAnswer answer = running.call("POST", "/v1/embeddings", long_embedding());
+  EXPECT_EQ(answer.status, 504);
+  EXPECT_EQ(answer.json()["error"]["code"], "deadline");
+}
+
+TEST(Serve, NothingIsEmbeddedForWhoHasLeft) {
+  const Running running;
+  waiting_for_embeddings(running).clear();
+  running.until([&] { return running.metric("qwerky_embeddings_waiting") == 0; });
+  EXPECT_TRUE(running.answered("/v1/embeddings", "499"));
+}
+
+TEST(Serve, DrainEndsEmbeddings) {
+  Running running;
+  const auto clients = waiting_for_embeddings(running);
+  running.server.drain(0);
+  int stopped = 0;
+  for (const auto& client : clients) stopped += client->read().status == 503 ? 1 : 0;
+  EXPECT_GT(stopped, 0);
 }
 
 }  // namespace

@@ -172,6 +172,27 @@ TEST(ToolCalls, Llama) {
   }
 }
 
+TEST(Answer, CallsOfTools) {
+  const auto answered = [](ToolStyle style, bool one, const std::string& text) {
+    Answer::Options with = options({});
+    with.tools = style;
+    with.one_tool_call = one;
+    auto answer = std::make_unique<Answer>(tokenizer(), with);
+    for (const Logprobs& l : told(text)) answer->add(l);
+    answer->finish();
+    return answer;
+  };
+  const std::string two = R"({"name": "f", "parameters": {}}; {"name": "g", "parameters": {}})";
+  EXPECT_EQ(answered(ToolStyle::llama3, false, two)->calls().size(), 2u);
+  EXPECT_EQ(answered(ToolStyle::llama3, true, two)->calls().size(), 1u) << "parallel_tool_calls: false";
+  const std::string call = "<tool_call>{\"name\": \"f\"}</tool_call>";
+  const auto whole = answered(ToolStyle::hermes, false, call), part = answered(ToolStyle::hermes, false, call + " and");
+  EXPECT_STREQ(whole->finish_reason(false), "tool_calls");
+  EXPECT_STREQ(part->finish_reason(true), "length") << "a call, and the limit cut what follows";
+  EXPECT_STREQ(answered(ToolStyle::hermes, true, call)->finish_reason(true), "tool_calls") << "all that was wanted";
+  EXPECT_STREQ(answered(ToolStyle::hermes, false, "No")->finish_reason(false), "stop");
+}
+
 TEST(ToolCalls, StyleOfATemplate) {
   EXPECT_EQ(tool_style("{{ '<tool_call>' }}"), ToolStyle::hermes);
   EXPECT_EQ(tool_style("Environment: ipython {\"name\": x, \"parameters\": y}"), ToolStyle::llama3);

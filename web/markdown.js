@@ -25,7 +25,7 @@ function blocksOf(source) {
       gap = true;
       if (open?.kind === "text") open = null;
     } else {
-      if ((found = /^\s*(`{3,}|~{3,})\s*([\w+#.-]*)\s*$/.exec(line))) {
+      if ((found = /^(`{3,}|~{3,})[ \t]*([\w+#.-]*)$/.exec(line.trim()))) {
         fence = found[1];
         begin({ kind: "code", start, from: to + 1, to: to + 1, language: found[2] });
       } else if ((found = /^(#{1,6})\s+/.exec(line))) {

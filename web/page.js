@@ -389,8 +389,9 @@ $("form").onsubmit = (event) => {
   event.preventDefault();
   if (stopper) stop(); else send();
 };
+const touch = matchMedia("(pointer: coarse)");  // without a Shift key Enter begins a line, and the button sends
 $("message").onkeydown = (event) => {
-  if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
+  if (event.key !== "Enter" || event.shiftKey || event.isComposing || touch.matches) return;
   event.preventDefault();
   send();
 };

@@ -2,6 +2,8 @@
 // `serve`: models behind OpenAI's protocol. Ends when told to (SIGINT, SIGTERM), once what was asked is answered.
 #include <chrono>
 #include <cstdio>
+#include <cstdlib>
+#include <future>
 #include <memory>
 #include <thread>
 
@@ -64,7 +66,10 @@ int run_server(const Options& o) {
 
   serve::Server server(options);
   const auto start = Clock::now();
-  server.load(models);
+  auto loading = std::async(std::launch::async, [&] { server.load(models); });
+  while (loading.wait_for(std::chrono::milliseconds(50)) != std::future_status::ready)
+    if (interrupted()) std::_Exit(0);  // nothing was begun that would have to be finished
+  loading.get();
   say(concat("loaded in ", static_cast<int64_t>(seconds_since(start) * 1e3), " ms"), true);
   if (options.keys.empty() && !serve::names_loopback(o.host))
     say("no --api-key-file: everybody who reaches " + o.host + " may use this server", true);

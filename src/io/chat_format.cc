@@ -44,23 +44,34 @@ std::string ChatFormat::continuation(const OrderedJson& messages, bool prompt, c
   return text.substr(before.size());
 }
 
-std::vector<int64_t> ChatFormat::boundaries(const OrderedJson& messages, const OrderedJson& more,
+std::vector<int64_t> ChatFormat::boundaries(const OrderedJson& messages, const OrderedJson& more, std::string_view text,
                                             const std::vector<int32_t>& ids, int64_t most) const {
+  std::vector<size_t> ends;  // of each token in the text
+  size_t end = 0;
+  for (const int32_t id : ids) ends.push_back(end += tokenizer_.piece(id).size());
+  const bool spelled = end == text.size();  // not by a tokenizer that changes the text
+  const auto tokens_of = [&](const std::string& part) -> std::optional<int64_t> {
+    if (!text.starts_with(part)) return std::nullopt;
+    if (spelled) {
+      const auto at = std::lower_bound(ends.begin(), ends.end(), part.size());
+      if (at == ends.end() || *at != part.size()) return std::nullopt;
+      return at - ends.begin() + 1;
+    }
+    const std::vector<int32_t> own = tokenizer_.encode(part);
+    if (own.size() > ids.size() || !std::equal(own.begin(), own.end(), ids.begin())) return std::nullopt;
+    return static_cast<int64_t>(own.size());
+  };
   std::vector<int64_t> out;
   const auto count = static_cast<int64_t>(messages.size());
   OrderedJson first = OrderedJson::array();
   for (int64_t n = 1; n <= count; ++n) {
     first.push_back(messages[static_cast<size_t>(n - 1)]);
     if (n > 1 && n <= count - most) continue;
-    std::vector<int32_t> part;
     try {
-      part = tokenizer_.encode(render(first, false, more));
-    } catch (const Error&) {
-      continue;  // a template may refuse a conversation that stops here
+      const auto size = tokens_of(render(first, false, more));
+      if (size && *size > (out.empty() ? 0 : out.back())) out.push_back(*size);
+    } catch (const Error&) {  // a template may refuse a conversation that stops here
     }
-    const auto size = static_cast<int64_t>(part.size());
-    if (size == 0 || part.size() > ids.size() || !std::equal(part.begin(), part.end(), ids.begin())) continue;
-    if (out.empty() || size > out.back()) out.push_back(size);
   }
   return out;
 }

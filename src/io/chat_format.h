@@ -38,9 +38,9 @@ class ChatFormat {
   /// behind another conversation, without that. Throws Error where the template gives no such text.
   std::string continuation(const OrderedJson& messages, bool prompt, const OrderedJson& more) const;
 
-  /// Lengths in tokens of the beginnings of render(messages, true, more), which has these ids, that end with a message;
-  /// ascending. Of the last `most` messages, and of the first.
-  std::vector<int64_t> boundaries(const OrderedJson& messages, const OrderedJson& more,
+  /// Lengths in tokens of the beginnings of `text` = render(messages, true, more), which has these ids, that end with a
+  /// message; ascending. Of the last `most` messages, and of the first.
+  std::vector<int64_t> boundaries(const OrderedJson& messages, const OrderedJson& more, std::string_view text,
                                   const std::vector<int32_t>& ids, int64_t most) const;
 
  private:

@@ -89,7 +89,9 @@ bool origin_allowed(std::string_view origin, std::string_view host, std::string_
 
 bool names_loopback(std::string_view host) {
   const std::string_view name = without_port(host);
-  return name.empty() || host == "::1" || name == "localhost" || name == "127.0.0.1" || name == "[::1]";
+  // No name of the web ends in digits alone (WHATWG URL, 3.5): this is an address, and all of 127.0.0.0/8 is here.
+  const bool v4 = name.starts_with("127.") && name.find_first_not_of("0123456789.") == name.npos;
+  return name.empty() || host == "::1" || name == "localhost" || v4 || name == "[::1]";
 }
 
 }  // namespace qwerky::serve

@@ -44,6 +44,7 @@ Answer::Piece Answer::show(const std::string& text, bool last) {
     parsed.text += rest.text;
     for (ToolCall& call : rest.calls) parsed.calls.push_back(std::move(call));
   }
+  if (options_.one_tool_call && calls_.size() + parsed.calls.size() > 1) parsed.calls.resize(1 - calls_.size());
   Piece piece{std::move(parsed.text), std::move(parsed.calls), static_cast<int64_t>(calls_.size()), {}};
   text_ += piece.text;
   calls_.insert(calls_.end(), piece.calls.begin(), piece.calls.end());

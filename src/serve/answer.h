@@ -51,6 +51,11 @@ class Answer {
   /// Nothing may follow: a stop string, or the one call that was wanted.
   bool complete() const { return stream_.stopped() || (options_.one_tool_call && !calls_.empty()); }
 
+  /// Why it ended. `limited`: at the last token that it might have.
+  const char* finish_reason(bool limited) const {
+    return limited && !complete() ? "length" : calls_.empty() ? "stop" : "tool_calls";
+  }
+
   // All that was shown.
   const std::string& text() const { return text_; }
   const std::vector<ToolCall>& calls() const { return calls_; }

@@ -13,15 +13,16 @@ constexpr int64_t kMostTokens = 32768;  // of one request
 
 }  // namespace
 
-std::vector<float> Embedder::embed(const ServedModel& model, std::span<const int32_t> ids) {
+std::vector<float> Embedder::embed(const Asked& asked, std::span<const int32_t> ids) {
   const std::lock_guard lock(one_at_a_time_);
-  const Engine::Internals& in = model.engine().internals();
+  const Engine::Internals& in = asked.model.engine().internals();
   const Decoder& decoder = *in.model->decoder;
   const int64_t width = decoder.config().hidden;
   const auto state = decoder.make_state(in.backend->scalar(), static_cast<int64_t>(ids.size()));
   std::vector<double> sum(static_cast<size_t>(width));
   const Exec ex{*in.backend, scratch_};
   for (size_t at = 0; at < ids.size(); at += kPrefillRows) {
+    check_wanted(asked);
     Scope scope(scratch_);
     const auto part = ids.subspan(at, std::min<size_t>(kPrefillRows, ids.size() - at));
     const Segment segment{state.get(), 0, static_cast<int64_t>(part.size())};
@@ -39,6 +40,7 @@ std::vector<float> Embedder::embed(const ServedModel& model, std::span<const int
 }
 
 void Embedder::answer(const Asked& asked, const EmbeddingRequest& request) {
+  check_wanted(asked);
   std::vector<std::vector<int32_t>> inputs;
   int64_t tokens = 0;
   for (const Prompt& input : request.inputs) {
@@ -52,7 +54,7 @@ void Embedder::answer(const Asked& asked, const EmbeddingRequest& request) {
   if (tokens > kMostTokens) refuse_field("input", "expected at most ", kMostTokens, " tokens, found ", tokens);
   OrderedJson data = OrderedJson::array();
   for (size_t i = 0; i < inputs.size(); ++i) {
-    const std::vector<float> vector = embed(asked.model, inputs[i]);
+    const std::vector<float> vector = embed(asked, inputs[i]);
     OrderedJson one = {{"object", "embedding"}, {"index", i}};
     if (request.base64) {
       one["embedding"] = base64({reinterpret_cast<const char*>(vector.data()), vector.size() * sizeof(float)});

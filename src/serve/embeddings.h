@@ -11,8 +11,8 @@ namespace qwerky::serve {
 class Embedder {
  public:
   /// mean over the ids of the decoder's rows after the last norm, over its Euclidean length   [D]
-  std::vector<float> embed(const ServedModel& model, std::span<const int32_t> ids);
-  /// Computes and answers. Throws RequestError for what cannot be embedded.
+  std::vector<float> embed(const Asked& asked, std::span<const int32_t> ids);
+  /// Computes and answers. Throws RequestError for what cannot be embedded, and when nobody waits for it any more.
   void answer(const Asked& asked, const EmbeddingRequest& request);
 
  private:

@@ -22,17 +22,30 @@ void answer_json(const Asked& asked, const OrderedJson& json) {
   asked.reply->send({200, dump(json)});
 }
 
-RequestError queue_full() {
+void check_wanted(const Asked& asked) {
+  if (asked.reply->left() || asked.server == ServerState::cut) throw *failure(asked, Finish::cancelled, {});
+  if (std::chrono::steady_clock::now() >= asked.deadline) throw *failure(asked, Finish::deadline, {});
+}
+
+RequestError queue_full(const Asked& asked) {
+  if (asked.server != ServerState::ready) return *failure(asked, Finish::cancelled, {});
   RequestError busy(429, "the queue is full; try again later", {}, "queue_full");
   busy.retry_after = 1;
   return busy;
 }
 
-std::optional<RequestError> failure(Finish finish, const std::string& error) {
+RequestError our_fault(const Asked& asked, const std::string& message, const std::string& why) {
+  if (asked.log) asked.log(concat("error: ", message, ": ", why));
+  return RequestError(500, concat(message, "; the server's log says why"));
+}
+
+std::optional<RequestError> failure(const Asked& asked, Finish finish, const std::string& why) {
   switch (finish) {
-    case Finish::cancelled: return RequestError(503, "the server is stopping", {}, "stopping");
+    case Finish::cancelled:
+      if (asked.reply->left()) return RequestError(kClientLeft, "the client has left");
+      return RequestError(503, "the server is stopping", {}, "stopping");
     case Finish::deadline: return RequestError(504, "the answer was not complete in time", {}, "deadline");
-    case Finish::failed: return RequestError(500, error.empty() ? "the generation failed" : error);
+    case Finish::failed: return our_fault(asked, "the generation failed", why);
     default: return std::nullopt;
   }
 }
@@ -58,7 +71,8 @@ Exchange::Exchange(Asked&& asked, const Options& options)
                                                          options.logprobs,
                                                          random_id(options.chat ? "chatcmpl" : "cmpl"),
                                                          asked_.model.name(),
-                                                         std::time(nullptr)} {}
+                                                         std::time(nullptr),
+                                                         options.include_usage} {}
 
 Exchange::~Exchange() = default;
 
@@ -103,7 +117,7 @@ void Exchange::start(std::vector<Generation>&& generations) {
     }
     if (!id) {
       cancel();
-      throw queue_full();
+      throw queue_full(asked_);
     }
     const std::lock_guard lock(mutex_);
     ids_.push_back(*id);
@@ -169,10 +183,12 @@ void Exchange::emit(std::string data) {
 void Exchange::open() {
   const std::lock_guard lock(mutex_);
   opened_ = true;
+  std::vector<std::string> events;
   if (options_.stream && options_.chat)
-    for (size_t i = 0; i < answers_.size(); ++i) asked_.reply->event(dump(form_.first_part(i)));
-  for (std::string& data : early_) asked_.reply->event(std::move(data));
+    for (size_t i = 0; i < answers_.size(); ++i) events.push_back(dump(form_.first_part(i)));
+  events.insert(events.end(), std::make_move_iterator(early_.begin()), std::make_move_iterator(early_.end()));
   early_.clear();
+  if (!events.empty()) asked_.reply->events(std::move(events));
 }
 
 Tokens Exchange::tokens() const {
@@ -212,7 +228,7 @@ void Exchange::fail_with(const RequestError& error) {
 void Exchange::finish() {
   asked_.metrics.finished(seconds_since(asked_.arrived));
   for (const auto& one : answers_)
-    if (const auto error = failure(one->finish, one->error)) return fail_with(*error);
+    if (const auto error = failure(asked_, one->finish, one->error)) return fail_with(*error);
   if (options_.save_state.empty()) return answer();
   One& one = *answers_.front();
   std::vector<int32_t> unread;
@@ -227,8 +243,7 @@ void Exchange::answer() {
   for (size_t i = 0; i < answers_.size(); ++i) {
     One& one = *answers_[i];
     emit(i, one.answer.finish());
-    const bool cut = one.finish == Finish::length && !one.ended && !one.answer.complete();
-    const std::string reason = !one.answer.calls().empty() ? "tool_calls" : cut ? "length" : "stop";
+    const std::string reason = one.answer.finish_reason(one.finish == Finish::length && !one.ended);
     if (!options_.stream) {
       whole["choices"].push_back(form_.choice(i, one.answer, reason));
       continue;

@@ -14,11 +14,20 @@
 
 namespace qwerky::serve {
 
+enum class ServerState {
+  loading,
+  ready,
+  stopping,  ///< finishes what was begun
+  cut        ///< what is not finished by now is not
+};
+
 /// What every request has.
 struct Asked {
   ServedModel& model;
   Metrics& metrics;
-  std::function<void(std::function<void()>)> later;  ///< runs work that takes a while, on another thread
+  const std::atomic<ServerState>& server;
+  const std::function<void(const std::string&)>& log;  ///< or none
+  std::function<void(std::function<void()>)> later;    ///< runs work that takes a while, on another thread
   std::string route, owner;
   std::shared_ptr<Reply> reply;
   std::chrono::steady_clock::time_point arrived, deadline;
@@ -28,9 +37,15 @@ struct Asked {
 void answer_error(const Asked& asked, const RequestError& error);
 void answer_json(const Asked& asked, const OrderedJson& json);
 
-RequestError queue_full();
+/// Throws when nobody waits for the answer any more: the client has left, it is too late, or the server ends.
+void check_wanted(const Asked& asked);
+
+/// Why the batcher took nothing: 429, or 503 when the server ends.
+RequestError queue_full(const Asked& asked);
+/// 500 for what is no fault of the request, such as a damaged file. Why goes to the log alone: it may name paths.
+RequestError our_fault(const Asked& asked, const std::string& message, const std::string& why);
 /// How a generation failed, or nothing.
-std::optional<RequestError> failure(Finish finish, const std::string& error);
+std::optional<RequestError> failure(const Asked& asked, Finish finish, const std::string& why);
 
 /// Several answers, generated side by side.
 class Exchange : public std::enable_shared_from_this<Exchange> {

@@ -79,7 +79,7 @@ void add_answers(std::vector<Generation>& out, const ServedModel& model, const G
 void complete(Asked&& asked, CompletionRequest&& request) {
   ServedModel& model = asked.model;
   SnapshotPtr start;
-  if (!request.state.empty()) start = find_state(model, asked.owner, request.state);
+  if (!request.state.empty()) start = find_state(asked, request.state);
   const SamplerOptions sampler = sampler_of(model, request);
   const auto constraint = constraint_of(model, request);
   std::vector<Generation> generations;
@@ -102,10 +102,12 @@ void chat(Asked&& asked, ChatRequest&& request, const RequestLimits& limits) {
   std::vector<int32_t> ids;
   std::vector<int64_t> boundaries;
   if (request.state.empty()) {
-    ids = model.ids_of(model.engine().encode(format.render(request.messages, true, request.variables)));
-    boundaries = format.boundaries(request.messages, request.variables, ids, kBoundaries);
+    const std::string text = format.render(request.messages, true, request.variables);
+    ids = model.ids_of(model.engine().encode(text));
+    check_wanted(asked);
+    boundaries = format.boundaries(request.messages, request.variables, text, ids, kBoundaries);
   } else {
-    start = find_state(model, asked.owner, request.state);
+    start = find_state(asked, request.state);
     // A state that ends within a turn is closed first.
     std::string text = format.continuation(request.messages, true, request.variables);
     const std::string& closing = model.turn_end().closing;

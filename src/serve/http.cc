@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: MIT
 #include "serve/http.h"
 
+#include <sys/resource.h>
+
+#include <algorithm>
 #include <thread>
 
 #include "base/error.h"
@@ -12,8 +15,29 @@ namespace asio = boost::asio;
 using asio::ip::tcp;
 using ErrorCode = boost::system::error_code;
 
+namespace {
+
+constexpr rlim_t kOtherFiles = 64;  // for the model, states, listening and turning away
+
+/// How many of `wanted` connections this process may have open as files; raises the soft limit for them.
+int64_t connections_within_limits(int64_t wanted) {
+  rlimit files{};
+  if (getrlimit(RLIMIT_NOFILE, &files) != 0) return wanted;
+  const auto need = static_cast<rlim_t>(wanted) + kOtherFiles;
+  if (files.rlim_cur < need) {
+    files.rlim_cur = std::min(files.rlim_max, need);
+    setrlimit(RLIMIT_NOFILE, &files);
+    getrlimit(RLIMIT_NOFILE, &files);
+  }
+  return std::max<int64_t>(1, static_cast<int64_t>(std::min(files.rlim_cur, need)) - static_cast<int64_t>(kOtherFiles));
+}
+
+}  // namespace
+
 struct HttpServer::Internals {
-  Internals(HttpHandler& handler, const HttpOptions& options) : shared{handler, options} {}
+  Internals(HttpHandler& handler, const HttpOptions& options) : shared{handler, options} {
+    shared.options.connections = connections_within_limits(options.connections);
+  }
 
   void listen() {
     const HttpOptions& o = shared.options;

@@ -5,6 +5,7 @@
 #include <cstdio>
 
 #include "base/error.h"
+#include "serve/http_head.h"
 
 namespace qwerky::serve {
 namespace {
@@ -14,6 +15,7 @@ namespace http = boost::beast::http;
 
 constexpr size_t kWritePiece = 256 << 10;  // bytes that must go within write_time
 constexpr size_t kReadAhead = 64 << 10;    // of a client that sends its next requests before it has read an answer
+constexpr size_t kReadPiece = 64 << 10;    // what Beast reads at once; also the longest line of a chunk, or trailer
 constexpr std::chrono::seconds kLinger{2};
 
 std::string_view view(boost::beast::string_view text) { return {text.data(), text.size()}; }
@@ -39,14 +41,15 @@ class ConnectionReply : public Reply {
       c->respond(r, std::move(response));
     });
   }
-  void event(std::string data) override {
+  void events(std::vector<std::string> data) override {
     asio::post(connection_->executor(),
-               [c = connection_, r = request_, data = std::move(data)] { c->add_event(r, data); });
+               [c = connection_, r = request_, data = std::move(data)] { c->add_events(r, data); });
   }
   void end_events() override {
     answered_ = true;
     asio::post(connection_->executor(), [c = connection_, r = request_] { c->end_events(r); });
   }
+  bool left() const override { return connection_->closed(); }
   void on_leave(std::function<void()> leave) override {
     asio::post(connection_->executor(), [c = connection_, r = request_, leave = std::move(leave)]() mutable {
       c->set_leave(r, std::move(leave));
@@ -62,7 +65,10 @@ class ConnectionReply : public Reply {
 }  // namespace
 
 Connection::Connection(asio::ip::tcp::socket socket, HttpShared& shared)
-    : socket_(std::move(socket)), shared_(shared), timer_(socket_.get_executor()) {
+    : socket_(std::move(socket)),
+      shared_(shared),
+      timer_(socket_.get_executor()),
+      buffer_(std::max(static_cast<size_t>(shared.options.header_bytes), kReadAhead) + kReadPiece) {
   ++shared_.open;
   ErrorCode ignored;
   socket_.set_option(asio::ip::tcp::no_delay(true), ignored);
@@ -96,8 +102,13 @@ void Connection::on_time(ErrorCode error) {
 
 void Connection::close() {
   if (phase_ == Phase::closed) return;
-  if (phase_ == Phase::answering) ++shared_.left;
+  if (phase_ == Phase::answering) {
+    ++shared_.left;
+    status_ = kClientLeft;
+    log();
+  }
   phase_ = Phase::closed;
+  closed_ = true;
   --shared_.open;
   forget_body();
   timer_.cancel();
@@ -108,7 +119,7 @@ void Connection::close() {
 
 void Connection::finish() {
   keep_alive_ = false;
-  if (phase_ == Phase::idle || phase_ == Phase::header) close();
+  if (phase_ == Phase::idle || phase_ == Phase::header || phase_ == Phase::body) close();
 }
 
 void Connection::read_header() {
@@ -134,6 +145,7 @@ void Connection::on_header(ErrorCode error) {
   head_.host = std::string(view(message[http::field::host]));
   head_.origin = std::string(view(message[http::field::origin]));
   chunked_ = message.version() >= 11;
+  if (const std::string why = why_refused(message); !why.empty()) return refuse(400, why);
   keep_alive_ = parser_->keep_alive() && !shared_.draining;
   ++request_;
   if (auto response = shared_.handler.before_body(head_)) {
@@ -145,7 +157,8 @@ void Connection::on_header(ErrorCode error) {
   if (!parser_->is_done()) {
     const auto length = parser_->content_length();
     body_bytes_ = length ? static_cast<int64_t>(*length) : shared_.options.body_bytes;
-    if ((shared_.body_bytes += body_bytes_) > shared_.options.all_body_bytes)
+    const int64_t all = shared_.body_bytes += body_bytes_, owned = shared_.owner_bytes[head_.owner] += body_bytes_;
+    if (all > shared_.options.all_body_bytes || owned > shared_.options.all_body_bytes / 2)
       return refuse(503, "too many large requests at once");
   }
   arm(shared_.options.body_time);
@@ -176,6 +189,8 @@ void Connection::on_body(ErrorCode error) {
 void Connection::on_read_error(ErrorCode error) {
   if (phase_ == Phase::closed) return;
   if (timed_out_) return refuse(408, "the request did not arrive in time");
+  if (error == http::error::buffer_overflow && phase_ == Phase::body)
+    return refuse(400, "a chunk's first line or the trailer is too long");
   if (error == http::error::header_limit || error == http::error::buffer_overflow)
     return refuse(431, concat("the headers are larger than ", shared_.options.header_bytes, " bytes"));
   if (error == http::error::body_limit)
@@ -202,7 +217,8 @@ void Connection::dispatch() {
 }
 
 void Connection::watch() {
-  if (watching_ || phase_ == Phase::closed || buffer_.size() >= kReadAhead) return;
+  if (watching_ || phase_ == Phase::closed) return;
+  if (buffer_.size() >= kReadAhead) return close();  // its leaving would no longer be seen
   watching_ = true;
   socket_.async_read_some(buffer_.prepare(4096), [self = shared_from_this()](ErrorCode error, size_t bytes) {
     self->watching_ = false;
@@ -265,13 +281,14 @@ void Connection::add_chunk(std::string_view text) {
   outbox_ += "\r\n";
 }
 
-void Connection::add_event(uint64_t request, const std::string& data) {
+void Connection::add_events(uint64_t request, const std::vector<std::string>& data) {
   if (request != request_ || phase_ != Phase::answering || complete_) return;
-  add_chunk("data: " + data + "\n\n");
+  // Of what came before: nobody can have read these yet, however large they are.
   if (static_cast<int64_t>(outbox_.size()) > shared_.options.unread_bytes) {
     ++shared_.slow;
     return close();
   }
+  for (const std::string& event : data) add_chunk("data: " + event + "\n\n");
   write_more();
 }
 
@@ -339,7 +356,13 @@ void Connection::answer_done() {
   if (buffer_.size() > 0) socket_.cancel(ignored);  // the next request is here already
 }
 
-void Connection::forget_body() { shared_.body_bytes -= std::exchange(body_bytes_, 0); }
+void Connection::forget_body() {
+  if (body_bytes_ == 0) return;
+  shared_.body_bytes -= body_bytes_;
+  const auto owned = shared_.owner_bytes.find(head_.owner);
+  if ((owned->second -= body_bytes_) == 0) shared_.owner_bytes.erase(owned);
+  body_bytes_ = 0;
+}
 
 /// Reads on for a moment what the client still sends: closed at once, it would lose the answer.
 void Connection::linger() {

@@ -9,6 +9,7 @@
 #include <boost/asio.hpp>
 #include <boost/beast/core.hpp>
 #include <boost/beast/http.hpp>
+#include <map>
 
 #include "serve/http.h"
 
@@ -20,7 +21,8 @@ struct HttpShared {
   HttpOptions options;
   std::atomic<int64_t> open = 0, accepted = 0, turned_away = 0, slow = 0, left = 0;
   std::atomic<bool> draining = false;
-  int64_t body_bytes = 0;  ///< that are held, or announced
+  int64_t body_bytes = 0;                           ///< that are held, or announced
+  std::map<std::string, int64_t> owner_bytes = {};  ///< of them, by owner
 };
 
 class Connection : public std::enable_shared_from_this<Connection> {
@@ -32,11 +34,12 @@ class Connection : public std::enable_shared_from_this<Connection> {
   void finish();
   /// Closes it now.
   void close();
+  bool closed() const { return closed_; }  ///< any thread may ask
   boost::asio::any_io_executor executor() { return socket_.get_executor(); }
 
   // Calls of a Reply, brought to the server's thread. `request`: which one it answers.
   void respond(uint64_t request, HttpResponse&& response);
-  void add_event(uint64_t request, const std::string& data);
+  void add_events(uint64_t request, const std::vector<std::string>& data);
   void end_events(uint64_t request);
   void set_leave(uint64_t request, std::function<void()>&& leave);
 
@@ -72,6 +75,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
   std::optional<Parser> parser_;
   HttpHead head_;
   Phase phase_ = Phase::idle;
+  std::atomic<bool> closed_ = false;
   uint64_t request_ = 0;  ///< how many began; what a Reply is told apart by
   bool keep_alive_ = false, chunked_ = false, streaming_ = false, watching_ = false, timed_out_ = false;
   bool writing_ = false, complete_ = false;  ///< of the answer: a write is under way; all of it is in outbox_

@@ -12,17 +12,6 @@ namespace {
 
 constexpr int64_t kMostId = int64_t{1} << 30;
 
-std::vector<int32_t> read_ids(const std::string& name, const OrderedJson& list) {
-  std::vector<int32_t> ids;
-  ids.reserve(list.size());
-  for (const OrderedJson& item : list) {
-    if (!item.is_number_integer() || item.get<int64_t>() < 0 || item.get<int64_t>() > kMostId)
-      refuse_field(name, "expected token ids, found ", item.is_number() ? item.dump() : item.type_name());
-    ids.push_back(item.get<int32_t>());
-  }
-  return ids;
-}
-
 void read_logit_bias(Fields& fields, SamplerOptions& sampler) {
   const OrderedJson* value = fields.find("logit_bias");
   if (value == nullptr) return;
@@ -54,6 +43,8 @@ void read_sampler(Fields& fields, GenerationRequest& out) {
   s.dry_base = fields.number("dry_base", 1.75, 1, 100);
   s.dry_allowed_length = fields.whole("dry_allowed_length", 2, 1, kMostId);
   out.dry_breakers = fields.texts("dry_sequence_breakers", 16);
+  if (std::ranges::find(out.dry_breakers, "") != out.dry_breakers.end())
+    refuse_field("dry_sequence_breakers", "expected texts of at least one byte");
   if (fields.find("dry_sequence_breakers") == nullptr) out.dry_breakers = {"\n", ":", "\"", "*"};
   s.xtc_probability = fields.number("xtc_probability", 0, 0, 1);
   s.xtc_threshold = fields.number("xtc_threshold", 0.1, 0, 1);
@@ -93,9 +84,9 @@ void read_common(Fields& fields, GenerationRequest& out, const RequestLimits& li
   fields.accept({"user", "metadata", "store", "service_tier", "safety_identifier", "prompt_cache_key"});
   out.model = fields.text("model");
   out.state = fields.text("state");
-  if (!out.state.empty()) check_state_name("state", out.state);
+  if (fields.find("state") != nullptr) check_state_name("state", out.state);
   out.save_state = fields.text("save_state");
-  if (!out.save_state.empty()) check_state_name("save_state", out.save_state);
+  if (fields.find("save_state") != nullptr) check_state_name("save_state", out.save_state);
   read_sampler(fields, out);
   read_format(fields, out);
   if (fields.find("max_tokens") != nullptr) out.max_tokens = fields.whole("max_tokens", 0, 0, limits.new_tokens);
@@ -252,6 +243,17 @@ void check_state_name(const std::string& field, const std::string& name) {
   if (!good) refuse_field(field, "expected 1 to 64 letters, digits, '.', '_' or '-', beginning with a letter or digit");
 }
 
+std::vector<int32_t> read_ids(const std::string& name, const OrderedJson& list) {
+  std::vector<int32_t> ids;
+  ids.reserve(list.size());
+  for (const OrderedJson& item : list) {
+    if (!item.is_number_integer() || item.get<int64_t>() < 0 || item.get<int64_t>() > kMostId)
+      refuse_field(name, "expected token ids, found ", item.is_number() ? item.dump() : item.type_name());
+    ids.push_back(item.get<int32_t>());
+  }
+  return ids;
+}
+
 std::vector<Prompt> read_prompts(const std::string& name, const OrderedJson& value, const RequestLimits& limits) {
   if (value.is_string()) return {value.get<std::string>()};
   if (!value.is_array() || value.empty())
@@ -311,6 +313,8 @@ ChatRequest read_chat(const OrderedJson& body, const RequestLimits& limits) {
   out.messages = read_messages(*messages, limits);
   if (const OrderedJson* variables = fields.find("chat_template_kwargs")) {
     if (!variables->is_object()) fields.refuse("chat_template_kwargs", "an object", *variables);
+    for (const char* name : {"messages", "add_generation_prompt", "tools"})
+      if (variables->contains(name)) refuse_field("chat_template_kwargs", "may not replace ", name);
     out.variables = *variables;
   }
   read_tools(fields, out, limits);

@@ -72,6 +72,8 @@ ChatRequest read_chat(const OrderedJson& body, const RequestLimits& limits);
 EmbeddingRequest read_embedding(const OrderedJson& body, const RequestLimits& limits);
 /// A list of messages as a chat template reads them: texts joined, arguments of tool calls parsed.
 OrderedJson read_messages(const OrderedJson& list, const RequestLimits& limits);
+/// Each item of a list, none below 0.
+std::vector<int32_t> read_ids(const std::string& name, const OrderedJson& list);
 /// "prompt" or "input": a text, a list of texts, ids, or a list of lists of ids.
 std::vector<Prompt> read_prompts(const std::string& name, const OrderedJson& value, const RequestLimits& limits);
 /// A name that a state may have: letters, digits, '.', '_' and '-', at most 64, beginning with a letter or digit.

@@ -112,6 +112,7 @@ OrderedJson AnswerForm::parts(OrderedJson choice) const {
   OrderedJson out = whole();
   if (chat) out["object"] = "chat.completion.chunk";
   out["choices"].push_back(std::move(choice));
+  if (tells_usage) out["usage"] = nullptr;  // that of the whole comes last
   return out;
 }
 

@@ -34,6 +34,7 @@ struct AnswerForm {
   int logprobs = -1;  ///< likeliest tokens told; -1: none
   std::string id, model;
   int64_t created = 0;
+  bool tells_usage = false;  ///< a stream's parts say that it comes later
 
   /// Without choices.
   OrderedJson whole() const;

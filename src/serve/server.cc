@@ -21,11 +21,13 @@ namespace qwerky::serve {
 namespace {
 
 namespace asio = boost::asio;
+using State = ServerState;
 
 constexpr int kWorkers = 2;                      // read requests and write answers
 constexpr std::chrono::seconds kLastAnswers{1};  // to be written, after all are known
 constexpr std::chrono::seconds kLastStates{10};  // the same, after the answers
 constexpr int64_t kEmbeddingQueue = 32;          // requests
+constexpr size_t kLargeBody = 64 << 10;          // bytes; such requests wait for one another
 
 struct Route {
   const char *path, *method;
@@ -37,6 +39,14 @@ constexpr std::array kRoutes = {
     Route{"/state", "POST"},         Route{"/v1/completions", "POST"}, Route{"/v1/chat/completions", "POST"},
     Route{"/v1/embeddings", "POST"}, Route{"/tokenize", "POST"},       Route{"/detokenize", "POST"},
 };
+
+/// Methods of a path, as the Allow header lists them; empty: there is no such path.
+std::string methods_of(std::string_view path) {
+  std::string out;
+  for (const Route& route : kRoutes)
+    if (route.path == path) out += concat(out.empty() ? "" : ", ", route.method, route.open ? ", HEAD" : "");
+  return out.empty() ? out : out + ", OPTIONS";
+}
 
 HttpResponse response_of(const RequestError& error) {
   HttpResponse out{error.status, dump(error_json(error.status, error.what(), error.param, error.code))};
@@ -50,9 +60,10 @@ HttpResponse response_of(const RequestError& error) {
 struct Server::Internals : HttpHandler {
   explicit Internals(const ServerOptions& o) : options(o) { http = std::make_unique<HttpServer>(*this, options.http); }
   ~Internals() override {
-    state = State::stopping;
+    state = State::cut;
     for (const auto& model : models) model->stop();
     http->stop();
+    large.join();
     workers.join();
     embedding.join();
   }
@@ -64,7 +75,7 @@ struct Server::Internals : HttpHandler {
     return dump(error_json(status, message));
   }
 
-  std::optional<HttpResponse> before_body(const HttpHead& head) override {
+  std::optional<HttpResponse> before_body(HttpHead& head) override {
     try {
       admit(head);
       if (head.path == "/health") return health();
@@ -76,16 +87,19 @@ struct Server::Internals : HttpHandler {
                             {},
                             "text/plain",
                             {{"Access-Control-Allow-Methods", "GET, POST"},
-                             {"Access-Control-Allow-Headers", "Authorization, Content-Type"},
+                             // Clients send their own, such as X-Stainless-OS; only Authorization is not under "*".
+                             {"Access-Control-Allow-Headers", "Authorization, *"},
                              {"Access-Control-Max-Age", "600"}}};
       return std::nullopt;
     } catch (const RequestError& e) {
       metrics.answered("", e.status);
-      return response_of(e);
+      HttpResponse response = response_of(e);
+      if (e.status == 405) response.headers.emplace_back("Allow", methods_of(head.path));
+      return response;
     }
   }
 
-  void admit(const HttpHead& head) const {
+  void admit(HttpHead& head) const {
     // Without keys and on this machine alone, pages of the web are who must not get in.
     if (!origin_allowed(head.origin, head.host, options.http.cors_origin))
       throw RequestError(403, "pages of this origin may not call; see --cors-origin");
@@ -98,7 +112,9 @@ struct Server::Internals : HttpHandler {
       right = right || head.method == route.method || (head.method == "HEAD" && route.open);
       open = open || route.open;
     }
-    if (!open && !options.keys.owner(head.authorization))
+    const auto owner = options.keys.owner(head.authorization);
+    head.owner = owner.value_or("");
+    if (!open && !owner)
       throw RequestError(401, "expected an API key: Authorization: Bearer KEY", {}, "invalid_api_key");
     if (!known) throw RequestError(404, "there is no such route", {}, "not_found");
     if (!right)
@@ -118,7 +134,8 @@ struct Server::Internals : HttpHandler {
 
   void handle(HttpRequest&& request, std::shared_ptr<Reply> reply) override {
     const auto arrived = std::chrono::steady_clock::now();
-    asio::post(workers, [this, request = std::move(request), reply = std::move(reply), arrived] {
+    asio::thread_pool& pool = request.body.size() > kLargeBody ? large : workers;
+    asio::post(pool, [this, request = std::move(request), reply = std::move(reply), arrived] {
       work(request, reply, arrived);
     });
   }
@@ -132,6 +149,7 @@ struct Server::Internals : HttpHandler {
       reply->send(response_of(e));
     };
     try {
+      if (reply->left()) throw RequestError(kClientLeft, "the client has left");
       answer(request, reply, arrived);
     } catch (const RequestError& e) {
       refuse(e);
@@ -160,9 +178,11 @@ struct Server::Internals : HttpHandler {
         std::chrono::duration_cast<std::chrono::steady_clock::duration>(std::chrono::duration<double>(options.timeout));
     return {model_named(model),
             metrics,
+            state,
+            options.http.log,
             [this](std::function<void()> task) { asio::post(workers, std::move(task)); },
             request.head.path,
-            options.keys.owner(request.head.authorization).value_or(""),
+            request.head.owner,
             reply,
             arrived,
             arrived + time};
@@ -201,7 +221,7 @@ struct Server::Internals : HttpHandler {
   void embed(Asked&& a, EmbeddingRequest&& request) {
     if (++embeddings > kEmbeddingQueue) {
       --embeddings;
-      throw queue_full();
+      throw queue_full(a);
     }
     asio::post(embedding, [this, a = std::move(a), request = std::move(request)] {
       try {
@@ -229,10 +249,8 @@ struct Server::Internals : HttpHandler {
     const OrderedJson* list = fields.find("tokens");
     if (list == nullptr) refuse_field("tokens", "expected token ids, found nothing");
     fields.finish();
-    const bool none = list->is_array() && list->empty();
-    const Prompt ids = none ? Prompt(std::vector<int32_t>()) : read_prompts("tokens", *list, options.limits).front();
-    if (!std::holds_alternative<std::vector<int32_t>>(ids)) refuse_field("tokens", "expected token ids, found text");
-    const auto& given = std::get<std::vector<int32_t>>(ids);
+    if (!list->is_array()) fields.refuse("tokens", "a list of token ids", *list);
+    const std::vector<int32_t> given = read_ids("tokens", *list);
     for (const int32_t id : given)
       if (id >= a.model.tokenizer().size())
         refuse_field("tokens", "expected token ids below ", a.model.tokenizer().size(), ", found ", id);
@@ -281,6 +299,7 @@ struct Server::Internals : HttpHandler {
     plain("qwerky_connections_refused_total", "Connections beyond the limit", "counter", h.turned_away);
     plain("qwerky_clients_slow_total", "Requests and answers cut off because the client was slow", "counter", h.slow);
     plain("qwerky_clients_left_total", "Connections that ended before their answer", "counter", h.left);
+    plain("qwerky_embeddings_waiting", "Requests for embeddings, in the queue or under way", "gauge", embeddings);
     struct Row {
       const char *name, *help, *type;
       int64_t (*value)(ServedModel&);
@@ -322,14 +341,12 @@ struct Server::Internals : HttpHandler {
     return out;
   }
 
-  enum class State { loading, ready, stopping };
-
   const ServerOptions options;
   const std::string page_policy = content_policy(kPage);
   Metrics metrics;
   std::atomic<State> state = State::loading;
   std::unique_ptr<HttpServer> http;
-  asio::thread_pool workers{kWorkers}, embedding{1};
+  asio::thread_pool workers{kWorkers}, large{1}, embedding{1};
   Embedder embedder;
   std::atomic<int64_t> embeddings = 0;
   std::vector<std::unique_ptr<ServedModel>> models;
@@ -342,13 +359,16 @@ int Server::port() const { return internals_->http->port(); }
 
 void Server::load(const std::vector<ServedModelOptions>& models) {
   for (const ServedModelOptions& model : models) internals_->models.push_back(std::make_unique<ServedModel>(model));
-  internals_->state = Internals::State::ready;
+  internals_->state = ServerState::ready;
 }
 
 void Server::drain(double seconds) {
-  internals_->state = Internals::State::stopping;
+  internals_->state = ServerState::stopping;
   const auto end = std::chrono::steady_clock::now() + std::chrono::milliseconds(static_cast<int64_t>(seconds * 1e3));
   for (const auto& model : internals_->models) model->drain(end);
+  while (internals_->embeddings > 0 && std::chrono::steady_clock::now() < end)
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  internals_->state = ServerState::cut;
   internals_->http->drain(std::max(end, std::chrono::steady_clock::now() + kLastAnswers));
   const auto last = std::chrono::steady_clock::now() + kLastStates;
   for (const auto& model : internals_->models) model->cache().write_kept(last);

@@ -55,21 +55,27 @@ void read_and_save(const Asked& asked, SnapshotPtr start, std::vector<int32_t>&&
   g.max_tokens = 0;
   g.on_end = [&asked, name, done](Finish finish, const Usage& usage, SnapshotPtr end, const std::string& why) {
     asked.later([&asked, name, done, finish, usage, end = std::move(end), why] {
-      auto error = failure(finish, why);
+      auto error = failure(asked, finish, why);
       if (!error) error = error_of([&] { save(asked, name, end); });
       done(error, end, usage);
     });
   };
   const auto refused = error_of([&] {
     const auto id = asked.model.batcher().submit(std::move(g));
-    if (!id) throw queue_full();
+    if (!id) throw queue_full(asked);
     asked.reply->on_leave([&model = asked.model, id = *id] { model.batcher().cancel(id); });
   });
   if (refused) done(refused, nullptr, {});
 }
 
-SnapshotPtr find_state(ServedModel& model, const std::string& owner, const std::string& name) {
-  if (SnapshotPtr state = model.cache().load(owner, name)) return state;
+SnapshotPtr find_state(const Asked& asked, const std::string& name) {
+  SnapshotPtr state;
+  try {
+    state = asked.model.cache().load(asked.owner, name);
+  } catch (const Error& e) {
+    throw our_fault(asked, "the state could not be read", e.what());
+  }
+  if (state) return state;
   throw RequestError(404, concat("there is no state named ", name), "state", "state_not_found");
 }
 
@@ -114,14 +120,14 @@ void change_states(Asked&& asked, const OrderedJson& body, const RequestLimits& 
   }
   if (action == "restore") {
     fields.finish();
-    const SnapshotPtr state = find_state(model, asked.owner, name);
+    const SnapshotPtr state = find_state(asked, name);
     return answer_json(asked, described(name, *state, seconds_since(asked.arrived)));
   }
   if (action == "fork") {
     const std::string to = fields.text("to");
     check_state_name("to", to);
     fields.finish();
-    const SnapshotPtr state = find_state(model, asked.owner, name);
+    const SnapshotPtr state = find_state(asked, name);
     save(asked, to, state);
     return answer_json(asked, described(to, *state, seconds_since(asked.arrived)));
   }

@@ -8,8 +8,8 @@
 
 namespace qwerky::serve {
 
-/// The state of that name, or RequestError 404.
-SnapshotPtr find_state(ServedModel& model, const std::string& owner, const std::string& name);
+/// The state of that name. Throws RequestError: 404, or 500 when its file is damaged.
+SnapshotPtr find_state(const Asked& asked, const std::string& name);
 using Saved = std::function<void(const std::optional<RequestError>& error, const SnapshotPtr& state, const Usage&)>;
 /// Reads ids, if any, after `start` (null: from the beginning) and saves the state under that name. `done` is called
 /// once, and keeps `asked` alive. Does not throw.

@@ -354,6 +354,7 @@ class Mocked(InBrowser):
     def test_hostile_text_takes_linear_time(self):
         self.open(alone=True).ready()
         for text in ("'**a '.repeat(25e4)", "'`a\\n'.repeat(25e4)", "('*a' + ' '.repeat(1e3)).repeat(1e3)", "'```\\n'.repeat(2e5)",
+                     "'```' + ' '.repeat(3e5) + '!'", "' '.repeat(3e5) + '!'",
                      "Array.from({length: 1500}, (_, i) => ' '.repeat(2 * i) + '- x').join('\\n')"):
             seconds = self.driver.execute_script(f"""
                 const text = {text}, parent = document.createElement('div'), start = performance.now();
@@ -476,6 +477,11 @@ class Mocked(InBrowser):
         self.assertFalse(page.find("#panel").is_displayed())
         page.ask("markdown")
         self.assertLessEqual(driver.execute_script("return document.documentElement.scrollWidth"), 390)
+        driver.execute_cdp_cmd("Emulation.setTouchEmulationEnabled", {"enabled": True})
+        page.type("two" + Keys.ENTER + "lines")
+        page.click("#send")
+        page.until(page.is_idle)
+        self.assertEqual(page.texts(".asked > div")[-1], "two\nlines")
         page.click("#panelButton")
         self.assertTrue(page.find("#panel").is_displayed())
         self.assertTrue(driver.execute_script("return document.getElementById('main').inert"))

@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: MIT
+// Any bytes on a connection: it ends, nothing of it stays behind, and what is answered does not depend on how the bytes
+// were cut on their way.
+#include "serve/http.h"
+
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+
+#include "base/error.h"
+#include "serve/http_connection.h"
+
+namespace {
+
+using namespace qwerky;
+using namespace qwerky::serve;
+
+/// Answers with what it got.
+struct Echo : HttpHandler {
+  std::optional<HttpResponse> before_body(HttpHead& head) override {
+    head.owner = head.authorization;
+    if (head.path == "/refused") return HttpResponse{401, "no"};
+    return std::nullopt;
+  }
+  void handle(HttpRequest&& request, std::shared_ptr<Reply> reply) override {
+    if (request.head.path == "/events") {
+      reply->events({request.body, request.head.path});
+      return reply->end_events();
+    }
+    if (request.head.path != "/dropped") reply->send({200, request.head.method + request.head.path + request.body});
+  }
+  std::string error_body(int status, const std::string& message) override { return std::to_string(status) + message; }
+};
+
+/// All that the server says, byte by byte from its socket.
+std::string answers(std::string_view bytes, size_t step) {
+  Echo echo;
+  HttpOptions options;
+  options.header_bytes = 512;
+  options.body_bytes = 512;
+  options.all_body_bytes = 2048;
+  HttpShared shared{echo, options};
+  boost::asio::io_context context;
+  int ends[2];
+  CHECK(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, ends) == 0);
+  {
+    boost::asio::ip::tcp::socket socket(context);
+    socket.assign(boost::asio::ip::tcp::v4(), ends[0]);
+    std::make_shared<Connection>(std::move(socket), shared)->start();
+  }
+  std::string out;
+  const auto listen = [&] {
+    char buffer[4096];
+    context.restart();
+    context.poll();
+    for (ssize_t n = 0; (n = read(ends[1], buffer, sizeof buffer)) > 0; context.poll())
+      out.append(buffer, static_cast<size_t>(n));
+  };
+  for (; !bytes.empty(); listen()) {
+    const ssize_t sent = send(ends[1], bytes.data(), std::min(step, bytes.size()), MSG_NOSIGNAL);
+    if (sent < 0 && errno != EAGAIN) break;  // the server has closed it
+    bytes.remove_prefix(static_cast<size_t>(std::max<ssize_t>(sent, 0)));
+  }
+  shutdown(ends[1], SHUT_WR);
+  listen();
+  close(ends[1]);
+  listen();
+  CHECK(shared.open == 0, "the connection is still open");
+  CHECK(shared.body_bytes == 0 && shared.owner_bytes.empty(), "bytes of its bodies are still counted");
+  return out;
+}
+
+}  // namespace
+
+extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
+  if (size == 0) return 0;
+  const std::string_view bytes(reinterpret_cast<const char*>(data) + 1, size - 1);
+  CHECK(answers(bytes, size) == answers(bytes, 1 + data[0] % 32), "the answers depend on the pieces");
+  return 0;
+}

@@ -1,0 +1,22 @@
+// SPDX-License-Identifier: MIT
+#include "serve/http_head.h"
+
+#include <boost/beast/core/string.hpp>
+
+namespace qwerky::serve {
+
+std::string why_refused(const boost::beast::http::request_header<>& head) {
+  using boost::beast::http::field;
+  if (head.count(field::host) > 1 || (head.version() >= 11 && head.count(field::host) == 0))
+    return "expected one Host header";
+  if (head.count(field::authorization) > 1) return "more than one Authorization header";
+  if (head.count(field::transfer_encoding) == 0) return {};
+  // Without "chunked" at its end, Beast takes such a request to have no body.
+  if (head.count(field::transfer_encoding) > 1 || !boost::beast::iequals(head[field::transfer_encoding], "chunked") ||
+      head.version() < 11)
+    return "expected no Transfer-Encoding but chunked, in HTTP/1.1";
+  if (head.count(field::content_length) > 0) return "both Content-Length and Transfer-Encoding";
+  return {};
+}
+
+}  // namespace qwerky::serve
