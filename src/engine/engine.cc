@@ -23,8 +23,7 @@ Precision resolve_precision(const std::string& name, DType weights, const std::s
   if (name == "f32") return Precision::f32;
   if (name == "bf16") return Precision::bf16;
   if (name != "auto") fail("--precision: expected auto, f32 or bf16, found ", name);
-  const bool multiplies_bf16 = has_native_bf16() && (backend == "auto" || backend == "avx512");
-  return weights == DType::bf16 && multiplies_bf16 ? Precision::bf16 : Precision::f32;
+  return weights == DType::bf16 && multiplies_bf16(backend) ? Precision::bf16 : Precision::f32;
 }
 
 Precision precision_for(const Checkpoint& checkpoint, const std::string& backend, const std::string& precision) {

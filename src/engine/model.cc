@@ -12,6 +12,7 @@ namespace {
 
 /// Throws Error when the machine lacks the memory for weights of so many bytes.
 void check_memory(int64_t need) {
+  if (device_memory() != nullptr) return;  // says itself what it lacks
   if (const int64_t have = available_memory_bytes(); need > have)
     fail("the weights of this model need ", bytes_text(need), " of memory, this machine has ", bytes_text(have),
          " available");
@@ -108,7 +109,7 @@ std::unique_ptr<Model> load_model(const Checkpoint& checkpoint, const LoadOption
     if (options.train || options.rows)
       fail(path.string(), ": a packed model is for inference only; use the model it was made from");
     model->params.bind(
-        *checkpoint.tensors, [&](Param& p, Tensor t) { borrow(*model, p, t, options.copy); }, ignore);
+        *checkpoint.tensors, [&](Param& p, Tensor t) { borrow(*model, p, t, options.copy || device_memory() != nullptr); }, ignore);
     model->source = checkpoint.tensors;
   } else if (options.pack_for != nullptr && (options.formats != nullptr || options.pack_for->prefers_panels())) {
     std::optional<PackFormats> formats;
