@@ -135,6 +135,7 @@ TEST(Attention, CallsDoNotChangeResults) {
                         0);
           state.advance(n), row += n;
         }
+        wait_for_device();
         CHECK(row == R);
       };
       run(all, {R});

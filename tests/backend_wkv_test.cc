@@ -115,6 +115,7 @@ void forward(const Backend& on, const Case& c, Operands& x, bool wide, Tensor o,
     on.wkv7(o, six<Wkv7>(x, wide, c.heads, c.heads, c.N), batch, offset);
   else
     on.wkv6(o, six<Wkv6>(x, wide, c.heads, c.kv_heads, c.N), batch, offset);
+  wait_for_device();
 }
 
 void reverse(const Backend& on, const Case& c, Operands& x, Operands& d, bool wide, Tensor d_o, Batch batch) {
@@ -122,6 +123,7 @@ void reverse(const Backend& on, const Case& c, Operands& x, Operands& d, bool wi
     on.wkv7_vjp(six<Wkv7>(d, wide, c.heads, c.heads, c.N), d_o, six<Wkv7>(x, wide, c.heads, c.heads, c.N), batch);
   else
     on.wkv6_vjp(six<Wkv6>(d, wide, c.heads, c.kv_heads, c.N), d_o, six<Wkv6>(x, wide, c.heads, c.kv_heads, c.N), batch);
+  wait_for_device();
 }
 
 std::vector<Case> cases() {
@@ -281,6 +283,7 @@ struct Prepared {
 };
 
 void expect_close(Prepared& x, const std::vector<size_t>& fields, double tolerance, const std::string& what) {
+  wait_for_device();
   for (size_t q : fields) EXPECT_LT(distance(x.x[q].f, x.x[q].d), tolerance) << what << " field " << q;
 }
 

@@ -51,6 +51,7 @@ inline Owned rounded(Tensor from, bool round) {
 inline double tolerance(int64_t n) { return static_cast<double>(n + 1) * std::numeric_limits<float>::epsilon(); }
 
 inline void expect_near(Tensor got, Tensor want, double within, const std::string& what) {
+  wait_for_device();
   double worst = 0;
   int64_t where = 0;
   for (int64_t i = 0; i < got.count(); ++i) {
@@ -61,6 +62,7 @@ inline void expect_near(Tensor got, Tensor want, double within, const std::strin
 }
 
 inline void expect_same_bits(Tensor got, Tensor want, const std::string& what) {
+  wait_for_device();
   EXPECT_EQ(std::memcmp(got.data, want.data, static_cast<size_t>(got.bytes())), 0) << what;
 }
 

@@ -69,6 +69,7 @@ class Watched {
     const Tensor part = scratch_.zeros(DType::f32, {K, K});
     const ProductVjp product{.weight = {}, .dweight = part, .dbias = {}, .dy = x};
     on_->linear_vjp(x, {}, {&product, 1}, Into::overwrite);
+    wait_for_device();
     const float* p = part.as<float>();
     for (size_t i = 0; i < sum.size(); ++i) sum[i] += static_cast<double>(p[i]);
   }

@@ -16,8 +16,9 @@ constexpr int kLeastMajor = 8;  // bf16 on tensor cores, asynchronous copies
 /// Every Block of the process, once a backend has been made: addressed by the host and the device, kept on the device.
 class ManagedMemory final : public DeviceMemory {
  public:
-  explicit ManagedMemory(const Device& on) : on_(on) {}
+  explicit ManagedMemory(Device& on) : on_(on) {}
   void* allocate(int64_t bytes, const std::string& purpose) override {
+    const Device::Turn turn(on_);
     void* memory = nullptr;
     size_t available = 0, total = 0;
     check(cudaMemGetInfo(&available, &total), "free memory of the device");
@@ -31,11 +32,14 @@ class ManagedMemory final : public DeviceMemory {
     wait();
     return memory;
   }
-  void release(void* memory) noexcept override { cudaFree(memory); }
+  void release(void* memory) noexcept override {
+    const Device::Turn turn(on_);
+    cudaFree(memory);
+  }
   void wait() override { on_.wait(); }
 
  private:
-  const Device& on_;
+  Device& on_;
 };
 
 /// Pinned host memory.
@@ -93,7 +97,10 @@ Device& Device::first() {
   return device;
 }
 
-void Device::wait() const { check(cudaStreamSynchronize(stream_), "an operation"); }
+void Device::wait() {
+  const Turn turn(*this);
+  check(cudaStreamSynchronize(stream_), "an operation");
+}
 
 void* Device::scratch_bytes(Use use, int64_t bytes) {
   Buffer& b = scratch_[static_cast<size_t>(use)];

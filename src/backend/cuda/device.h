@@ -8,6 +8,7 @@
 
 #include <array>
 #include <cstring>
+#include <mutex>
 #include <span>
 
 #include "backend/backend.h"
@@ -29,7 +30,8 @@ struct DeviceSegment {
 /// Working memory by purpose: an operation that calls another must not share its purpose.
 enum class Use { operand_x, operand_dy, operand_w, bias, codes, products, sums, rows, attention, wkv, losses, count };
 
-/// The first device of the machine, with one stream for the process. Not shared between threads.
+/// The first device of the machine, with one stream for the process. An operation holds it (Turn) while it queues its
+/// kernels: what these share lies in order in the stream.
 class Device {
  public:
   /// Made by the first call, and for good: memory may outlive the last backend.
@@ -37,8 +39,19 @@ class Device {
   Device(const Device&) = delete;
   Device& operator=(const Device&) = delete;
 
+  /// The device for the calling thread alone until the end of an expression.
+  class Turn {
+   public:
+    explicit Turn(Device& device) : device_(device), lock_(device.mutex_) {}
+    operator Device&() const { return device_; }
+
+   private:
+    Device& device_;
+    std::lock_guard<std::recursive_mutex> lock_;
+  };
+
   cudaStream_t stream() const { return stream_; }
-  void wait() const;
+  void wait();
 
   /// At least `bytes` of device memory, valid until the next call with the same purpose. Uninitialised.
   template <class T>
@@ -68,6 +81,7 @@ class Device {
     void* data = nullptr;
     int64_t bytes = 0;
   };
+  mutable std::recursive_mutex mutex_;
   cudaStream_t stream_ = nullptr;
   std::array<Buffer, static_cast<size_t>(Use::count)> scratch_;
   // Pinned host memory that the device reads in place; filled in turn, and from the start again when all is done.
