@@ -218,7 +218,8 @@ TEST(PanelProducts, CodesStandForTheDequantisedMatrix) {
 TEST(PanelProducts, RowsDoNotDependOnBatchOrThreads) {
   const int64_t R = 300, K = 577, out = 131;
   const int before = threads();
-  for (const Fast& fast : fast_backends())
+  for (const Fast& fast : fast_backends()) {
+    if (!fast.same_order()) continue;
     for (const PanelFormat& format : kFormats) {
       const Owned x(DType::f32, {R, K}, 1), w(DType::f32, {out, K}, 2), b(DType::f32, {out}, 3);
       const Packed packed(format, w.t, false);
@@ -236,6 +237,7 @@ TEST(PanelProducts, RowsDoNotDependOnBatchOrThreads) {
                              concat(fast.label, " ", name_of(format), " rows=", rows, " threads=", n));
           }
     }
+  }
   set_threads(before);
 }
 

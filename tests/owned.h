@@ -70,6 +70,8 @@ struct Fast {
   std::unique_ptr<Backend> backend;
   bool rounds;  ///< operands to bf16
   std::string label;
+  /// Whether the order of a product's sums is the same for any number of rows: not where a library chooses it.
+  bool same_order() const { return backend->name() != "cuda"; }
 };
 
 inline std::vector<Fast> fast_backends() {
@@ -77,7 +79,7 @@ inline std::vector<Fast> fast_backends() {
   for (const std::string& name : available_backends()) {
     if (name == "reference") continue;
     all.push_back({make_backend(name, Precision::f32), false, name + " f32"});
-    if (name == "avx512" && has_native_bf16())
+    if (multiplies_bf16(name))
       all.push_back({make_backend(name, Precision::bf16), true, name + " bf16"});
   }
   return all;

@@ -145,6 +145,9 @@ class Cuda final : public Backend {
 
 }  // namespace
 
-std::unique_ptr<Backend> make(Precision precision) { return std::make_unique<Cuda>(Device::first(), precision); }
+std::unique_ptr<Backend> make(Precision precision) {
+  require_device();
+  return std::make_unique<Cuda>(Device::first(), precision);
+}
 
 }  // namespace qwerky::cuda

@@ -75,7 +75,7 @@ bool available() {
          attribute(cudaDevAttrComputeCapabilityMajor) >= kLeastMajor;
 }
 
-Device::Device() {
+void require_device() {
   int count = 0;
   const cudaError_t found = cudaGetDeviceCount(&count);
   if (found != cudaSuccess || count == 0)
@@ -84,6 +84,9 @@ Device::Device() {
   if (major < kLeastMajor)
     fail("backend cuda: the device has compute capability ", major, ".", minor,
          ", at least 8.0 is needed (A100 or newer)");
+}
+
+Device::Device() {
   check(cudaSetDevice(0), "choosing the device");
   check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "making a stream");
   ring_ = static_cast<char*>(pinned(kRingBytes));

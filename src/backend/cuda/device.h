@@ -17,6 +17,8 @@ namespace qwerky::cuda {
 
 /// Fails with what was being done and what the driver said.
 void check(cudaError_t error, const char* what);
+/// Fails unless there is a driver and a device that the kernels run on.
+void require_device();
 /// Fails with what was asked for, what is free and what to do.
 [[noreturn]] void fail_for_memory(int64_t bytes, const std::string& purpose);
 

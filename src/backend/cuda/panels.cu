@@ -3,7 +3,7 @@
 // as integers. Many rows: slices of outputs are unpacked, then multiplied as any matrix.
 #include "tensor/panels.h"
 
-#include "backend/cuda/kernel.h"
+#include "backend/cuda/mma.h"
 #include "backend/cuda/operations.h"
 #include "backend/cuda/products.h"
 
@@ -71,10 +71,12 @@ __global__ void round_rows_kernel(RoundedRows to, const float* x, int64_t items,
     four[i] = mine && k < K ? x[row * K + k] : 0;
     largest = fmaxf(largest, fabsf(four[i]));
   }
-  const float d = warp_max(largest) / 127.0f;
+  float poison = 0;  // NaN where x is not finite: so is then the row's result
+  for (int i = 0; i < 4; ++i) poison += four[i] * 0;
+  const float d = warp_max(largest) / 127.0f + warp_sum(poison);
   int word = 0, sum = 0;
   for (int i = 0; i < 4; ++i) {
-    const int q = d == 0 ? 0 : __float2int_rn(four[i] / d);
+    const int q = !(d > 0) ? 0 : __float2int_rn(four[i] / d);
     sum += q;
     word |= (q & 255) << 8 * i;
   }
@@ -174,6 +176,53 @@ void few_rows(Device& on, const Product& p, const Panels& w, bool half) {
        });
 }
 
+constexpr int kColumns = 8, kRowsOfWarp = 16, kWarps = 4;  ///< of a product on tensor cores, and of a block
+
+/// Codes times rounded rows on tensor cores, exact within a group. A warp does 16 rows and the 64 outputs of a panel;
+/// grid (panels, tiles of 64 rows).
+__global__ void many_codes_kernel(float* y, Panels w, RoundedRows x, Values bias, int64_t R) {
+  const int64_t first = (int64_t{blockIdx.y} * kWarps + threadIdx.x / kWarp) * kRowsOfWarp;
+  if (first >= R) return;
+  const int lane = static_cast<int>(threadIdx.x % kWarp), g = lane / 4, t = lane % 4, words = w.group / 4;
+  const int64_t upper = first + g < R ? first + g : R - 1, lower = first + g + 8 < R ? first + g + 8 : R - 1;
+  const char* const panel = w.data + blockIdx.x * w.panel_bytes;
+  float sums[kPanelOutputs / kColumns][4] = {};
+  for (int64_t group = 0; group < w.groups; ++group) {
+    const char* const of_group = panel + group * w.group_bytes;
+    const auto* scales = reinterpret_cast<const __half*>(of_group);
+    const auto* codes = reinterpret_cast<const unsigned*>(of_group + w.codes_offset);
+    const auto word_of = [&](int word, int64_t column) {
+      if (w.type == DType::i8) return codes[word * kPanelOutputs + column] ^ 0x80808080u;  // code - 128
+      return codes[word / 2 * kPanelOutputs + column] >> 4 * (word % 2) & 0x0f0f0f0fu;
+    };
+    const int64_t above = upper * w.groups + group, below = lower * w.groups + group;
+    const auto *q_above = x.q + above * words, *q_below = x.q + below * words;
+    int dots[kPanelOutputs / kColumns][4] = {};
+    for (int word = 0; word < words; word += 8) {
+      const unsigned rows[4] = {static_cast<unsigned>(q_above[word + t]), static_cast<unsigned>(q_below[word + t]),
+                                static_cast<unsigned>(q_above[word + t + 4]),
+                                static_cast<unsigned>(q_below[word + t + 4])};
+      for (int c = 0; c < kPanelOutputs / kColumns; ++c) {
+        const unsigned columns[2] = {word_of(word + t, c * kColumns + g), word_of(word + t + 4, c * kColumns + g)};
+        mma_s8_16x8x32(dots[c], rows, columns);
+      }
+    }
+    for (int c = 0; c < kPanelOutputs / kColumns; ++c)
+      for (int i = 0; i < 4; ++i) {
+        const int64_t item = i < 2 ? above : below, column = c * kColumns + 2 * t + i % 2;
+        const int sum = x.sums[item], dot = dots[c][i] - (w.type == DType::i4 ? w.zero * sum : 0);
+        const float minimum = w.minimum ? __half2float(scales[kPanelOutputs + column]) : 0;
+        sums[c][i] +=
+            x.d[item] * (__half2float(scales[column]) * static_cast<float>(dot) + minimum * static_cast<float>(sum));
+      }
+  }
+  for (int c = 0; c < kPanelOutputs / kColumns; ++c)
+    for (int i = 0; i < 4; ++i) {
+      const int64_t row = first + g + i / 2 * 8, o = blockIdx.x * kPanelOutputs + c * kColumns + 2 * t + i % 2;
+      if (row < R && o < w.outputs) y[row * w.outputs + o] = sums[c][i] + bias[o];
+    }
+}
+
 template <class T>
 __device__ void store(T* to, float x) {
   if constexpr (std::is_same_v<T, float>) {
@@ -183,24 +232,12 @@ __device__ void store(T* to, float x) {
   }
 }
 
-/// T is the type of the operands.
+/// f32 or bf16 panels: slices of outputs in rows, of type T, multiplied as any matrix.
 template <class T>
-void many_rows(Device& on, const Product& p, const Panels& w) {
+void many_values(Device& on, const Product& p, const Panels& w) {
   const int64_t R = p.x.row_count(), K = w.inputs;
   constexpr bool half = !std::is_same_v<T, float>;
-  const void* x = nullptr;
-  if (w.quantised()) {
-    const RoundedRows rounded = round_rows(on, p.x, w);
-    T* to = on.scratch<T>(Use::operand_x, R * K);
-    each(on, R * K, [=, groups = w.groups, group = w.group] __device__(int64_t i) {
-      const int64_t item = i / K * groups + i % K / group, in_group = i % K % group;
-      const int word = rounded.q[item * (group / 4) + in_group / 4];
-      store(to + i, rounded.d[item] * static_cast<float>(static_cast<signed char>(word >> 8 * (in_group % 4))));
-    });
-    x = to;
-  } else {
-    x = operand(on, Use::operand_x, p.x, half);
-  }
+  const void* x = operand(on, Use::operand_x, p.x, half);
   const int64_t most = kUnpackedBytes / static_cast<int64_t>(sizeof(T)) / K / kPanelOutputs * kPanelOutputs;
   const int64_t slice = std::min(w.outputs, std::max(kPanelOutputs, most));
   const float* bias = bias_of(on, p.bias);
@@ -229,9 +266,16 @@ void many_rows(Device& on, const Product& p, const Panels& w) {
 
 void linear_panels(Device& on, Precision precision, const Product& p) {
   const Panels w(p.weight);
-  const bool half = precision == Precision::bf16;
-  if (p.x.row_count() <= kFewRows) return few_rows(on, p, w, half);
-  half ? many_rows<__nv_bfloat16>(on, p, w) : many_rows<float>(on, p, w);
+  const int64_t R = p.x.row_count();
+  const bool half = precision == Precision::bf16 && w.type == DType::bf16;
+  if (R <= kFewRows) {
+    few_rows(on, p, w, half);
+  } else if (w.quantised()) {
+    launch(on, dim3(blocks_for(w.outputs, kPanelOutputs), blocks_for(R, kWarps * kRowsOfWarp)), kWarps * kWarp, 0,
+           many_codes_kernel, p.y.as<float>(), w, round_rows(on, p.x, w), Values(p.bias), R);
+  } else {
+    half ? many_values<__nv_bfloat16>(on, p, w) : many_values<float>(on, p, w);
+  }
 }
 
 void embed_panels(Device& on, Tensor y, Tensor table, std::span<const int32_t> tokens) {
