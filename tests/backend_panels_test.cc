@@ -203,6 +203,7 @@ TEST(PanelProducts, CodesStandForTheDequantisedMatrix) {
       const Packed packed(format, w.t, false);
       const PanelView view(packed.t);
       fast.backend->linear(std::vector{Product{x.t, packed.t, {}, y.t}});
+      wait_for_device();
       for (int64_t n = 0; n < out; ++n) {
         double want = 0, size = 0;
         for (int64_t k = 0; k < K; ++k) {
@@ -298,6 +299,7 @@ TEST(PanelProducts, NaNComesThroughInItsRowOnly) {
     for (const PanelFormat& format : kFormats) {
       const Packed packed(format, w.t, false);
       fast.backend->linear(std::vector{Product{x.t, packed.t, {}, y.t}});
+      wait_for_device();
       for (int64_t i = 0; i < 15; ++i)
         EXPECT_EQ(std::isnan(y.t.as<float>()[i]), i / 5 == 1) << fast.label << " " << name_of(format) << " " << i;
     }

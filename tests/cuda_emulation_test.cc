@@ -152,6 +152,8 @@ TEST(Cuda, SaysWhatADeviceLacks) {
   cuda_emulation::pretend({.devices = 1, .major = 7, .minor = 5});
   EXPECT_FALSE(cuda::available());
   EXPECT_PRED2(has, error_of([] { make_backend("cuda", Precision::f32); }), "capability 7.5, at least 8.0 is needed");
+  cuda_emulation::pretend({.managed = 0});
+  EXPECT_PRED2(has, error_of([] { make_backend("cuda", Precision::f32); }), "share memory at the same time");
   cuda_emulation::pretend({});
   EXPECT_EQ(make_backend("auto", Precision::bf16)->name(), "cuda");
 }

@@ -12,7 +12,6 @@ namespace {
 
 /// Throws Error when the machine lacks the memory for weights of so many bytes.
 void check_memory(int64_t need) {
-  if (device_memory() != nullptr) return;  // says itself what it lacks
   if (const int64_t have = available_memory_bytes(); need > have)
     fail("the weights of this model need ", bytes_text(need), " of memory, this machine has ", bytes_text(have),
          " available");

@@ -14,6 +14,8 @@ class DeviceMemory {
   /// Zero-filled, at least 64-byte aligned. Throws Error when there is not enough; `purpose` names it in the message.
   virtual void* allocate(int64_t bytes, const std::string& purpose) = 0;
   virtual void release(void* memory) noexcept = 0;
+  /// Bytes that allocate() can still give.
+  virtual int64_t available() = 0;
   /// Returns when everything queued on the device is done.
   virtual void wait() = 0;
 };

@@ -50,7 +50,7 @@ enum cudaMemLocationType { cudaMemLocationTypeDevice };
 enum cudaDeviceAttr {
   cudaDevAttrComputeCapabilityMajor,
   cudaDevAttrComputeCapabilityMinor,
-  cudaDevAttrMultiProcessorCount
+  cudaDevAttrConcurrentManagedAccess
 };
 constexpr unsigned cudaMemAttachGlobal = 1, cudaHostAllocDefault = 0, cudaStreamNonBlocking = 1;
 using cudaStream_t = struct EmulatedStream*;

@@ -48,8 +48,8 @@ using qwerky::fail;
 namespace {
 
 constexpr size_t kStack = 256 << 10, kWarp = 32, kMostThreads = 1024;
-constexpr size_t kPlainShared = 48 << 10, kMostShared = 99 << 10;  // of a block: as taken, and on request (sm_86)
-constexpr size_t kGuard = 256;                                     // bytes behind a block's shared memory
+constexpr size_t kPlainShared = 48 << 10, kMostShared = 163 << 10;  // of a block: as taken, and on request (sm_80)
+constexpr size_t kGuard = 256;                                      // bytes behind a block's shared memory
 
 enum class At : uint8_t { ready, meeting, done };
 
@@ -258,7 +258,7 @@ cudaError_t cudaGetDeviceCount(int* count) {
 cudaError_t cudaDeviceGetAttribute(int* value, cudaDeviceAttr attribute, int) {
   *value = attribute == cudaDevAttrComputeCapabilityMajor   ? pretence.major
            : attribute == cudaDevAttrComputeCapabilityMinor ? pretence.minor
-                                                            : 4;
+                                                            : pretence.managed;
   return cudaSuccess;
 }
 cudaError_t cudaSetDevice(int) { return cudaSuccess; }

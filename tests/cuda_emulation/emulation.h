@@ -18,7 +18,7 @@ void limit_memory(int64_t bytes);
 
 /// What the emulated device says of itself.
 struct Pretence {
-  int devices = 1, major = 9, minor = 0;
+  int devices = 1, major = 9, minor = 0, managed = 1;
 };
 void pretend(const Pretence& p);
 

@@ -70,14 +70,19 @@ __device__ inline void dots(float out[kItemsOfWarp], const float* a, const float
 template <int kParts>
 __device__ inline void add_weighted(float sums[kItemsOfWarp][kParts], const float weight[kItemsOfWarp],
                                     const float* rows, int N, int stride) {
+  __shared__ float4 weights[kItemsOfBlock / kItemsOfWarp][kTile];
+  static_assert(kItemsOfWarp == 4);
   const int lane = static_cast<int>(threadIdx.x % kWarp);
+  float4* const of_warp = weights[threadIdx.x / kWarp];
+  __syncwarp();  // all have read what was there before
+  of_warp[lane] = {weight[0], weight[1], weight[2], weight[3]};
+  __syncwarp();
   for (int l = 0; l < kTile; ++l) {
-    float w[kItemsOfWarp];
-    for (int i = 0; i < kItemsOfWarp; ++i) w[i] = __shfl_sync(kAll, weight[i], l);
+    const float4 w = of_warp[l];
     for (int c = 0; c < kParts; ++c) {
       if (lane + kWarp * c >= N) break;
       const float x = rows[l * stride + lane + kWarp * c];
-      for (int i = 0; i < kItemsOfWarp; ++i) sums[i][c] += w[i] * x;
+      sums[0][c] += w.x * x, sums[1][c] += w.y * x, sums[2][c] += w.z * x, sums[3][c] += w.w * x;
     }
   }
 }

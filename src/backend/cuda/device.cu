@@ -20,10 +20,8 @@ class ManagedMemory final : public DeviceMemory {
   void* allocate(int64_t bytes, const std::string& purpose) override {
     const Device::Turn turn(on_);
     void* memory = nullptr;
-    size_t available = 0, total = 0;
-    check(cudaMemGetInfo(&available, &total), "free memory of the device");
     // Managed memory may exceed the device's; it would then be paged over the bus for each operation.
-    if (static_cast<size_t>(bytes) > available) fail_for_memory(bytes, purpose);
+    if (bytes > available()) fail_for_memory(bytes, purpose);
     if (cudaMallocManaged(&memory, static_cast<size_t>(bytes)) != cudaSuccess) fail_for_memory(bytes, purpose);
     cudaMemLocation here{};
     here.type = cudaMemLocationTypeDevice, here.id = 0;
@@ -35,6 +33,11 @@ class ManagedMemory final : public DeviceMemory {
   void release(void* memory) noexcept override {
     const Device::Turn turn(on_);
     cudaFree(memory);
+  }
+  int64_t available() override {
+    size_t bytes = 0, total = 0;
+    check(cudaMemGetInfo(&bytes, &total), "free memory of the device");
+    return static_cast<int64_t>(bytes);
   }
   void wait() override { on_.wait(); }
 
@@ -84,6 +87,10 @@ void require_device() {
   if (major < kLeastMajor)
     fail("backend cuda: the device has compute capability ", major, ".", minor,
          ", at least 8.0 is needed (A100 or newer)");
+  if (attribute(cudaDevAttrConcurrentManagedAccess) == 0)
+    fail(
+        "backend cuda: this system does not let host and device share memory at the same time (managed memory, as on "
+        "Linux outside WSL, is needed)");
 }
 
 Device::Device() {
