@@ -104,6 +104,9 @@ void meet(Meeting kind);
 void exchange(Meeting kind, const void* mine, size_t bytes);
 /// What a lane left at the last meeting.
 const void* left_by(unsigned lane);
+/// Copies of the running thread, done together at copy_now().
+void copy_later(void* to, const void* from, size_t bytes);
+void copy_now();
 
 template <class T>
 T taken_from(unsigned lane, T mine) {
