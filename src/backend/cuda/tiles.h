@@ -10,30 +10,11 @@
 
 #include <cuda_pipeline.h>
 
-#include "backend/cuda/kernel.h"
-#ifndef __CUDACC__
-#include <cuda_mma.h>  // mma_bf16 and bf16_pair, emulated
-#endif
+#include "backend/cuda/mma.h"
 
 namespace qwerky::cuda {
 
 constexpr int kSide = 16;
-
-#ifdef __CUDACC__
-/// d [16, 8] += a [16, 16] b [16, 8].
-__device__ inline void mma_bf16(float* d, const unsigned* a, unsigned b0, unsigned b1) {
-  asm volatile(
-      "mma.sync.aligned.m16n8k16.row.col.f32.bf16.bf16.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
-      : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3])
-      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
-}
-/// Two values rounded to bf16, the first in the lower half.
-__device__ inline unsigned bf16_pair(float low, float high) {
-  unsigned pair;
-  asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(pair) : "f"(high), "f"(low));
-  return pair;
-}
-#endif
 
 /// A matrix [16, 16] of f32, spread over a warp.
 struct Tile {
@@ -93,8 +74,9 @@ __device__ inline void add_product(Tile& sum, const Factor<kTerms>& a, const Fac
   for (int i = kTerms - 1; i >= 0; --i)
 #pragma unroll
     for (int j = kTerms - 1 - i; j >= 0; --j) {
-      mma_bf16(sum.x, a.words[i], b.words[j][0], b.words[j][2]);
-      mma_bf16(sum.x + 4, a.words[i], b.words[j][1], b.words[j][3]);
+      const unsigned(&w)[4] = b.words[j], upper[2] = {w[0], w[2]}, lower[2] = {w[1], w[3]};
+      mma_bf16_16x8x16(sum.x, a.words[i], upper);
+      mma_bf16_16x8x16(sum.x + 4, a.words[i], lower);
     }
 }
 
@@ -108,8 +90,9 @@ template <int kTerms>
 __device__ inline void put(__nv_bfloat16* at, int plane, float x) {
 #pragma unroll
   for (int i = 0; i < kTerms; ++i) {
-    at[i * plane] = __float2bfloat16(x);
-    x -= __bfloat162float(at[i * plane]);
+    const __nv_bfloat16 term = __float2bfloat16(x);
+    at[i * plane] = term;
+    x -= __bfloat162float(term);
   }
 }
 template <int kTerms>
