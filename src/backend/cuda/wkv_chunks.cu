@@ -138,8 +138,9 @@ __global__ void __launch_bounds__(128) scan_kernel(Scan p, Panel<kN, kDelta, kTe
     const Factor<kTerms> yv(y);
 #pragma unroll
     for (int t = 0; t < kN / kSide; ++t) {
+      const Tile decays = load_tile(P::decay(panel) + t * kSide, 0);  // the same in each row
 #pragma unroll
-      for (int e = 0; e < 8; ++e) state[t].x[e] *= P::decay(panel)[t * kSide + Tile::column(e)];
+      for (int e = 0; e < 8; ++e) state[t].x[e] *= decays.x[e];
       add_product(state[t], v, P::factor(panel, P::kAdd, t));
       if constexpr (kDelta) add_product(state[t], yv, P::factor(panel, P::kBack, t));
     }
