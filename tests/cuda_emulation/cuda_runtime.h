@@ -5,6 +5,7 @@
 #pragma once
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <cstddef>
 #include <cstdint>
@@ -104,6 +105,9 @@ void meet(Meeting kind);
 void exchange(Meeting kind, const void* mine, size_t bytes);
 /// What a lane left at the last meeting.
 const void* left_by(unsigned lane);
+/// Copies of the running thread, done together at copy_now().
+void copy_later(void* to, const void* from, size_t bytes);
+void copy_now();
 
 template <class T>
 T taken_from(unsigned lane, T mine) {
@@ -152,6 +156,7 @@ template <class T>
 T __ldg(const T* at) {
   return *at;
 }
+inline float __uint_as_float(unsigned x) { return std::bit_cast<float>(x); }
 inline float rsqrtf(float x) { return 1.0f / std::sqrt(x); }
 inline int __float2int_rn(float x) { return static_cast<int>(std::nearbyint(x)); }
 /// Four products of signed bytes.

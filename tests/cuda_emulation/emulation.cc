@@ -53,10 +53,17 @@ constexpr size_t kGuard = 256;                                      // bytes beh
 
 enum class At : uint8_t { ready, meeting, done };
 
+struct Copy {
+  void* to;
+  const void* from;
+  size_t bytes;
+};
+
 struct Fiber {
   void* stack_pointer = nullptr;
   At at = At::ready;
   Meeting kind = Meeting::block;
+  std::vector<Copy> copies;  // begun, not waited for
 };
 
 struct Lane {
@@ -114,6 +121,11 @@ class Machine {
   }
   const void* left_by(unsigned lane) const { return lanes_[now_ / kWarp * kWarp + lane].left[lanes_[now_].turn % 2]; }
   unsigned char* shared() { return shared_.data(); }
+  void copy_later(const Copy& copy) { fibers_[now_].copies.push_back(copy); }
+  void copy_now() {
+    for (const Copy& c : fibers_[now_].copies) std::memcpy(c.to, c.from, c.bytes);
+    fibers_[now_].copies.clear();
+  }
 
  private:
   static void enter();
@@ -237,6 +249,8 @@ unsigned char* dynamic_shared() { return machine().shared(); }
 void meet(Meeting kind) { machine().meet(kind); }
 void exchange(Meeting kind, const void* mine, size_t bytes) { machine().exchange(kind, mine, bytes); }
 const void* left_by(unsigned lane) { return machine().left_by(lane); }
+void copy_later(void* to, const void* from, size_t bytes) { machine().copy_later({to, from, bytes}); }
+void copy_now() { machine().copy_now(); }
 
 }  // namespace cuda_emulation
 

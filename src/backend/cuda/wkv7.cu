@@ -1,97 +1,77 @@
 // SPDX-License-Identifier: MIT
-// WKV-7, row by row: a head of a segment a block, its state in shared memory, thread j on column j (values) or row j
-// (keys) of it.
-#include <vector>
-
-#include "backend/cuda/kernel.h"
+// WKV-7, row by row: forward a thread a column of the state, backward a block a head of a segment, thread j on column j
+// (values) or row j (keys) of the state.
 #include "backend/cuda/operations.h"
+#include "backend/cuda/wkv_chunks.h"
 
 namespace qwerky::cuda {
 namespace {
 
-constexpr int kMostHead = 128;  ///< N whose state fits in shared memory
 constexpr int64_t kChunk = 32;  ///< rows of which the reverse recomputes the states at once
-
-struct Seven {
-  int heads, N;
-  float scale;
-  float *r, *log_w, *k, *v, *kappa, *a;
-  explicit Seven(const Wkv7& p)
-      : heads(p.heads),
-        N(p.head),
-        scale(static_cast<float>(p.scale)),
-        r(p.r.as<float>()),
-        log_w(p.log_w.as<float>()),
-        k(p.k.as<float>()),
-        v(p.v.as<float>()),
-        kappa(p.kappa.as<float>()),
-        a(p.a.as<float>()) {
-    CHECK(N <= kMostHead, "wkv7 on cuda with heads of ", N, " channels");
-  }
-  __device__ int64_t at(int64_t row, int64_t h) const { return (row * heads + h) * N; }
-};
 
 /// A row's vectors in shared memory.
 struct Row {
   float *r, *w, *k, *v, *kappa, *b, *go;  ///< b = a κ, go = scale · do
   __device__ explicit Row(float* at, int N)
       : r(at), w(r + N), k(w + N), v(k + N), kappa(v + N), b(kappa + N), go(b + N) {}
-  /// Element j of each by thread j, then a barrier.
-  __device__ void load(const Seven& p, const float* d_o, int64_t i) const {
-    const int j = static_cast<int>(threadIdx.x);
-    if (j < p.N) {
+  /// All of it, by all threads, then a barrier.
+  __device__ void load(const Wkv& p, const float* d_o, int64_t i) const {
+    for (int j = static_cast<int>(threadIdx.x); j < p.N; j += static_cast<int>(blockDim.x)) {
       r[j] = p.r[i + j], w[j] = expf(p.log_w[i + j]), k[j] = p.k[i + j], v[j] = p.v[i + j];
       kappa[j] = p.kappa[i + j], b[j] = p.a[i + j] * kappa[j];
       if (d_o != nullptr) go[j] = d_o[i + j] * p.scale;
     }
     __syncthreads();
   }
-  /// (κ S)_j of a state with rows of N.
-  __device__ float erased(const float* S, int N, int j) const {
+  /// (κ S)_j from column j of the state, whose elements are `stride` apart.
+  __device__ float erased(const float* column, int N, int stride) const {
     float sum = 0;
-    for (int n = 0; n < N; ++n) sum += kappa[n] * S[n * N + j];
+    for (int n = 0; n < N; ++n) sum += kappa[n] * column[n * stride];
     return sum;
   }
   /// Column j of the state after the row, from the one before; may be in place.
-  __device__ void step(float* after, const float* before, int N, int j) const {
-    const float e = erased(before, N, j);
-    for (int n = 0; n < N; ++n) after[n * N + j] = w[n] * before[n * N + j] - b[n] * e + k[n] * v[j];
+  __device__ void step(float* after, const float* before, int N, int stride, int j) const {
+    const float e = erased(before, N, stride);
+    for (int n = 0; n < N; ++n) after[n * stride] = w[n] * before[n * stride] - b[n] * e + k[n] * v[j];
   }
 };
 constexpr int kRowVectors = 7;
 
-/// Grid (heads, segments).
-__global__ void seven_kernel(float* o, Seven p, const DeviceSegment* segments) {
+/// Grid (heads, segments, parts of a head): a thread a column of the state.
+__global__ void seven_kernel(float* o, Wkv p, const DeviceSegment* segments) {
   DYNAMIC_SHARED(float, shared);
-  const int N = p.N, j = static_cast<int>(threadIdx.x);
-  float* const S = shared;
-  const Row row(S + N * N, N);
+  const int N = p.N, cols = static_cast<int>(blockDim.x), t0 = static_cast<int>(threadIdx.x);
+  const int j = static_cast<int>(blockIdx.z) * cols + t0;
+  float* const S = shared + t0;
+  const Row row(shared + N * cols, N);
   const DeviceSegment s = segments[blockIdx.y];
   float* stored = s.state == nullptr ? nullptr : s.state + int64_t{blockIdx.x} * N * N;
-  for (int n = 0; n < N && j < N; ++n) S[n * N + j] = stored != nullptr ? stored[n * N + j] : 0;
+  for (int n = 0; n < N && j < N; ++n) S[n * cols] = stored != nullptr ? stored[n * N + j] : 0;
   for (int64_t t = 0; t < s.rows; ++t) {
     const int64_t i = p.at(s.row + t, blockIdx.x);
     row.load(p, nullptr, i);
     if (j < N) {
-      row.step(S, S, N, j);
+      row.step(S, S, N, cols, j);
       float sum = 0;
-      for (int n = 0; n < N; ++n) sum += row.r[n] * S[n * N + j];
+      for (int n = 0; n < N; ++n) sum += row.r[n] * S[n * cols];
       o[i + j] = sum * p.scale;
     }
     __syncthreads();
   }
-  for (int n = 0; n < N && j < N && stored != nullptr; ++n) stored[n * N + j] = S[n * N + j];
+  for (int n = 0; n < N && j < N && stored != nullptr; ++n) stored[n * N + j] = S[n * cols];
 }
 
 /// Grid (heads, segments). starts: states before each chunk, [heads][chunks of the call][N, N], a segment's from
-/// first_chunk[segment]; history: states after each row of a chunk, [segments][heads][kChunk][N, N].
-__global__ void seven_vjp_kernel(Seven d, const float* d_o, Seven p, const DeviceSegment* segments,
-                                 const int64_t* first_chunk, int64_t chunks, float* starts, float* histories) {
+/// first_chunk[segment]; history: states after each row of a chunk, [segments][heads][kChunk][N, N]; gradients: of
+/// states that do not fit in shared memory, [segments][heads][N, N + 1], else null.
+__global__ void seven_vjp_kernel(Wkv d, const float* d_o, Wkv p, const DeviceSegment* segments,
+                                 const int64_t* first_chunk, int64_t chunks, float* starts, float* histories,
+                                 float* gradients) {
   DYNAMIC_SHARED(float, shared);
   const int N = p.N, P = N + 1, j = static_cast<int>(threadIdx.x);  // P: rows of dS, so that columns do not collide
-  float* const dS = shared;
-  const Row row(dS + N * P, N);
+  const Row row(shared, N);
   float *es = row.go + N, *des = es + N;
+  float* const dS = gradients == nullptr ? des + N : gradients + (blockIdx.y * gridDim.x + blockIdx.x) * N * P;
   const int64_t h = blockIdx.x, NN = int64_t{N} * N;
   const DeviceSegment s = segments[blockIdx.y];
   float* const start = starts + (h * chunks + first_chunk[blockIdx.y]) * NN;
@@ -105,7 +85,7 @@ __global__ void seven_vjp_kernel(Seven d, const float* d_o, Seven p, const Devic
     row.load(p, d_o, p.at(s.row + t, h));
     const float* before = t % kChunk == 0 ? start + t / kChunk * NN : history;
     float* after = t % kChunk == kChunk - 1 && t + 1 < s.rows ? start + (t / kChunk + 1) * NN : history;
-    if (j < N) row.step(after, before, N, j);
+    if (j < N) row.step(after + j, before + j, N, N, j);
     __syncthreads();
   }
   for (int64_t c = count; c-- > 0;) {
@@ -113,7 +93,7 @@ __global__ void seven_vjp_kernel(Seven d, const float* d_o, Seven p, const Devic
     const auto before_of = [&](int64_t t) { return t == 0 ? start + c * NN : history + (t - 1) * NN; };
     for (int64_t t = 0; t < rows; ++t) {
       row.load(p, d_o, p.at(s.row + first + t, h));
-      if (j < N) row.step(history + t * NN, before_of(t), N, j);
+      if (j < N) row.step(history + t * NN + j, before_of(t) + j, N, N, j);
       __syncthreads();
     }
     for (int64_t t = rows; t-- > 0;) {
@@ -127,7 +107,7 @@ __global__ void seven_vjp_kernel(Seven d, const float* d_o, Seven p, const Devic
           dv += dS[n * P + j] * row.k[n];
           de -= dS[n * P + j] * row.b[n];
         }
-        es[j] = row.erased(before, N, j), des[j] = de;
+        es[j] = row.erased(before + j, N, N), des[j] = de;
         d.v[i + j] = dv;
       }
       __syncthreads();
@@ -150,30 +130,34 @@ __global__ void seven_vjp_kernel(Seven d, const float* d_o, Seven p, const Devic
   }
 }
 
-unsigned threads_of(int N) { return static_cast<unsigned>((N + kWarp - 1) / kWarp * kWarp); }
-
 }  // namespace
 
-void wkv7(Device& on, Precision, Tensor o, const Wkv7& p, Batch batch, int64_t offset) {
-  const size_t N = static_cast<size_t>(p.head);
-  launch(on, dim3(static_cast<unsigned>(p.heads), static_cast<unsigned>(batch.size())), threads_of(p.head),
-         (N * N + kRowVectors * N) * sizeof(float), seven_kernel, o.as<float>(), Seven(p), on.upload(batch, offset));
+void wkv7(Device& on, Precision precision, Tensor o, const Wkv7& p, Batch batch, int64_t offset) {
+  const WkvForms forms(p.head, batch);
+  const size_t N = static_cast<size_t>(p.head), cols = wkv_threads(std::min(p.head, kRowColumns));
+  launch(
+      on,
+      dim3(static_cast<unsigned>(p.heads), static_cast<unsigned>(forms.rows.size()), blocks_for(p.head, kRowColumns)),
+      static_cast<unsigned>(cols), (N * cols + kRowVectors * N) * sizeof(float), seven_kernel, o.as<float>(), Wkv(p),
+      on.upload(forms.rows, offset));
+  wkv_chunks(on, precision, o.as<float>(), Wkv(p), forms.chunks, offset);
 }
 
-void wkv7_vjp(Device& on, Precision, const Wkv7& d, Tensor d_o, const Wkv7& p, Batch batch) {
+void wkv7_vjp(Device& on, Precision precision, const Wkv7& d, Tensor d_o, const Wkv7& p, Batch batch) {
+  const WkvForms forms(p.head, batch);
   const int64_t N = p.head;
-  std::vector<int64_t> first_chunk;
-  int64_t chunks = 0;
-  for (const Segment& s : batch) {
-    first_chunk.push_back(chunks);
-    chunks += (s.rows + kChunk - 1) / kChunk;
+  const auto [first_chunk, chunks] = wkv_row_chunks(forms.rows, kChunk);
+  const auto count = static_cast<int64_t>(forms.rows.size());
+  const bool fits = N <= kSharedState;
+  if (count > 0) {
+    float* starts = on.scratch<float>(Use::wkv, p.heads * (N * N * (chunks + count * kChunk) + count * N * (N + 1)));
+    float *histories = starts + p.heads * N * N * chunks, *gradients = histories + p.heads * N * N * count * kChunk;
+    launch(on, dim3(static_cast<unsigned>(p.heads), static_cast<unsigned>(count)), wkv_threads(p.head),
+           static_cast<size_t>((fits ? N * (N + 1) : 0) + (kRowVectors + 2) * N) * sizeof(float), seven_vjp_kernel,
+           Wkv(d), d_o.as<float>(), Wkv(p), on.upload(forms.rows, 0), on.upload(std::span<const int64_t>(first_chunk)),
+           chunks, starts, histories, fits ? nullptr : gradients);
   }
-  const auto count = static_cast<int64_t>(batch.size());
-  float* starts = on.scratch<float>(Use::wkv, p.heads * N * N * (chunks + count * kChunk));
-  launch(on, dim3(static_cast<unsigned>(p.heads), static_cast<unsigned>(count)), threads_of(p.head),
-         static_cast<size_t>(N * (N + 1) + (kRowVectors + 2) * N) * sizeof(float), seven_vjp_kernel, Seven(d),
-         d_o.as<float>(), Seven(p), on.upload(batch, 0), on.upload(std::span<const int64_t>(first_chunk)), chunks,
-         starts, starts + p.heads * N * N * chunks);
+  wkv_chunks_vjp(on, precision, Wkv(d), d.v.as<float>(), d_o.as<float>(), Wkv(p), forms.chunks);
 }
 
 }  // namespace qwerky::cuda
