@@ -5,6 +5,8 @@
 // alone, so a row's result depends neither on the split nor on its company.
 #include "backend/cuda/attention.h"
 
+#include <vector>
+
 #include "backend/cuda/operations.h"
 
 namespace qwerky::cuda {
@@ -18,8 +20,10 @@ template <int kParts>
 struct Softmax {
   float top[kItemsOfWarp], sum[kItemsOfWarp], values[kItemsOfWarp][kParts];
   __device__ void clear() {
+#pragma unroll
     for (int i = 0; i < kItemsOfWarp; ++i) {
       top[i] = -INFINITY, sum[i] = 0;
+#pragma unroll
       for (int c = 0; c < kParts; ++c) values[i][c] = 0;
     }
   }
@@ -34,15 +38,6 @@ struct Softmax {
   }
 };
 
-struct Attend {
-  float* o;
-  float* partial;  ///< [segments][kv_heads][runs][items][N + 2] where blocks take single runs, else null
-  const float *q, *k, *v;
-  HeadShape shape;
-  const DeviceSegment* segments;
-  int64_t items, runs;  ///< of the longest segment
-};
-
 /// Grid (tiles of items × runs, kv heads, segments).
 template <int kParts>
 __global__ void attention_kernel(Attend a) {
@@ -55,7 +50,6 @@ __global__ void attention_kernel(Attend a) {
   if (first_item >= items) return;
   const int64_t last_item = first_item + kItemsOfBlock < items ? first_item + kItemsOfBlock - 1 : items - 1;
   const int64_t now_first = s.position + first_item / a.shape.group, now_last = s.position + last_item / a.shape.group;
-  const int64_t slots = a.shape.slots(s.capacity), W = int64_t{a.shape.kv_heads} * N;
   load_rows(qs, kItemsOfBlock, N, N, [&](int r) {
     return first_item + r < items ? a.q + a.shape.at_item(s, first_item + r, kv_head) : nullptr;
   });
@@ -69,23 +63,19 @@ __global__ void attention_kernel(Attend a) {
   whole.clear(), part.clear();
   for (int64_t key = begin; key < end; key += kTile) {
     if (key % kRun == 0 && key > begin) {
+#pragma unroll
       for (int i = 0; i < kItemsOfWarp; ++i)
         whole.merge(whole.top[i], whole.sum[i], whole.values[i], kParts, part.top[i], part.sum[i], part.values[i]);
       part.clear();
     }
     if (a.shape.hidden(now_first, key, key + kTile - 1)) continue;
     __syncthreads();  // all have read the tile before
-    const auto address = [&](const float* own, int64_t stored, int r) -> const float* {
-      const int64_t position = key + r;
-      if (position > now_last) return nullptr;
-      if (position >= s.position) return own + a.shape.at_key(s.row + position - s.position, kv_head);
-      return s.state + (stored + a.shape.slot(position)) * W + kv_head * N;
-    };
-    load_rows(ks, kTile, N, N + 1, [&](int r) { return address(a.k, 0, r); });
-    load_rows(vs, kTile, N, N, [&](int r) { return address(a.v, slots, r); });
+    load_rows(ks, kTile, N, N + 1, [&](int r) { return a.key_row(s, kv_head, key + r, now_last).key; });
+    load_rows(vs, kTile, N, N, [&](int r) { return a.key_row(s, kv_head, key + r, now_last).value; });
     __syncthreads();
     float scores[kItemsOfWarp];
     dots(scores, my_q, ks + lane * (N + 1), N);
+#pragma unroll
     for (int i = 0; i < kItemsOfWarp; ++i) {
       const int64_t now = s.position + (my_item + i) / a.shape.group;
       const bool seen = a.shape.visible(now, key + lane) && my_item + i < items;
@@ -95,21 +85,25 @@ __global__ void attention_kernel(Attend a) {
       scores[i] = seen ? expf(score - top) : 0;
       part.sum[i] = part.sum[i] * keep + warp_sum(scores[i]);
       part.top[i] = top;
+#pragma unroll
       for (int c = 0; c < kParts; ++c) part.values[i][c] *= keep;
     }
     add_weighted<kParts>(part.values, scores, vs, N, N);
   }
+#pragma unroll
   for (int i = 0; i < kItemsOfWarp; ++i) {
     if (my_item + i >= items) break;
     if (a.partial != nullptr) {
       float* to =
           a.partial +
           ((((blockIdx.z * int64_t{a.shape.kv_heads} + kv_head) * a.runs + run) * a.items) + my_item + i) * (N + 2);
+#pragma unroll
       for (int c = 0; c < kParts && lane + kWarp * c < N; ++c) to[lane + kWarp * c] = part.values[i][c];
       if (lane == 0) to[N] = part.top[i], to[N + 1] = part.sum[i];
     } else {
       whole.merge(whole.top[i], whole.sum[i], whole.values[i], kParts, part.top[i], part.sum[i], part.values[i]);
       float* to = a.o + a.shape.at_item(s, my_item + i, kv_head);
+#pragma unroll
       for (int c = 0; c < kParts && lane + kWarp * c < N; ++c) to[lane + kWarp * c] = whole.values[i][c] / whole.sum[i];
     }
   }
@@ -128,35 +122,36 @@ __global__ void merge_runs_kernel(Attend a) {
     const float* from =
         a.partial + ((((blockIdx.z * int64_t{a.shape.kv_heads} + kv_head) * a.runs + run) * a.items) + item) * (N + 2);
     float part[kParts];
+#pragma unroll
     for (int c = 0; c < kParts; ++c) part[c] = lane + kWarp * c < N ? from[lane + kWarp * c] : 0;
     Softmax<kParts>::merge(top, sum, values, kParts, from[N], from[N + 1], part);
   }
   float* to = a.o + a.shape.at_item(s, item, kv_head);
+#pragma unroll
   for (int c = 0; c < kParts && lane + kWarp * c < N; ++c) to[lane + kWarp * c] = values[c] / sum;
 }
 
 }  // namespace
 
-void attention(Device& on, Tensor o, Tensor q, Tensor k, Tensor v, const AttentionShape& shape, Batch batch,
-               int64_t offset) {
-  const int64_t W = int64_t{shape.kv_heads} * shape.head, rows = longest(batch);
+void attention(Device& on, Precision precision, Tensor o, Tensor q, Tensor k, Tensor v, const AttentionShape& shape,
+               Batch batch, int64_t offset) {
+  Attend a{o.as<float>(), nullptr, q.as<float>(), k.as<float>(), v.as<float>(), HeadShape(shape), nullptr, 0, 1};
+  std::vector<Segment> by_tiles, by_lanes;
   int64_t deepest = 0;
   for (const Segment& s : batch) {
     CHECK(!s.state || shape.window > 0 || s.position() + s.rows <= shape.slots(s.state->capacity()), "state full");
-    deepest = std::max(deepest, s.position() + s.rows);
+    const bool tiles = precision == Precision::bf16 && fits_tiles(a.shape, s.rows);
+    (tiles ? by_tiles : by_lanes).push_back(s);
+    if (!tiles) deepest = std::max(deepest, s.position() + s.rows);
   }
-  Attend a{o.as<float>(),
-           nullptr,
-           q.as<float>(),
-           k.as<float>(),
-           v.as<float>(),
-           HeadShape(shape),
-           on.upload(batch, offset),
-           0,
-           1};
-  a.items = rows * a.shape.group;
+  if (!by_tiles.empty()) {
+    a.segments = on.upload(by_tiles, offset);
+    attention_tiles(on, a, by_tiles);
+  }
+  a.segments = on.upload(by_lanes, offset);
+  a.items = longest(by_lanes) * a.shape.group;
   const int64_t tiles = blocks_for(a.items, kItemsOfBlock), heads = shape.kv_heads;
-  const auto segments = static_cast<int64_t>(batch.size());
+  const auto segments = static_cast<int64_t>(by_lanes.size());
   if (tiles * heads * segments < kBlocks && deepest > kRun) {
     a.runs = blocks_for(deepest, kRun);
     a.partial = on.scratch<float>(Use::attention, segments * heads * a.runs * a.items * (shape.head + 2));
@@ -171,6 +166,7 @@ void attention(Device& on, Tensor o, Tensor q, Tensor k, Tensor v, const Attenti
              kWarp, 0, merge_runs_kernel<parts()>, a);
   });
   // Of the rows that share a slot of a ring the last one stays.
+  const int64_t W = heads * shape.head;
   each_in_segments(
       on, batch, offset, W,
       [=, s = a.shape, keys = a.k, values = a.v] __device__(const DeviceSegment& to, int64_t t, int64_t i) {

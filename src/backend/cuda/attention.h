@@ -47,6 +47,35 @@ struct HeadShape {
   __device__ int64_t at_key(int64_t row, int64_t kv_head) const { return (row * kv_heads + kv_head) * N; }
 };
 
+/// Where a key and its value lie; null: beyond what any row sees.
+struct KeyRow {
+  const float *key, *value;
+};
+
+/// A call of attention().
+struct Attend {
+  float* o;
+  float* partial;  ///< [segments][kv_heads][runs][items][N + 2] where blocks take single runs, else null
+  const float *q, *k, *v;
+  HeadShape shape;
+  const DeviceSegment* segments;
+  int64_t items, runs;  ///< of the longest segment
+
+  __device__ KeyRow key_row(const DeviceSegment& s, int64_t kv_head, int64_t position, int64_t last) const {
+    if (position > last) return {nullptr, nullptr};
+    if (position >= s.position) {
+      const int64_t own = shape.at_key(s.row + position - s.position, kv_head);
+      return {k + own, v + own};
+    }
+    const int64_t stored = shape.at_key(shape.slot(position), kv_head);
+    return {s.state + stored, s.state + shape.at_key(shape.slots(s.capacity), 0) + stored};
+  }
+};
+
+/// Whether a segment of so many rows goes by tensor cores, and the call of those that do.
+bool fits_tiles(const HeadShape& shape, int64_t rows);
+void attention_tiles(Device& on, const Attend& a, Batch batch);
+
 /// rows × N elements into shared memory with `stride` between rows by all threads of the block; from(row) is the
 /// address of a row or null (zeros).
 template <class From>
@@ -59,9 +88,11 @@ __device__ inline void load_rows(float* to, int rows, int N, int stride, const F
 
 /// Σ_n a[i][n] b[n] for the kItemsOfWarp rows of a (stride N).
 __device__ inline void dots(float out[kItemsOfWarp], const float* a, const float* b, int N) {
+#pragma unroll
   for (int i = 0; i < kItemsOfWarp; ++i) out[i] = 0;
   for (int n = 0; n < N; ++n) {
     const float x = b[n];
+#pragma unroll
     for (int i = 0; i < kItemsOfWarp; ++i) out[i] += a[i * N + n] * x;
   }
 }
@@ -79,6 +110,7 @@ __device__ inline void add_weighted(float sums[kItemsOfWarp][kParts], const floa
   __syncwarp();
   for (int l = 0; l < kTile; ++l) {
     const float4 w = of_warp[l];
+#pragma unroll
     for (int c = 0; c < kParts; ++c) {
       if (lane + kWarp * c >= N) break;
       const float x = rows[l * stride + lane + kWarp * c];

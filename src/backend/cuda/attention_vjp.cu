@@ -34,6 +34,7 @@ __global__ void queries_kernel(Reverse a) {
   const int mine = static_cast<int>(threadIdx.x / kWarp) * kItemsOfWarp;
   const int64_t my_item = first_item + mine;
   float top[kItemsOfWarp], sum[kItemsOfWarp], lse[kItemsOfWarp], dot[kItemsOfWarp], dq[kItemsOfWarp][kParts] = {};
+#pragma unroll
   for (int i = 0; i < kItemsOfWarp; ++i) top[i] = -INFINITY, sum[i] = 0, lse[i] = 0, dot[i] = 0;
   for (int pass = 0; pass < (a.dq != nullptr ? 2 : 1); ++pass) {  // log Σ exp, then the gradient
     for (int64_t key = 0; key <= t_last; key += kTile) {
@@ -48,6 +49,7 @@ __global__ void queries_kernel(Reverse a) {
       float scores[kItemsOfWarp], dp[kItemsOfWarp];
       dots(scores, qs + mine * N, ks + lane * P, N);
       if (pass == 1) dots(dp, gs + mine * N, vs + lane * P, N);
+#pragma unroll
       for (int i = 0; i < kItemsOfWarp; ++i) {
         const bool seen = my_item + i < items && a.shape.visible((my_item + i) / a.shape.group, key + lane);
         const float score = seen ? scores[i] * a.shape.scale : -INFINITY;
@@ -62,6 +64,7 @@ __global__ void queries_kernel(Reverse a) {
       if (pass == 1) add_weighted<kParts>(dq, scores, ks, N, P);
     }
     if (pass == 1) break;
+#pragma unroll
     for (int i = 0; i < kItemsOfWarp; ++i) {
       if (my_item + i >= items) break;
       lse[i] = top[i] + logf(sum[i]);
@@ -74,9 +77,11 @@ __global__ void queries_kernel(Reverse a) {
       if (lane == 0) a.rows[a.shape.at_item(s, my_item + i, kv_head) / N] = {lse[i], dot[i]};
     }
   }
+#pragma unroll
   for (int i = 0; i < kItemsOfWarp && a.dq != nullptr; ++i) {
     if (my_item + i >= items) break;
     float* const to = a.dq + a.shape.at_item(s, my_item + i, kv_head);
+#pragma unroll
     for (int c = 0; c < kParts && lane + kWarp * c < N; ++c) to[lane + kWarp * c] = dq[i][c];
   }
 }
@@ -111,6 +116,7 @@ __global__ void keys_kernel(Reverse a) {
     dots(ds, vs + mine * N, gs + lane * P, N);
     const bool real = item + lane < items;
     const float2 of = real ? a.rows[a.shape.at_item(s, item + lane, kv_head) / N] : float2{0, 0};
+#pragma unroll
     for (int i = 0; i < kItemsOfWarp; ++i) {
       const bool seen = real && a.shape.visible((item + lane) / a.shape.group, first_key + mine + i);
       p[i] = seen ? expf(p[i] * a.shape.scale - of.x) : 0;
@@ -119,10 +125,12 @@ __global__ void keys_kernel(Reverse a) {
     add_weighted<kParts>(dv, p, gs, N, P);
     add_weighted<kParts>(dk, ds, qs, N, P);
   }
+#pragma unroll
   for (int i = 0; i < kItemsOfWarp; ++i) {
     const int64_t key = first_key + mine + i;
     if (key >= s.rows) break;
     const int64_t to = a.shape.at_key(s.row + key, kv_head);
+#pragma unroll
     for (int c = 0; c < kParts && lane + kWarp * c < N; ++c)
       a.dk[to + lane + kWarp * c] = dk[i][c], a.dv[to + lane + kWarp * c] = dv[i][c];
   }

@@ -87,7 +87,7 @@ class Cuda final : public Backend {
   // Mixers.
   void attention(Tensor o, Tensor q, Tensor k, Tensor v, const AttentionShape& shape, Batch batch,
                  int64_t offset) const override {
-    cuda::attention(turn(), o, q, k, v, shape, batch, offset);
+    cuda::attention(turn(), precision_, o, q, k, v, shape, batch, offset);
   }
   void attention_vjp(Tensor dq, Tensor dk, Tensor dv, Tensor d_o, Tensor q, Tensor k, Tensor v, Tensor o,
                      const AttentionShape& shape, Batch batch) const override {

@@ -30,7 +30,21 @@ struct DeviceSegment {
 };
 
 /// Working memory by purpose: an operation that calls another must not share its purpose.
-enum class Use { operand_x, operand_dy, operand_w, bias, codes, products, sums, rows, attention, wkv, wkv_values, losses, count };
+enum class Use {
+  operand_x,
+  operand_dy,
+  operand_w,
+  bias,
+  codes,
+  products,
+  sums,
+  rows,
+  attention,
+  wkv,
+  wkv_values,
+  losses,
+  count
+};
 
 /// The first device of the machine, with one stream for the process. An operation holds it (Turn) while it queues its
 /// kernels: what these share lies in order in the stream.

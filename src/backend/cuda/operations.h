@@ -46,9 +46,9 @@ void shift_mix(Device& on, Tensor y, Tensor x, Tensor delta, Tensor mu, Tensor m
 void shift_mix_vjp(Device& on, Tensor dx, Tensor ddelta, Tensor dmu, Tensor dm, Tensor dy, Tensor delta, Tensor mu,
                    Tensor m);
 
-// attention.cu, attention_vjp.cu
-void attention(Device& on, Tensor o, Tensor q, Tensor k, Tensor v, const AttentionShape& shape, Batch batch,
-               int64_t offset);
+// attention.cu (with attention_tiles.cu), attention_vjp.cu
+void attention(Device& on, Precision precision, Tensor o, Tensor q, Tensor k, Tensor v, const AttentionShape& shape,
+               Batch batch, int64_t offset);
 void attention_vjp(Device& on, Tensor dq, Tensor dk, Tensor dv, Tensor d_o, Tensor q, Tensor k, Tensor v, Tensor o,
                    const AttentionShape& shape, Batch batch);
 void attention_lags(Device& on, Tensor mass, Tensor sink, Tensor q, Tensor k, const AttentionShape& shape, Batch batch,

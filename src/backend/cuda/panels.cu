@@ -66,15 +66,18 @@ __global__ void round_rows_kernel(RoundedRows to, const float* x, int64_t items,
   const int64_t row = item / groups, first = item % groups * group;
   const bool mine = lane < group / 4;  // a word: four inputs
   float four[4], largest = 0;
+#pragma unroll
   for (int i = 0; i < 4; ++i) {
     const int64_t k = first + 4 * lane + i;
     four[i] = mine && k < K ? x[row * K + k] : 0;
     largest = fmaxf(largest, fabsf(four[i]));
   }
   float poison = 0;  // NaN where x is not finite: so is then the row's result
+#pragma unroll
   for (int i = 0; i < 4; ++i) poison += four[i] * 0;
   const float d = warp_max(largest) / 127.0f + warp_sum(poison);
   int word = 0, sum = 0;
+#pragma unroll
   for (int i = 0; i < 4; ++i) {
     const int q = !(d > 0) ? 0 : __float2int_rn(four[i] / d);
     sum += q;
@@ -125,6 +128,7 @@ __global__ void few_rows_kernel(float* parts, Panels w, const float* x, RoundedR
       const auto* scales = reinterpret_cast<const __half*>(group);
       const float scale = __half2float(scales[column]);
       const float minimum = w.minimum ? __half2float(scales[kPanelOutputs + column]) : 0;
+#pragma unroll
       for (int r = 0; r < kFewRows; ++r) {
         if (r >= R) break;
         const int64_t item = r * w.groups + u;
@@ -140,6 +144,7 @@ __global__ void few_rows_kernel(float* parts, Panels w, const float* x, RoundedR
         if (k >= w.inputs) break;
         float weight = w.value(o, k);
         if (half) weight = __bfloat162float(__float2bfloat16(weight));
+#pragma unroll
         for (int r = 0; r < kFewRows; ++r) {
           if (r >= R) break;
           const float xk = x[r * w.inputs + k];
@@ -202,12 +207,15 @@ __global__ void many_codes_kernel(float* y, Panels w, RoundedRows x, Values bias
       const unsigned rows[4] = {static_cast<unsigned>(q_above[word + t]), static_cast<unsigned>(q_below[word + t]),
                                 static_cast<unsigned>(q_above[word + t + 4]),
                                 static_cast<unsigned>(q_below[word + t + 4])};
+#pragma unroll
       for (int c = 0; c < kPanelOutputs / kColumns; ++c) {
         const unsigned columns[2] = {word_of(word + t, c * kColumns + g), word_of(word + t + 4, c * kColumns + g)};
         mma_s8_16x8x32(dots[c], rows, columns);
       }
     }
+#pragma unroll
     for (int c = 0; c < kPanelOutputs / kColumns; ++c)
+#pragma unroll
       for (int i = 0; i < 4; ++i) {
         const int64_t item = i < 2 ? above : below, column = c * kColumns + 2 * t + i % 2;
         const int sum = x.sums[item], dot = dots[c][i] - (w.type == DType::i4 ? w.zero * sum : 0);
@@ -216,7 +224,9 @@ __global__ void many_codes_kernel(float* y, Panels w, RoundedRows x, Values bias
             x.d[item] * (__half2float(scales[column]) * static_cast<float>(dot) + minimum * static_cast<float>(sum));
       }
   }
+#pragma unroll
   for (int c = 0; c < kPanelOutputs / kColumns; ++c)
+#pragma unroll
     for (int i = 0; i < 4; ++i) {
       const int64_t row = first + g + i / 2 * 8, o = blockIdx.x * kPanelOutputs + c * kColumns + 2 * t + i % 2;
       if (row < R && o < w.outputs) y[row * w.outputs + o] = sums[c][i] + bias[o];

@@ -24,6 +24,7 @@ struct alignas(8) Four {
 };
 __device__ void load4(const __nv_bfloat16* w, float out[4]) {
   const Four four = *reinterpret_cast<const Four*>(w);
+#pragma unroll
   for (int i = 0; i < 4; ++i) out[i] = __bfloat162float(four.of[i]);
 }
 
@@ -41,21 +42,25 @@ __global__ void few_rows_kernel(float* y, const float* x, const W* weight, const
     for (int64_t k = 4 * lane; k < K; k += 4 * kWarp) {
       float ws[4], xs[4];
       load4(w + k, ws);
+#pragma unroll
       for (int r = 0; r < kFewRows; ++r) {
         if (r >= R) break;
         load4(x + r * K + k, xs);
+#pragma unroll
         for (int i = 0; i < 4; ++i) sums[r] += rounded(xs[i], half) * rounded(ws[i], half);
       }
     }
   } else {
     for (int64_t k = lane; k < K; k += kWarp) {
       const float wk = rounded(static_cast<float>(w[k]), half);
+#pragma unroll
       for (int r = 0; r < kFewRows; ++r) {
         if (r >= R) break;
         sums[r] += rounded(x[r * K + k], half) * wk;
       }
     }
   }
+#pragma unroll
   for (int r = 0; r < kFewRows; ++r) {
     if (r >= R) break;
     const float sum = warp_sum(sums[r]);
