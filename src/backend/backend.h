@@ -225,7 +225,7 @@ enum class Precision { f32, bf16 };  ///< of the operands of matrix products; su
 
 /// "reference", "avx2", "avx512" or "cuda"; "auto" takes the best this machine has. bf16 products on f32 weights happen
 /// only with Precision::bf16. Throws Error when the CPU lacks the instruction set, the machine a device, or the backend
-/// bf16 products.
+/// bf16 products. Before models are made: their memory must be what a device addresses (tensor/memory.h).
 std::unique_ptr<Backend> make_backend(const std::string& name, Precision precision);
 /// What "auto" would take, and what this machine can run, best first.
 std::vector<std::string> available_backends();

@@ -14,6 +14,7 @@ namespace {
 using Fill = std::function<double(int64_t)>;
 
 void fill(Param& p, const Fill& f) {
+  wait_for_device();
   float* w = p.weight.as<float>();
   for (int64_t i = 0; i < p.count(); ++i) w[i] = static_cast<float>(f(i));
 }

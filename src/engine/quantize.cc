@@ -224,8 +224,8 @@ Quantized quantize(const Checkpoint& checkpoint, const QuantizeOptions& options,
                    const Improve& improve) {
   if (checkpoint.packed != nullptr)
     fail(checkpoint.path.string(), ": is a packed model already; quantize the model it was made from");
-  const auto original = load_model(checkpoint, {.need_tokenizer = false, .rows = true});
   const auto backend = backend_for(checkpoint, "auto", "auto");
+  const auto original = load_model(checkpoint, {.need_tokenizer = false, .rows = true});
   const PackFormats formats = quantized_formats(options, original->config());
 
   Quantized done;

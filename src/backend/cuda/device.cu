@@ -130,8 +130,7 @@ void* Device::upload_bytes(int64_t bytes) {
   if (ring_used_ + bytes > ring_bytes_) {
     wait();
     if (bytes > ring_bytes_) {
-      check(cudaFreeHost(ring_), "freeing pinned memory");
-      ring_bytes_ = 2 * bytes;
+      ring_bytes_ = 2 * bytes;  // the old one stays: the operation at hand may have tables there
       ring_ = static_cast<char*>(pinned(ring_bytes_));
     }
     ring_used_ = 0;
