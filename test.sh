@@ -19,5 +19,7 @@ cmake --build build-asan -j "$jobs" --target sanitized_tests
 cmake --preset release -DQWERKY_TESTS=ON -DQWERKY_BENCH=ON -DQWERKY_CHECK_ALL=ON -DQWERKY_FUZZ_SECONDS="$fuzz_seconds"
 cmake --build build -j "$jobs"
 
+tools/check_cuda.sh
+
 # One ctest runs them all: unit tests, `asan_*` from build-asan, `fuzz_*` from build-fuzz.
 exec ctest --test-dir build -j "$jobs" --output-on-failure

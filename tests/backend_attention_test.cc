@@ -60,6 +60,37 @@ TEST(Attention, ContinuesFromState) {
     }
 }
 
+/// Where products take bf16, factors of attention hold at least 16 bits: 256 times the error of f32.
+TEST(Attention, WithProductsOfBf16) {
+  for (const Case& c : {Case{4, 2, 16, 0, 0}, Case{2, 1, 32, 30, 5}, Case{7, 1, 64, 0, 0}, Case{2, 2, 128, 0, 0}}) {
+    const int64_t W = c.kv_heads * c.head, slots = c.shape().slots(400), scalars = 2 * slots * W;
+    Operands x;
+    const int o = x.add({150, c.heads * c.head}), q = x.add({150, c.heads * c.head}, -3, 3);
+    const int k = x.add({150, W}), v = x.add({150, W});
+    const auto run = [=](const Backend& on, const Get& t) {
+      State one(on.scalar(), scalars, 400), two(on.scalar(), scalars, 400);
+      int64_t row = 0;
+      for (const auto& [a, b] : {std::pair{40, 1}, {1, 18}, {70, 20}}) {
+        const Segment segments[] = {{&one, 0, a}, {&two, a, b}};
+        on.attention(t(o).rows(row, a + b), t(q).rows(row, a + b), t(k).rows(row, a + b), t(v).rows(row, a + b),
+                     c.shape(), segments, 0);
+        one.advance(a), two.advance(b), row += a + b;
+      }
+    };
+    Operands expected = x;
+    testing::run_on(ReferenceOf<double>(), expected, run);
+    for (const std::string& name : available_backends()) {
+      if (!multiplies_bf16(name)) continue;
+      Operands found = x;
+      testing::run_on(*make_backend(name, Precision::bf16), found, run);
+      const Tensor want = expected.get(o, DType::f64), have = found.get(o, DType::f32);
+      for (int64_t e = 0; e < want.count(); ++e)
+        ASSERT_NEAR(have.as<float>()[e], want.as<double>()[e], 256 * 4 * ulps(c) * std::ldexp(1, -24))
+            << name << " N " << c.head << " element " << e;
+    }
+  }
+}
+
 TEST(Attention, Vjp) {
   for (const Case& c : kCases) {
     const int64_t R = 210, W = c.kv_heads * c.head, A = c.heads * c.head;
@@ -135,6 +166,7 @@ TEST(Attention, CallsDoNotChangeResults) {
                         0);
           state.advance(n), row += n;
         }
+        wait_for_device();
         CHECK(row == R);
       };
       run(all, {R});

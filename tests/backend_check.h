@@ -72,6 +72,7 @@ inline double value(const Tensor& t, int64_t i) {
 
 inline void run_on(const Backend& backend, Operands& operands, const Operation& operation) {
   operation(backend, [&](int i) { return operands.get(i, backend.scalar()); });
+  wait_for_device();
 }
 
 /// Every operand must come out equal to the f64 reference within `ulps` half-units of f32 in the last place of the

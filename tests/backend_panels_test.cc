@@ -203,6 +203,7 @@ TEST(PanelProducts, CodesStandForTheDequantisedMatrix) {
       const Packed packed(format, w.t, false);
       const PanelView view(packed.t);
       fast.backend->linear(std::vector{Product{x.t, packed.t, {}, y.t}});
+      wait_for_device();
       for (int64_t n = 0; n < out; ++n) {
         double want = 0, size = 0;
         for (int64_t k = 0; k < K; ++k) {
@@ -218,7 +219,8 @@ TEST(PanelProducts, CodesStandForTheDequantisedMatrix) {
 TEST(PanelProducts, RowsDoNotDependOnBatchOrThreads) {
   const int64_t R = 300, K = 577, out = 131;
   const int before = threads();
-  for (const Fast& fast : fast_backends())
+  for (const Fast& fast : fast_backends()) {
+    if (!fast.same_order()) continue;
     for (const PanelFormat& format : kFormats) {
       const Owned x(DType::f32, {R, K}, 1), w(DType::f32, {out, K}, 2), b(DType::f32, {out}, 3);
       const Packed packed(format, w.t, false);
@@ -236,6 +238,7 @@ TEST(PanelProducts, RowsDoNotDependOnBatchOrThreads) {
                              concat(fast.label, " ", name_of(format), " rows=", rows, " threads=", n));
           }
     }
+  }
   set_threads(before);
 }
 
@@ -296,6 +299,7 @@ TEST(PanelProducts, NaNComesThroughInItsRowOnly) {
     for (const PanelFormat& format : kFormats) {
       const Packed packed(format, w.t, false);
       fast.backend->linear(std::vector{Product{x.t, packed.t, {}, y.t}});
+      wait_for_device();
       for (int64_t i = 0; i < 15; ++i)
         EXPECT_EQ(std::isnan(y.t.as<float>()[i]), i / 5 == 1) << fast.label << " " << name_of(format) << " " << i;
     }

@@ -192,6 +192,7 @@ TEST(Rows, RowsDoNotSeeEachOther) {
       const int many = x.add({11, D}), one = x.add({11, D}), a = x.add({11, D}), g = x.add({D});
       const auto t = [&](int i) { return x.get(i, DType::f32); };
       const auto same = [&](const char* op) {
+        wait_for_device();
         EXPECT_EQ(std::memcmp(t(many).data, t(one).data, static_cast<size_t>(t(one).bytes())), 0) << name << " " << op;
       };
       on->rmsnorm(t(many), t(a), t(g), 1e-6);

@@ -115,6 +115,7 @@ void forward(const Backend& on, const Case& c, Operands& x, bool wide, Tensor o,
     on.wkv7(o, six<Wkv7>(x, wide, c.heads, c.heads, c.N), batch, offset);
   else
     on.wkv6(o, six<Wkv6>(x, wide, c.heads, c.kv_heads, c.N), batch, offset);
+  wait_for_device();
 }
 
 void reverse(const Backend& on, const Case& c, Operands& x, Operands& d, bool wide, Tensor d_o, Batch batch) {
@@ -122,6 +123,7 @@ void reverse(const Backend& on, const Case& c, Operands& x, Operands& d, bool wi
     on.wkv7_vjp(six<Wkv7>(d, wide, c.heads, c.heads, c.N), d_o, six<Wkv7>(x, wide, c.heads, c.heads, c.N), batch);
   else
     on.wkv6_vjp(six<Wkv6>(d, wide, c.heads, c.kv_heads, c.N), d_o, six<Wkv6>(x, wide, c.heads, c.kv_heads, c.N), batch);
+  wait_for_device();
 }
 
 std::vector<Case> cases() {
@@ -141,6 +143,8 @@ std::vector<Case> cases() {
       for (Decay decay : {Decay::strong, Decay::weak, Decay::mixed})
         all.push_back({seven, 2, seven ? 2 : 1, N, {100}, decay});
     }
+  for (bool seven : {false, true})  // many chunks beside one, a whole one and rows too few for any
+    for (int N : {64, 128}) all.push_back({seven, 4, seven ? 4 : 2, N, {130, 16, 15, 47}, Decay::mixed});
   for (bool seven : {false, true})
     for (int N : {9, 12, 24, 31, 40, 48, 80, 256}) all.push_back({seven, 2, seven ? 2 : 1, N, {21}, Decay::mixed});
   return all;
@@ -226,6 +230,32 @@ TEST(Wkv, Vjp) {
   }
 }
 
+/// bf16 has 8 bits: operands are rounded once, sums over channels and rows in f32, so that errors stay near 2^-9 of the
+/// largest value, whatever the decays.
+TEST(Wkv, Bf16StaysNearTheReference) {
+  const ReferenceOf<double> reference;
+  for (bool seven : {false, true})
+    for (int N : {64, 128})
+      for (Decay decay : {Decay::strong, Decay::weak, Decay::mixed}) {
+        const Case c{seven, 2, seven ? 2 : 1, N, {70, 33}, decay};
+        const int64_t R = 103, A = 2 * N;
+        Operands x(seven, 2, c.kv_heads, N, R, decay, 43), d(seven, 2, c.kv_heads, N, R, decay, 47);
+        const auto segments = segments_of(c.lengths);
+        Twin o(R, A), d_o(R, A);
+        for (size_t i = 0; i < d_o.f.size(); ++i) d_o.set(i, Random(53).normal(i));
+        forward(reference, c, x, true, o.wide(), segments, 0);
+        reverse(reference, c, x, d, true, d_o.wide(), segments);
+        for (const std::string& name : fast_backends()) {
+          const auto on = make_backend(name, Precision::bf16);
+          forward(*on, c, x, false, o.narrow(), segments, 0);
+          EXPECT_LT(distance(o.f, o.d), 0.01) << describe(c, name);
+          reverse(*on, c, x, d, false, d_o.narrow(), segments);
+          for (size_t q = 0; q < (seven ? 6u : 4u); ++q)
+            EXPECT_LT(distance(d.x[q].f, d.x[q].d), 0.02) << describe(c, name) << " gradient " << q;
+        }
+      }
+}
+
 /// A row's result depends neither on the threads nor on the other rows of the call.
 TEST(Wkv, SameBitsForAnyThreadsAndCompany) {
   const int before = threads();
@@ -281,6 +311,7 @@ struct Prepared {
 };
 
 void expect_close(Prepared& x, const std::vector<size_t>& fields, double tolerance, const std::string& what) {
+  wait_for_device();
   for (size_t q : fields) EXPECT_LT(distance(x.x[q].f, x.x[q].d), tolerance) << what << " field " << q;
 }
 

@@ -78,6 +78,7 @@ std::vector<ContinuationScore> plainly(const Backend& on, const Decoder& model, 
       model.forward(ex, std::span(c.ids).subspan(i, 1), {&segment, 1}, hidden);
       if (static_cast<int64_t>(i) + 1 < c.first) continue;
       model.logits(ex, hidden, logits);
+      wait_for_device();
       const float* x = logits.as<float>();
       double total = 0;
       for (int64_t v = 0; v < kVocab; ++v) total += std::exp(double(x[v]));

@@ -71,6 +71,7 @@ std::vector<float> run(const Backend& on, const Decoder& d, const std::vector<in
     const Segment segment{nullptr, 0, static_cast<int64_t>(ids.size())};
     d.forward(ex, ids, {&segment, 1}, out);
   }
+  wait_for_device();
   return {out.as<float>(), out.as<float>() + out.count()};
 }
 
@@ -133,6 +134,7 @@ TEST(Decoder, ARowDoesNotDependOnItsNeighboursOrThreads) {
       const Tensor out = ex.make(33, 40);
       const Segment batch[] = {{nullptr, 0, 9}, {nullptr, 9, 24}};
       model->decoder->forward(ex, twice, batch, out);
+      wait_for_device();
       EXPECT_EQ(0, std::memcmp(alone.data(), out.rows(9, 24).data, alone.size() * 4))
           << type << " with " << n << " threads";
     }
@@ -185,6 +187,7 @@ TEST(Decoder, ACopiedStateGoesOnBitForBit) {
           const Tensor out = ex.make(to - from, d.config().hidden);
           d.forward(ex, std::span(ids).subspan(static_cast<size_t>(from), static_cast<size_t>(to - from)),
                     {&segment, 1}, out);
+          wait_for_device();
           return std::vector<float>(out.as<float>(), out.as<float>() + out.count());
         };
         const auto state = d.make_state(on->scalar(), 64), small = d.make_state(on->scalar(), read),
@@ -234,6 +237,7 @@ TEST(Stories260K, LogitsEqualTheStoredOnes) {
     const Tensor hidden = ex.make(64, 64), logits = ex.make(64, 512);
     model->decoder->forward(ex, ids, {&segment, 1}, hidden);
     model->decoder->logits(ex, hidden, logits);
+    wait_for_device();
     double worst = 0;
     for (size_t i = 0; i < want.size(); ++i)
       worst = std::max(worst, std::abs(double(logits.as<float>()[i]) - double(want[i])));

@@ -365,7 +365,8 @@ for command in "generate seven" "logits seven --tokens 1 --out z.safetensors" "e
   # shellcheck disable=SC2086
   for backend in reference avx2; do refused "precision bf16: the $backend backend\|this CPU lacks" $command --precision bf16 --backend $backend; done
 done
-for backend in cuda gpu ""; do refused "backend.*expected auto, avx512, avx2 or reference" generate seven --backend "$backend"; done
+for backend in gpu ""; do refused "backend.*expected auto, cuda, avx512, avx2 or reference" generate seven --backend "$backend"; done
+command -v nvidia-smi >/dev/null || refused "backend cuda: (this program was built without CUDA|no device found)" generate seven --backend cuda
 : >empty.txt
 printf 'fine\nnot \xff\xfe fine\n' >latin.txt
 # shellcheck disable=SC2046

@@ -61,6 +61,7 @@ std::vector<double> values(const Model& m, const std::string& name) {
     ADD_FAILURE() << "no parameter " << name;
     return {};
   }
+  wait_for_device();
   return {p->weight.as<float>(), p->weight.as<float>() + p->count()};
 }
 
@@ -221,6 +222,7 @@ TEST(Initialise, OutputFitRecoversAProjection) {
   for (int64_t i = 0; i < there.count(); ++i)
     there.weight.as<float>()[i] = static_cast<float>(before[static_cast<size_t>(i)]);
   fit_output(*student, *twin, *c.on, c.windows(), 1e-9);
+  wait_for_device();
   double error = 0, size = 0;
   for (int64_t i = 0; i < w.count(); ++i) {
     error += std::pow(static_cast<double>(w.weight.as<float>()[i]) - before[static_cast<size_t>(i)], 2);

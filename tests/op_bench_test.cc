@@ -102,7 +102,7 @@ TEST(OpBench, EveryOperationAgreesWithTheReference) {
   Arena memory;
   for (const std::string& name : available_backends())
     for (const Precision precision : {Precision::f32, Precision::bf16}) {
-      if (precision == Precision::bf16 && (name != "avx512" || !has_native_bf16())) continue;
+      if (precision == Precision::bf16 && !multiplies_bf16(name)) continue;
       const auto on = make_backend(name, precision);
       for (const OpCase& c : op_cases(kTiny)) {
         if (precision == Precision::bf16 && c.type != DType::bf16) continue;

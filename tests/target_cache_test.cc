@@ -63,6 +63,7 @@ std::vector<float> trained(bool cache, const Path& dir, const std::function<void
     EXPECT_EQ(first.run(), Outcome::finished);
   }
   EXPECT_FALSE(std::filesystem::exists(dir / "targets")) << "removed with the end of the stage";
+  wait_for_device();
   const float* w = student->params.block().as<float>();
   return {w, w + student->params.block_count()};
 }

@@ -72,6 +72,7 @@ Stage stage_of(const std::string& loss, int64_t steps) {
 
 std::vector<float> weights(const Model& m) {
   const Tensor block = m.params.block();
+  wait_for_device();
   return {block.as<float>(), block.as<float>() + block.count()};
 }
 

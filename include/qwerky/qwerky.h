@@ -14,7 +14,7 @@
 namespace qwerky {
 
 struct EngineOptions {
-  std::string backend = "auto";    ///< auto | reference | avx2 | avx512
+  std::string backend = "auto";    ///< auto | reference | avx2 | avx512 | cuda
   std::string precision = "auto";  ///< of matrix products: auto (as the weights are stored) | f32 | bf16
   bool tokenizer = true;           ///< false: token ids only, no tokenizer files needed
   /// Weights of a packed file: false uses them where the file is mapped (starts at once, memory shared with other

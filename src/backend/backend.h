@@ -7,7 +7,9 @@
 // Unless a comment says "+=", an output is overwritten. Gradients of parameters are always "+=". A null Tensor
 // among the gradients means "not wanted". Activations, states and gradients hold scalar(); weights may also be bf16, or
 // matrices in panels (forward only). Row-wise outputs (activate, gate, norms and their VJPs) may be the memory of an
-// input of the same shape.
+// input of the same shape. Operations may be queued on a device: the host waits before it looks (tensor/memory.h), but
+// for what a function returns. Rows of a call do not change each other's results, to the bit on CPUs; on a device the
+// order of a product's sums may depend on the number of rows.
 #pragma once
 
 #include <algorithm>
@@ -221,11 +223,14 @@ class Backend {
 
 enum class Precision { f32, bf16 };  ///< of the operands of matrix products; sums are f32 always
 
-/// "reference", "avx2" or "avx512"; "auto" takes the best this CPU has. bf16 products on f32 weights happen only
-/// with Precision::bf16. Throws Error when the CPU lacks the instruction set, or the backend bf16 products.
+/// "reference", "avx2", "avx512" or "cuda"; "auto" takes the best this machine has. bf16 products on f32 weights happen
+/// only with Precision::bf16. Throws Error when the CPU lacks the instruction set, the machine a device, or the backend
+/// bf16 products. Before models are made: their memory must be what a device addresses (tensor/memory.h).
 std::unique_ptr<Backend> make_backend(const std::string& name, Precision precision);
-/// What "auto" would take, and what this CPU can run, best first.
+/// What "auto" would take, and what this machine can run, best first.
 std::vector<std::string> available_backends();
+/// Whether the backend of that name ("auto" too) multiplies bf16 in hardware here.
+bool multiplies_bf16(const std::string& backend);
 /// Whether the CPU multiplies bf16 in hardware (AVX512_BF16).
 bool has_native_bf16();
 /// Whether it multiplies bytes in hardware (AVX512_VNNI).

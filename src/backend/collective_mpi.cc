@@ -8,6 +8,7 @@
 
 #include "backend/collective.h"
 #include "base/error.h"
+#include "tensor/memory.h"
 
 namespace qwerky {
 namespace {
@@ -33,6 +34,7 @@ class Mpi final : public Collective {
 
   void reduce_scatter(Tensor block, std::span<const int64_t> counts) override {
     const Parts parts = parts_of(block, counts);
+    wait_for_device();
     const auto mine = static_cast<size_t>(parts.count[static_cast<size_t>(rank_)]);
     part_.resize(mine);  // MPI writes no result into the middle of its input
     MPI_Reduce_scatter(block.data, part_.data(), parts.count.data(), MPI_FLOAT, MPI_SUM, MPI_COMM_WORLD);
@@ -41,6 +43,7 @@ class Mpi final : public Collective {
 
   void all_gather(Tensor block, std::span<const int64_t> counts) override {
     const Parts parts = parts_of(block, counts);
+    wait_for_device();
     MPI_Allgatherv(MPI_IN_PLACE, 0, MPI_DATATYPE_NULL, block.data, parts.count.data(), parts.begin.data(), MPI_FLOAT,
                    MPI_COMM_WORLD);
   }
@@ -50,6 +53,7 @@ class Mpi final : public Collective {
   }
 
   void broadcast(void* data, int64_t bytes) override {
+    wait_for_device();
     for (int64_t begin = 0; begin < bytes; begin += kMostElements)
       MPI_Bcast(static_cast<char*>(data) + begin, static_cast<int>(std::min(kMostElements, bytes - begin)), MPI_BYTE, 0,
                 MPI_COMM_WORLD);

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: MIT
-// Which backend this CPU can run: the only file that looks at its features.
+// Which backend this machine can run: the only file that looks at its features.
+#include <algorithm>
+
 #include "backend/cpu.h"
+#include "backend/cuda/cuda.h"
 
 namespace qwerky {
 
@@ -21,8 +24,14 @@ bool has_native_bf16() { return has_avx512() && __builtin_cpu_supports("avx512bf
 
 bool has_native_int8() { return has_avx512() && __builtin_cpu_supports("avx512vnni"); }
 
+bool multiplies_bf16(const std::string& backend) {
+  const std::string taken = backend == "auto" ? available_backends().front() : backend;
+  return taken == "cuda" || (taken == "avx512" && has_native_bf16());
+}
+
 std::vector<std::string> available_backends() {
   std::vector<std::string> names;
+  if (cuda::available()) names.emplace_back("cuda");
   if (has_avx512()) names.emplace_back("avx512");
   if (has_avx2()) names.emplace_back("avx2");
   names.emplace_back("reference");
@@ -32,8 +41,9 @@ std::vector<std::string> available_backends() {
 std::unique_ptr<Backend> make_backend(const std::string& name, Precision precision) {
   const std::vector<std::string> names = available_backends();
   const std::string wanted = name == "auto" ? names.front() : name;
+  if (wanted == "cuda") return cuda::make(precision);
   if (wanted != "avx512" && wanted != "avx2" && wanted != "reference")
-    fail("backend ", name, ": expected auto, avx512, avx2 or reference");
+    fail("backend ", name, ": expected auto, cuda, avx512, avx2 or reference");
   if (std::find(names.begin(), names.end(), wanted) == names.end()) {
     std::string have;
     for (const std::string& n : names) have += (have.empty() ? "" : ", ") + n;

@@ -142,8 +142,8 @@ QWERKY_INLINE I pinned(I a) {
   return a;
 }
 
-/// Products of codes: dot(c, weights(u, zero), s) is c + Σ of four products of (u - zero), u in unsigned bytes, and signed
-/// bytes s in [-127, 127], in each lane; all of it together with what start() begins with.
+/// Products of codes: dot(c, weights(u, zero), s) is c + Σ of four products of (u - zero), u in unsigned bytes, and
+/// signed bytes s in [-127, 127], in each lane; all of it together with what start() begins with.
 struct DotVnni {
   using Weights = I;
   static QWERKY_INLINE Weights weights(I u, I) { return pinned(u); }
@@ -324,8 +324,8 @@ QWERKY_INLINE I pinned(I a) {
   return a;
 }
 
-/// Products of codes: dot(c, weights(u, zero), s) is c + Σ of four products of (u - zero), u in unsigned bytes, and signed
-/// bytes s in [-127, 127], in each lane: |w| times s with w's sign, as pairs in 16 bits, of which none overflows
+/// Products of codes: dot(c, weights(u, zero), s) is c + Σ of four products of (u - zero), u in unsigned bytes, and
+/// signed bytes s in [-127, 127], in each lane: |w| times s with w's sign, as pairs in 16 bits, of which none overflows
 /// (2 · 128 · 127).
 struct DotMadd {
   struct Weights {

@@ -87,7 +87,7 @@ void register_bench(CLI::App& app, Run& run) {
   app.add_option("--precision", o->speed.precision,
                  "of matrix products: auto (f32 with --train, else as the weights are) | f32 | bf16")
       ->capture_default_str();
-  app.add_option("--backend", o->speed.backend, "auto | reference | avx2 | avx512")->capture_default_str();
+  app.add_option("--backend", o->speed.backend, "auto | reference | avx2 | avx512 | cuda")->capture_default_str();
   app.add_option("--context", o->train.context, "with --train: tokens of a window")->capture_default_str();
   app.add_option("--batch", o->train.batch, "with --train: windows of a step")->capture_default_str();
   app.add_option("--lanes", o->train.lanes, "with --train: groups of windows with gradients of their own")

@@ -18,6 +18,7 @@
 namespace qwerky {
 
 int bench_train(const TrainBenchOptions& o) {
+  const auto backend = make_backend(o.backend, resolve_precision(o.precision, DType::f32, o.backend));
   std::unique_ptr<Model> teacher;
   if (!o.random.empty()) {
     teacher = make_model(published_config(o.random, "softmax"), false, o.precision == "bf16");
@@ -35,7 +36,6 @@ int bench_train(const TrainBenchOptions& o) {
     ids[i] = static_cast<int32_t>(random.below(i, static_cast<uint64_t>(teacher->config().vocab)));
   const TokenStream tokens(std::move(ids));
 
-  const auto backend = make_backend(o.backend, resolve_precision(o.precision, DType::f32, o.backend));
   Recipe recipe{.name = "bench",
                 .stages = {Stage{.name = "1 align", .loss = "align", .train = "*.self_attn.*"},
                            Stage{.name = "2 kl", .loss = "kl"}}};

@@ -63,7 +63,7 @@ constexpr int kInterrupted = 130;  ///< exit status after SIGINT, as a shell rep
 
 /// --backend and --precision.
 inline void add_backend_flags(CLI::App& app, std::string& backend, std::string& precision) {
-  app.add_option("--backend", backend, "auto | reference | avx2 | avx512")->capture_default_str();
+  app.add_option("--backend", backend, "auto | reference | avx2 | avx512 | cuda")->capture_default_str();
   app.add_option("--precision", precision, "of matrix products: auto | f32 | bf16")->capture_default_str();
 }
 

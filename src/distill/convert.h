@@ -33,7 +33,7 @@ struct RunOptions {
     v("out", out, "directory to write");
     v("recipe", recipe, "recipe: a name (small, demo, radlads, radlads-2a, published-small, teacher) or a .json file");
     v("set", set, "change a recipe value, e.g. --set stages.1.lr=3e-4 --set init=published");
-    v("backend", backend, "auto | reference | avx2 | avx512");
+    v("backend", backend, "auto | reference | avx2 | avx512 | cuda");
     v("precision", precision, "of matrix products while training: auto (f32) | f32 | bf16");
     v("dry_run", dry_run, "print the plan and stop; nothing is written");
     v("checkpoint_seconds", checkpoint_seconds, "seconds between checkpoints");

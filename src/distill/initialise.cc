@@ -14,6 +14,7 @@ namespace {
 using Fill = std::function<double(int64_t)>;
 
 void fill(Param& p, const Fill& f) {
+  wait_for_device();
   float* w = p.weight.as<float>();
   for (int64_t i = 0; i < p.count(); ++i) w[i] = static_cast<float>(f(i));
 }
@@ -162,9 +163,9 @@ LookBack measure_look_back(const Model& teacher, const Backend& on, const Window
   const Config& c = teacher.config();
   LookBack look;
   look.bins = windows.length;
-  look.mass.assign(static_cast<size_t>(c.layers), std::vector<double>(static_cast<size_t>(c.heads * look.bins)));
-  look.sink.assign(static_cast<size_t>(c.layers), std::vector<double>(static_cast<size_t>(c.heads)));
   Arena scratch("calibration");
+  const Tensor mass = scratch.zeros(DType::f64, {c.layers, c.heads, look.bins}),
+               sink = scratch.zeros(DType::f64, {c.layers, c.heads});
   const Exec ex{on, scratch};
   for (int64_t i = 0; i < windows.count(); ++i) {
     Scope scope(scratch);
@@ -176,10 +177,15 @@ LookBack measure_look_back(const Model& teacher, const Backend& on, const Window
       Tensor q, k;
       const Mixer& mixer = teacher.decoder->mixer(layer);
       mixer.query_and_key(ex, io, q, k);
-      on.attention_lags(Tensor(look.mass[static_cast<size_t>(layer)].data(), DType::f64, {c.heads, look.bins}),
-                        Tensor(look.sink[static_cast<size_t>(layer)].data(), DType::f64, {c.heads}), q, k,
-                        *mixer.attention_shape(), {&segment, 1}, windows.length / 2);  // rows that can look far back
+      on.attention_lags(mass.matrix(layer), sink.rows(layer, 1), q, k, *mixer.attention_shape(), {&segment, 1},
+                        windows.length / 2);  // rows that can look far back
     });
+  }
+  wait_for_device();
+  for (int64_t layer = 0; layer < c.layers; ++layer) {
+    const double *p = mass.matrix(layer).as<double>(), *s = sink.rows(layer, 1).as<double>();
+    look.mass.emplace_back(p, p + c.heads * look.bins);
+    look.sink.emplace_back(s, s + c.heads);
   }
   for (size_t layer = 0; layer < look.mass.size(); ++layer)
     for (int64_t h = 0; h < c.heads; ++h) {
@@ -262,6 +268,7 @@ void fit_output(Model& student, const Model& teacher, const Backend& on, const W
                     Into::overwrite);
     });
   }
+  wait_for_device();
   for (int64_t layer = 0; layer < c.layers; ++layer) {
     if (!c.is_linear(layer)) continue;
     const float* g = gram[static_cast<size_t>(layer)].as<float>();

@@ -62,6 +62,7 @@ struct Sampler {
       const Tensor hidden = ex.make(rows, c.hidden), logits = ex.make(rows, c.vocab);
       teacher.decoder->forward(ex, inputs, batch, hidden);
       teacher.decoder->logits(ex, hidden, logits);
+      wait_for_device();
       for (size_t i = 0; i < lanes.size(); ++i) {
         Lane& lane = lanes[i];
         const std::span<const float> row(logits.as<float>() + static_cast<int64_t>(i) * c.vocab,

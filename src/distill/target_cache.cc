@@ -35,6 +35,13 @@ std::vector<Tensor> stored_targets(const SafetensorsFile& file, std::span<const 
   return sum != file.metadata().end() && sum->second == digest(inputs, targets) ? targets : std::vector<Tensor>();
 }
 
+/// A file's memory is the host's alone.
+Tensor copied(const Exec& ex, Tensor of_file) {
+  const Tensor t = ex.make(of_file.dim(0), of_file.dim(1));
+  ex.on.copy(t, of_file);
+  return t;
+}
+
 }  // namespace
 
 void TargetCache::run(const Exec& ex, const Decoder& teacher, std::span<const int32_t> inputs, Batch batch,
@@ -47,8 +54,12 @@ void TargetCache::run(const Exec& ex, const Decoder& teacher, std::span<const in
     } catch (const Error&) {  // damaged: made anew below
     }
     const std::vector<Tensor> targets = file ? stored_targets(*file, inputs, teacher.config()) : std::vector<Tensor>();
-    for (size_t i = 0; i < targets.size(); i += 2)
-      tap(static_cast<int64_t>(i / 2), {.x = targets[i], .y = targets[i + 1], .rope = {}, .v_first = {}});
+    for (size_t i = 0; i < targets.size(); i += 2) {
+      Scope scope(ex.scratch);
+      const Tensor x = copied(ex, targets[i]), y = copied(ex, targets[i + 1]);
+      tap(static_cast<int64_t>(i / 2), {.x = x, .y = y, .rope = {}, .v_first = {}});
+    }
+    wait_for_device();  // the file is read until then
     if (!targets.empty()) return;
   }
   Scope scope(ex.scratch);
@@ -60,6 +71,7 @@ void TargetCache::run(const Exec& ex, const Decoder& teacher, std::span<const in
     ex.on.copy(targets[static_cast<size_t>(2 * layer + 1)], io.y);
     tap(layer, io);
   });
+  wait_for_device();
   std::vector<NamedTensor> named;
   for (size_t i = 0; i < targets.size(); ++i)
     named.push_back({name_of_layer(i % 2 ? "y" : "x", static_cast<int64_t>(i / 2)), targets[i], DType::f32});

@@ -46,6 +46,7 @@ class Codes {
 
   /// ŵ of the codes as they are, into the student's weight.
   void show() const {
+    wait_for_device();
     each([&](int64_t n, int64_t k, int64_t at, int64_t group) {
       weight_.as<float>()[at] =
           scale(n, k, group) * static_cast<float>(code(at) - of_.zero()) + view_.minimum(n, k / of_.format.group);
@@ -53,6 +54,7 @@ class Codes {
   }
   void step(const Backend& on, const AdamW& rule, double code_rate, double scale_rate) const {
     on.zero(scales_.gradient);
+    wait_for_device();
     each([&](int64_t n, int64_t k, int64_t at, int64_t group) {
       const float d = gradient_.as<float>()[at] * scale(n, k, group);
       codes_.gradient.as<float>()[at] = d;
@@ -60,6 +62,7 @@ class Codes {
     });
     codes_.step(on, rule, code_rate);
     scales_.step(on, rule, scale_rate);
+    wait_for_device();
     // A code that wants to leave the range waits just outside.
     each([&](int64_t, int64_t, int64_t at, int64_t) {
       float& value = codes_.value.as<float>()[at];
@@ -68,6 +71,7 @@ class Codes {
   }
   /// Into the panels. Scales are rounded to f16 at last.
   void write() const {
+    wait_for_device();
     each([&](int64_t n, int64_t k, int64_t at, int64_t) { view_.set_code(n, k, code(at)); });
     for (int64_t n = 0; n < of_.outputs; ++n)
       for (int64_t g = 0; g < of_.groups(); ++g)

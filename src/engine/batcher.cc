@@ -369,6 +369,7 @@ void Batcher::Internals::read_logits(std::span<const Answer> wanted, Tensor hidd
     const Tensor x = ex.make(n, hidden.cols()), logits = ex.make(n, V);
     for (int64_t i = 0; i < n; ++i) on.copy(x.rows(i, 1), hidden.rows(answers[static_cast<size_t>(i)].row, 1));
     decoder.logits(ex, x, logits);
+    wait_for_device();
     answer(answers, logits.as<float>());
   });
 }

@@ -23,8 +23,7 @@ Precision resolve_precision(const std::string& name, DType weights, const std::s
   if (name == "f32") return Precision::f32;
   if (name == "bf16") return Precision::bf16;
   if (name != "auto") fail("--precision: expected auto, f32 or bf16, found ", name);
-  const bool multiplies_bf16 = has_native_bf16() && (backend == "auto" || backend == "avx512");
-  return weights == DType::bf16 && multiplies_bf16 ? Precision::bf16 : Precision::f32;
+  return weights == DType::bf16 && multiplies_bf16(backend) ? Precision::bf16 : Precision::f32;
 }
 
 Precision precision_for(const Checkpoint& checkpoint, const std::string& backend, const std::string& precision) {
@@ -84,14 +83,16 @@ struct Session::Timeline {
   const Engine& engine;
   Arena scratch{"session scratch"};
   std::unique_ptr<State> state;
-  std::vector<float> logits;
+  Block memory;
+  std::span<float> logits() const {
+    return {reinterpret_cast<float*>(memory.data()), static_cast<size_t>(engine.vocab())};
+  }
 };
 
 Session::Session(const Engine& engine, int64_t capacity)
-    : timeline_(new Timeline{.engine = engine, .state = {}, .logits = {}}) {
+    : timeline_(new Timeline{.engine = engine, .state = {}, .memory = Block(4 * engine.vocab(), "logits")}) {
   const auto& in = engine.internals();
   timeline_->state = in.model->decoder->make_state(in.backend->scalar(), capacity);
-  timeline_->logits.resize(static_cast<size_t>(engine.vocab()));
 }
 
 Session::Session(std::unique_ptr<Timeline> timeline) : timeline_(std::move(timeline)) {}
@@ -110,17 +111,18 @@ void Session::append(std::span<const int32_t> ids) {
          state.capacity(), " this session was made for");
   const Exec ex{*in.backend, timeline_->scratch};
   if (!ids.empty())
-    prefill(ex, decoder, state, ids, Tensor(timeline_->logits.data(), DType::f32, {1, decoder.config().vocab}));
+    prefill(ex, decoder, state, ids, Tensor(timeline_->memory.data(), DType::f32, {1, decoder.config().vocab}));
+  wait_for_device();
 }
 
-std::span<const float> Session::logits() const { return timeline_->logits; }
+std::span<const float> Session::logits() const { return timeline_->logits(); }
 int64_t Session::position() const { return timeline_->state->position(); }
 int64_t Session::state_bytes() const { return timeline_->state->bytes(); }
 
 Session Session::fork() const {
   Session copy(timeline_->engine, timeline_->state->capacity());
   copy.timeline_->state->copy_from(*timeline_->state);
-  copy.timeline_->logits = timeline_->logits;
+  std::ranges::copy(timeline_->logits(), copy.timeline_->logits().begin());
   return copy;
 }
 

@@ -49,6 +49,7 @@ Agreement compare_with_reference(const OpCase& c, const Backend& on, Arena& memo
   Operands copy(memory, *reference, &ours);
   const OpRun wanted = c.make(copy, rows);
   found.call(on), wanted.call(*reference);
+  wait_for_device();
   Agreement agreement{0, rows};
   for (size_t i = 0; i < wanted.outputs.size(); ++i)
     agreement.difference = std::max(agreement.difference, difference(found.outputs[i], wanted.outputs[i]));
@@ -68,10 +69,12 @@ OpTime time_op(const OpCase& c, const Backend& on, Arena& memory, double seconds
   const PeerCall other = peer ? peer(c, copies) : nullptr;
   const auto turn = [&](const PeerCall& call, int64_t& next, std::vector<double>& times) {
     call(next++ % copies);
+    wait_for_device();
     const auto begin = Clock::now();
     do {
       const auto start = Clock::now();
       call(next++ % copies);
+      wait_for_device();
       times.push_back(seconds_since(start));
     } while (seconds_since(begin) < seconds / kTurns);
   };

@@ -129,6 +129,7 @@ std::vector<double> sequence_losses(const Exec& ex, const Decoder& model, std::s
       model.logits(ex, hidden.rows(from + r, m), logits);
       ex.on.cross_entropy(loss, {}, logits, ids.subspan(static_cast<size_t>(at + from + r + 1), static_cast<size_t>(m)),
                           1);
+      wait_for_device();
       for (int64_t i = 0; i < m; ++i) losses.push_back(double(loss.as<float>()[i]));
     });
     if (!on_rows(rows)) break;

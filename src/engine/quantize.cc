@@ -69,6 +69,7 @@ class Watched {
     const Tensor part = scratch_.zeros(DType::f32, {K, K});
     const ProductVjp product{.weight = {}, .dweight = part, .dbias = {}, .dy = x};
     on_->linear_vjp(x, {}, {&product, 1}, Into::overwrite);
+    wait_for_device();
     const float* p = part.as<float>();
     for (size_t i = 0; i < sum.size(); ++i) sum[i] += static_cast<double>(p[i]);
   }
@@ -223,8 +224,8 @@ Quantized quantize(const Checkpoint& checkpoint, const QuantizeOptions& options,
                    const Improve& improve) {
   if (checkpoint.packed != nullptr)
     fail(checkpoint.path.string(), ": is a packed model already; quantize the model it was made from");
-  const auto original = load_model(checkpoint, {.need_tokenizer = false, .rows = true});
   const auto backend = backend_for(checkpoint, "auto", "auto");
+  const auto original = load_model(checkpoint, {.need_tokenizer = false, .rows = true});
   const PackFormats formats = quantized_formats(options, original->config());
 
   Quantized done;

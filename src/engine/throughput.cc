@@ -68,6 +68,7 @@ double measure_prefill(const Model& model, const Backend& on, int64_t rows, int6
     const Tensor logits = ex.make(1, decoder.config().vocab);
     const auto start = Clock::now();
     prefill(ex, decoder, *state, ids, logits);
+    wait_for_device();
     if (i > 0) seconds.push_back(seconds_since(start));
   }
   return median(std::move(seconds));

@@ -33,6 +33,7 @@ struct Answerer {
   std::vector<double> losses(Tensor logits, std::span<const int32_t> targets) const {
     const Tensor loss = ex.make(1, static_cast<int64_t>(targets.size()));
     ex.on.cross_entropy(loss, {}, logits, targets, 1);
+    wait_for_device();
     return {loss.as<float>(), loss.as<float>() + targets.size()};
   }
 

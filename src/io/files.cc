@@ -19,6 +19,7 @@
 #include <vector>
 
 #include "base/error.h"
+#include "tensor/memory.h"
 
 namespace qwerky {
 namespace {
@@ -412,6 +413,7 @@ int64_t free_disk_bytes(const Path& path) {
 }
 
 int64_t available_memory_bytes() {
+  if (DeviceMemory* device = device_memory()) return device->available();
   constexpr int64_t kUnlimited = std::numeric_limits<int64_t>::max();
   const int64_t machine = number_after("/proc/meminfo", "MemAvailable:", kUnlimited >> 10) << 10;
   // Control group version 2, as containers have it: what it may hold, less what cannot be given back ("max": no limit).

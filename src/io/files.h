@@ -121,7 +121,8 @@ void check_writable_file(const Path& path);
 /// Free bytes on the file system that holds `path` (or its nearest existing parent).
 int64_t free_disk_bytes(const Path& path);
 
-/// Bytes of memory this machine, or the control group of this process, can still give to programs.
+/// Bytes of memory this machine, or the control group of this process, can still give to programs; where blocks lie on
+/// a device (tensor/memory.h), what that can.
 int64_t available_memory_bytes();
 /// The machine's processor as the kernel names it; empty where it does not.
 std::string processor_name();

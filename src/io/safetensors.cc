@@ -9,6 +9,7 @@
 #include <tuple>
 
 #include "base/error.h"
+#include "tensor/memory.h"
 
 namespace qwerky {
 namespace {
@@ -177,6 +178,7 @@ Tensor SafetensorsFile::find(std::string_view name) const {
 
 void write_safetensors(FileWriter& file, const std::vector<NamedTensor>& tensors,
                        const std::map<std::string, std::string>& metadata) {
+  wait_for_device();
   std::string header = "{";
   if (!metadata.empty()) header += concat('"', kMetadata, "\":", Json(metadata).dump());
   std::set<std::string_view> seen;

@@ -136,6 +136,7 @@ int64_t write_state(const Path& path, const StateLabel& label, std::span<const i
                     std::span<const float> logits) {
   CHECK(state.type() == DType::f32 && state.position() == static_cast<int64_t>(ids.size()) &&
         state.capacity() == state.position());
+  wait_for_device();
   const std::string header =
       Json{{"model", label.model},       {"owner", label.owner},   {"name", label.name},
            {"number", label.number},     {"position", ids.size()}, {"type", name_of(state.type())},

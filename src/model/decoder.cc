@@ -39,6 +39,7 @@ std::unique_ptr<State> Decoder::make_state(DType type, int64_t capacity) const {
 void Decoder::copy_state(State& to, const State& from) const {
   CHECK(from.position() <= to.capacity() && from.type() == to.type(), "a state of ", from.position(), " tokens for ",
         to.capacity());
+  wait_for_device();
   int64_t into = 0, out_of = 0;
   for (const Layer& layer : layers_) {
     const Mixer& mixer = *layer.mixer;

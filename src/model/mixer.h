@@ -30,7 +30,11 @@ struct Exec {
     on.linear_swiglu(y, gate, up);
   }
   Tensor make(int64_t rows, int64_t cols) const { return scratch.tensor(on.scalar(), {rows, cols}); }
-  Tensor zeros(int64_t rows, int64_t cols) const { return scratch.zeros(on.scalar(), {rows, cols}); }
+  Tensor zeros(int64_t rows, int64_t cols) const {
+    const Tensor t = make(rows, cols);
+    on.zero(t);
+    return t;
+  }
   /// The gradient of `p`; null when it does not train.
   Tensor grad(const Param& p) const;
   Tensor grad(const Param* p) const { return p ? grad(*p) : Tensor(); }

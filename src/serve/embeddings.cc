@@ -28,6 +28,7 @@ std::vector<float> Embedder::embed(const Asked& asked, std::span<const int32_t> 
     const Segment segment{state.get(), 0, static_cast<int64_t>(part.size())};
     const Tensor hidden = ex.make(segment.rows, width);
     decoder.forward(ex, part, {&segment, 1}, hidden);
+    wait_for_device();
     for (int64_t i = 0; i < segment.rows * width; ++i)
       sum[static_cast<size_t>(i % width)] +=
           hidden.type == DType::f64 ? hidden.as<double>()[i] : static_cast<double>(hidden.as<float>()[i]);

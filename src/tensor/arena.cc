@@ -20,6 +20,10 @@ int64_t round_up(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
 
 Block::Block(int64_t bytes, const std::string& purpose) : bytes_(round_up(std::max<int64_t>(bytes, 1), kAlign)) {
   if (bytes_ >= kHugePage) bytes_ = round_up(bytes_, kHugePage);
+  if (from_ = device_memory(); from_ != nullptr) {
+    data_ = static_cast<char*>(from_->allocate(bytes_, purpose));
+    return;
+  }
   void* memory = mmap(nullptr, static_cast<size_t>(bytes_), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
   if (memory == MAP_FAILED) fail("memory for ", purpose, ": the system refused ", bytes_ >> 20, " MiB");
   if (bytes_ >= kHugePage) madvise(memory, static_cast<size_t>(bytes_), MADV_HUGEPAGE);  // a hint: failure is harmless
@@ -29,11 +33,13 @@ Block::Block(int64_t bytes, const std::string& purpose) : bytes_(round_up(std::m
 Block& Block::operator=(Block&& other) noexcept {
   std::swap(data_, other.data_);
   std::swap(bytes_, other.bytes_);
+  std::swap(from_, other.from_);
   return *this;
 }
 
 Block::~Block() {
-  if (data_ != nullptr) munmap(data_, static_cast<size_t>(bytes_));
+  if (data_ == nullptr) return;
+  from_ != nullptr ? from_->release(data_) : static_cast<void>(munmap(data_, static_cast<size_t>(bytes_)));
 }
 
 struct Arena::Blocks {
@@ -72,6 +78,7 @@ Tensor Arena::panels(const PanelFormat& format, Shape shape) {
 
 Tensor Arena::zeros(DType type, Shape shape) {
   Tensor t = tensor(type, shape);
+  wait_for_device();
   std::memset(t.data, 0, static_cast<size_t>(t.bytes()));
   return t;
 }

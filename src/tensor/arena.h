@@ -7,11 +7,12 @@
 #include <memory>
 #include <string>
 
+#include "tensor/memory.h"
 #include "tensor/tensor.h"
 
 namespace qwerky {
 
-/// Anonymous memory, 64-byte aligned, zero-filled, huge pages asked for when large.
+/// Anonymous memory, 64-byte aligned, zero-filled, huge pages asked for when large; or the device's (tensor/memory.h).
 class Block {
  public:
   Block() = default;
@@ -26,6 +27,7 @@ class Block {
  private:
   char* data_ = nullptr;
   int64_t bytes_ = 0;
+  DeviceMemory* from_ = nullptr;  // null: mapped
 };
 
 /// Grows by mapping further blocks, so a first pass learns the size that later passes reuse without a

@@ -5,6 +5,7 @@
 #include <unordered_set>
 
 #include "base/parallel.h"
+#include "tensor/memory.h"
 
 namespace qwerky {
 namespace {
@@ -128,6 +129,7 @@ Shape Param::panel_shape() const {
 
 void convert(Tensor dst, Tensor src) {
   CHECK(dst.count() == src.count(), "convert ", src.shape.str(), " to ", dst.shape.str());
+  wait_for_device();
   switch (dst.type) {
     case DType::f32: return convert_to<float>(dst, src);
     case DType::bf16: return convert_to<bf16>(dst, src);

@@ -36,11 +36,13 @@ class State {
   /// Becomes a copy of `other`, which must have the same layout.
   void copy_from(const State& other) {
     CHECK(scalars_ == other.scalars_ && type_ == other.type_, "states of different layout");
+    wait_for_device();
     std::memcpy(block_.data(), other.block_.data(), static_cast<size_t>(bytes()));
     position_ = other.position_;
   }
   /// Back to position 0 and zero memory.
   void reset() {
+    wait_for_device();
     std::memset(block_.data(), 0, static_cast<size_t>(bytes()));
     position_ = 0;
   }

@@ -1,0 +1,427 @@
+// SPDX-License-Identifier: MIT
+#include "backend/cuda/wkv_chunks.h"
+
+#include "backend/cuda/operations.h"
+#include "backend/cuda/wkv_chunk.h"
+
+namespace qwerky::cuda {
+namespace {
+
+constexpr int64_t kMostScratch = int64_t{2} << 30;  ///< bytes; with more, heads go one part after the other
+constexpr int64_t kWarpsToFill = 132 * 8;           ///< warps that keep the multiprocessors of an H100 busy
+
+/// Grid (chunks of the longest segment, heads, segments), a thread a channel. Panels of the forward scan and, where
+/// wanted, of the reverse one and what gradients need: [chunks of the call][heads of the call].
+template <int kN, bool kDelta, int kTerms>
+__global__ void __launch_bounds__(kN)
+    panels_kernel(Wkv p, int first_head, const ChunkedSegment* segments, Panel<kN, kDelta, kTerms> forward,
+                  Panel<kN, kDelta, kTerms> reverse, float* folds) {
+  constexpr int kStride = kN + 8;
+  DYNAMIC_SHARED(float, shared);
+  float* const rows = shared;                                             // R, A, K, B: [kSide, kStride] each
+  auto* const m = reinterpret_cast<Square*>(rows + 4 * kSide * kStride);  // R Kᵀ, R Bᵀ, A Kᵀ, A Bᵀ, then T, L, Q
+  const ChunkPlace place(segments[blockIdx.z], blockIdx.x);
+  if (place.rows <= 0) return;
+  const int n = static_cast<int>(threadIdx.x);
+  const int64_t head = first_head + static_cast<int64_t>(blockIdx.y), index = place.index * gridDim.y + blockIdx.y;
+
+  const Channel<kDelta> x(p, head, place, n);
+  for (int i = 0; i < kSide; ++i) {
+    rows[i * kStride + n] = x.r[i];
+    rows[(2 * kSide + i) * kStride + n] = x.k[i];
+    if constexpr (kDelta) {
+      rows[(kSide + i) * kStride + n] = x.a[i];
+      rows[(3 * kSide + i) * kStride + n] = x.b[i];
+    }
+  }
+  __syncthreads();
+  pair_products<kN, kDelta, kTerms>(m, rows, rows + 2 * kSide * kStride);
+  __syncthreads();
+  if constexpr (kDelta) {
+    invert(m[kT], m[kAB]);
+    __syncthreads();
+    multiply_lower(m[kL], m[kT], m[kAK], true);
+    multiply_lower(m[kQ], m[kRB], m[kT], false);
+    __syncthreads();
+  }
+
+  float read[kSide], probe[kSide], add[kSide], back[kSide];
+#pragma unroll
+  for (int i = 0; i < kSide; ++i) {
+    float from_a = 0, to_b = 0;
+    read[i] = x.r[i], add[i] = x.k[i];
+    if constexpr (kDelta) {
+#pragma unroll
+      for (int j = 0; j <= i; ++j) from_a += m[kT][i][j] * x.a[j], read[i] += m[kQ][i][j] * x.a[j];
+#pragma unroll
+      for (int j = i + 1; j < kSide; ++j) to_b += m[kL][j][i] * x.b[j];
+      probe[i] = from_a * x.from, back[i] = x.b[i] * x.to;
+    }
+    read[i] *= x.from, add[i] = (add[i] + to_b) * x.to;
+  }
+  const auto local = [&](int i, int j) {
+    float sum = j <= i ? m[kRK][i][j] : 0;
+    if constexpr (kDelta)
+      for (int l = j + 1; l <= i; ++l) sum += m[kRB][i][l] * m[kL][l][j];
+    return sum;
+  };
+  forward.write(index, n, read, probe, add, back, x.from * x.to, local);
+  if (reverse.data == nullptr) return;
+  reverse.write(index, n, add, back, read, probe, x.from * x.to, [&](int i, int j) { return local(j, i); });
+  if constexpr (kDelta)
+    for (int e = n; e < 3 * kSide * kSide; e += kN)
+      folds[index * 3 * kSide * kSide + e] = m[kT + e / (kSide * kSide)][e / kSide % kSide][e % kSide];
+}
+
+/// A scan over the chunks of a head, forward or from the last chunk to the first. States [N(key), N(value)].
+struct Scan {
+  float* out = nullptr;  ///< [R, heads·N]: out_scale · O, where wanted
+  float *states = nullptr,
+        *probes = nullptr;    ///< S before each chunk [chunk][head][N, N] and probe S [chunk][head][16, N]
+  const float* in = nullptr;  ///< [R, in_heads·N]: V / in_scale
+  int first_head = 0, heads = 0, in_heads = 0;
+  float in_scale = 1, out_scale = 1;
+  bool reverse = false;
+  const ChunkedSegment* segments = nullptr;
+};
+
+/// Grid (parts of a head, heads, segments); a warp 16 values, with their part of Sᵀ in registers. Per chunk
+///   Oᵀ = Sᵀ readᵀ + Vᵀ localᵀ    Yᵀ = Sᵀ probeᵀ    Sᵀ <- Sᵀ diag(decay) + Vᵀ add + Yᵀ back
+template <int kN, bool kDelta, int kTerms>
+__global__ void __launch_bounds__(128) scan_kernel(Scan p, Panel<kN, kDelta, kTerms> panels) {
+  using P = Panel<kN, kDelta, kTerms>;
+  DYNAMIC_SHARED(unsigned char, shared);  // two panels without their `local`
+  const ChunkedSegment s = p.segments[blockIdx.z];
+  const int64_t head = p.first_head + static_cast<int64_t>(blockIdx.y);
+  const int64_t value = (int64_t{blockIdx.x} * (blockDim.x / kWarp) + threadIdx.x / kWarp) * kSide;
+  const auto index = [&](int64_t c) { return (s.first_chunk + c) * gridDim.y + blockIdx.y; };
+  const auto place_of = [&](int64_t step) { return ChunkPlace(s, p.reverse ? s.chunks - 1 - step : step); };
+  const auto load_in = [&](const ChunkPlace& c) {
+    const float* from = p.in + (c.row * p.in_heads + head / (p.heads / p.in_heads)) * kN + value;
+    return tile_of(
+        [&](int j, int i) { return i < c.rows ? p.in_scale * from[int64_t{i} * p.in_heads * kN + j] : 0.0f; });
+  };
+
+  float* const stored = s.state == nullptr ? nullptr : s.state + head * kN * kN + value;
+  Tile state[kN / kSide];
+#pragma unroll
+  for (int t = 0; t < kN / kSide; ++t)
+    state[t] = tile_of([&](int j, int key) { return stored == nullptr ? 0.0f : stored[(t * kSide + key) * kN + j]; });
+  copy_to_shared(shared, panels.at(index(place_of(0).chunk)), P::kStagedBytes);
+  Tile in = load_in(place_of(0));
+  for (int64_t step = 0; step < s.chunks; ++step) {
+    const ChunkPlace c = place_of(step);
+    const unsigned char* panel = shared + step % 2 * P::kStagedBytes;
+    __pipeline_wait_prior(0);
+    __syncthreads();  // the panel is there, and all have read the one before
+    const Factor<kTerms> v(in), local = P::local(panels.at(index(c.chunk)));
+    if (step + 1 < s.chunks) {
+      copy_to_shared(shared + (step + 1) % 2 * P::kStagedBytes, panels.at(index(place_of(step + 1).chunk)),
+                     P::kStagedBytes);
+      in = load_in(place_of(step + 1));
+    }
+    if (p.states != nullptr) {
+      float* to = p.states + index(c.chunk) * kN * kN + value;
+#pragma unroll
+      for (int t = 0; t < kN / kSide; ++t)
+#pragma unroll
+        for (int e = 0; e < 8; ++e) to[(t * kSide + Tile::column(e)) * kN + Tile::row(e)] = state[t].x[e];
+    }
+    Tile out{}, y{};
+#pragma unroll
+    for (int t = 0; t < kN / kSide; ++t) {
+      const Factor<kTerms> sum(state[t]);
+      if (p.out != nullptr) add_product(out, sum, P::factor(panel, P::kRead, t));
+      if constexpr (kDelta) add_product(y, sum, P::factor(panel, P::kProbe, t));
+    }
+    if (p.out != nullptr) add_product(out, v, local);
+    const Factor<kTerms> yv(y);
+#pragma unroll
+    for (int t = 0; t < kN / kSide; ++t) {
+      const Tile decays = load_tile(P::decay(panel) + t * kSide, 0);  // the same in each row
+#pragma unroll
+      for (int e = 0; e < 8; ++e) state[t].x[e] *= decays.x[e];
+      add_product(state[t], v, P::factor(panel, P::kAdd, t));
+      if constexpr (kDelta) add_product(state[t], yv, P::factor(panel, P::kBack, t));
+    }
+#pragma unroll
+    for (int e = 0; e < 8; ++e) {
+      const int i = Tile::column(e), j = static_cast<int>(value) + Tile::row(e);
+      if (p.out != nullptr && i < c.rows) p.out[((c.row + i) * p.heads + head) * kN + j] = out.x[e] * p.out_scale;
+      if (kDelta && p.probes != nullptr) p.probes[(index(c.chunk) * kSide + i) * kN + j] = y.x[e];
+    }
+  }
+  if (stored == nullptr) return;
+#pragma unroll
+  for (int t = 0; t < kN / kSide; ++t)
+#pragma unroll
+    for (int e = 0; e < 8; ++e) stored[(t * kSide + Tile::column(e)) * kN + Tile::row(e)] = state[t].x[e];
+}
+
+/// What the gradients of a head of a chunk are made of.
+struct Reversal {
+  Wkv d, p;
+  const float* d_o;
+  int first_head = 0;
+  const ChunkedSegment* segments = nullptr;
+  const float *states, *dstates;  ///< S before and dS after each chunk, [chunk][head][N, N]
+  const float *probes, *dprobes;  ///< T A S and B dS of each chunk, [chunk][head][16, N]
+  const float* folds;             ///< T, L, Q of each chunk
+};
+
+/// Grid (chunks of the longest segment, heads, segments), a thread a channel: of values first, then of keys.
+template <int kN, bool kDelta, int kTerms>
+__global__ void __launch_bounds__(kN) gradients_kernel(Reversal q) {
+  constexpr int kStride = kN + 8, kPart = kSide * kStride, kTiles = kN / kSide, kWarps = kN / kWarp;
+  constexpr int kPairs = kDelta ? 2 : 1;
+  DYNAMIC_SHARED(float, shared);
+  float *const left = shared, *const right = left + 2 * kPart;   // scale dO, dZ and V, Z: [kSide, kStride] each
+  auto* const m = reinterpret_cast<Square*>(right + 2 * kPart);  // of the products M the gradients, then T, L, Q
+  float* const ends = reinterpret_cast<float*>(m + kSquares);
+  const ChunkPlace place(q.segments[blockIdx.z], blockIdx.x);
+  if (place.rows <= 0) return;
+  const int n = static_cast<int>(threadIdx.x), warp = n / kWarp;
+  const int64_t head = q.first_head + static_cast<int64_t>(blockIdx.y), index = place.index * gridDim.y + blockIdx.y;
+
+  if constexpr (kDelta) {
+    for (int e = n; e < 3 * kSide * kSide; e += kN)
+      m[kT + e / (kSide * kSide)][e / kSide % kSide][e % kSide] = q.folds[index * 3 * kSide * kSide + e];
+    __syncthreads();
+  }
+  {
+    float v[kSide], go[kSide];
+#pragma unroll
+    for (int i = 0; i < kSide; ++i) {
+      v[i] = i < place.rows ? q.p.v[q.p.at_value(place.row + i, head) + n] : 0;
+      go[i] = i < place.rows ? q.p.scale * q.d_o[q.p.at(place.row + i, head) + n] : 0;
+      left[i * kStride + n] = go[i], right[i * kStride + n] = v[i];
+    }
+    if constexpr (kDelta) {
+      float y[kSide];
+#pragma unroll
+      for (int i = 0; i < kSide; ++i) y[i] = q.dprobes[(index * kSide + i) * kN + n];
+#pragma unroll
+      for (int i = 0; i < kSide; ++i) {
+        float z = q.probes[(index * kSide + i) * kN + n], dz = 0;
+#pragma unroll
+        for (int j = 0; j < i; ++j) z += m[kL][i][j] * v[j];
+#pragma unroll
+        for (int j = i; j < kSide; ++j) dz += m[kT][j][i] * y[j] + m[kQ][j][i] * go[j];
+        right[kPart + i * kStride + n] = z, left[kPart + i * kStride + n] = dz;
+      }
+    }
+  }
+  __syncthreads();
+  pair_products<kN, kDelta, kTerms>(m, left, right);
+
+  // dR = scale dO Sᵀ, dA = dZ Sᵀ, dK = V dSᵀ, dB = Z dSᵀ, a warp keys of its own
+  Tile sums[kTiles / kWarps][2 * kPairs];
+#pragma unroll
+  for (int u = 0; u < kTiles / kWarps; ++u) {
+    const int key = (warp + u * kWarps) * kSide;
+    float end[2] = {};
+    for (int i = 0; i < 2 * kPairs; ++i) sums[u][i] = {};
+    for (int t = 0; t < kTiles; ++t) {
+      const Tile s = load_tile(q.states + (index * kN + key) * kN + t * kSide, kN);
+      const Tile ds = load_tile(q.dstates + (index * kN + key) * kN + t * kSide, kN);
+#pragma unroll
+      for (int e = 0; e < 8; ++e) end[e / 2 % 2] += s.x[e] * ds.x[e];
+      const Factor<kTerms> fs(s), fds(ds);
+#pragma unroll
+      for (int i = 0; i < kPairs; ++i) {
+        add_product(sums[u][i], Factor<kTerms>(load_tile(left + i * kPart + t * kSide, kStride)), fs);
+        add_product(sums[u][kPairs + i], Factor<kTerms>(load_tile(right + i * kPart + t * kSide, kStride)), fds);
+      }
+    }
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {  // over the four lanes of a row
+      end[i] += __shfl_xor_sync(kAll, end[i], 1);
+      end[i] += __shfl_xor_sync(kAll, end[i], 2);
+      if (n % 4 == 0) ends[key + n % kWarp / 4 + 8 * i] = end[i];
+    }
+  }
+  __syncthreads();
+#pragma unroll
+  for (int u = 0; u < kTiles / kWarps; ++u)
+#pragma unroll
+    for (int i = 0; i < kPairs; ++i) {
+      const int key = (warp + u * kWarps) * kSide;
+      store_tile(left + i * kPart + key, kStride, sums[u][i]);
+      store_tile(right + i * kPart + key, kStride, sums[u][kPairs + i]);
+    }
+  __syncthreads();
+
+  const Channel<kDelta> x(q.p, head, place, n);
+  float later = x.from * x.to * ends[n];  // Σ over values of S dS, after the chunk
+#pragma unroll
+  for (int i = 0; i < kSide; ++i) {
+    later += x.to * right[i * kStride + n] * x.k[i];
+    if constexpr (kDelta) later += x.to * right[kPart + i * kStride + n] * x.b[i];
+  }
+#pragma unroll
+  for (int i = kSide; i-- > 0;) {  // dlog_w_s = Σ_{i >= s} dG_i + Σ_{i > s} dE_i + that
+    float dr = x.from * left[i * kStride + n], dk = x.to * right[i * kStride + n], da = 0, db = 0;
+    if constexpr (kDelta) da = x.from * left[kPart + i * kStride + n], db = x.to * right[kPart + i * kStride + n];
+#pragma unroll
+    for (int j = 0; j < i; ++j) {
+      dr += m[kRK][i][j] * x.k[j];
+      if constexpr (kDelta) {
+        dr += m[kRB][i][j] * x.b[j];
+        da += m[kAK][i][j] * x.k[j] + m[kAB][i][j] * x.b[j];
+      }
+    }
+#pragma unroll
+    for (int j = i + 1; j < kSide; ++j) {
+      dk += m[kRK][j][i] * x.r[j];
+      if constexpr (kDelta) {
+        dk += m[kAK][j][i] * x.a[j];
+        db += m[kRB][j][i] * x.r[j] + m[kAB][j][i] * x.a[j];
+      }
+    }
+    later += dr * x.r[i] - dk * x.k[i];
+    if constexpr (kDelta) later -= db * x.b[i];
+    if (i < place.rows) {
+      const int64_t at = q.p.at(place.row + i, head) + n;
+      const float r = q.p.r[at], e = x.decay[i + 1], inverse = 1 / e, on_k = m[kRK][i][i];
+      q.d.log_w[at] = later;
+      float to_r = dr * e + on_k * q.p.k[at];
+      if constexpr (kDelta) {
+        const float kappa = q.p.kappa[at], rate = q.p.a[at], on_b = m[kRB][i][i], of_b = db * inverse + on_b * r;
+        to_r -= on_b * rate * kappa;
+        q.d.kappa[at] = da * x.decay[i] - rate * of_b;
+        q.d.a[at] = -kappa * of_b;
+      }
+      q.d.r[at] = to_r;
+      q.d.k[at] = dk * inverse + on_k * r;
+    }
+    if constexpr (kDelta) later += da * x.a[i];
+  }
+}
+
+/// Calls f with head size, family and terms as constants.
+template <class F>
+void with_kind(Precision precision, const Wkv& p, const F& f) {
+  const auto with_terms = [&](auto N, auto delta) {
+    precision == Precision::bf16 ? f(N, delta, std::integral_constant<int, 1>())
+                                 : f(N, delta, std::integral_constant<int, 3>());
+  };
+  const auto with_delta = [&](auto N) {
+    p.kappa != nullptr ? with_terms(N, std::true_type()) : with_terms(N, std::false_type());
+  };
+  p.N == 64 ? with_delta(std::integral_constant<int, 64>()) : with_delta(std::integral_constant<int, 128>());
+}
+
+/// The chunks of a call and the kernels on them.
+template <int kN, bool kDelta, int kTerms>
+class Chunks {
+ public:
+  using P = Panel<kN, kDelta, kTerms>;
+  int64_t count = 0;
+  Chunks(Device& on, const Wkv& p, Batch batch, int64_t offset, bool from_zero) : on_(on), p_(p) {
+    std::vector<ChunkedSegment> segments;
+    for (const Segment& s : batch) {
+      const int64_t first = std::min(s.rows, kSide - (from_zero ? 0 : s.position() % kSide));
+      const int64_t chunks = 1 + (s.rows - first + kSide - 1) / kSide;
+      const bool keeps = !from_zero && s.state;
+      segments.push_back({s.row, s.rows, first, chunks, count,
+                          keeps ? s.state->at(offset, int64_t{p.heads} * kN * kN).template as<float>() : nullptr});
+      count += chunks;
+      longest_ = std::max(longest_, chunks);
+    }
+    segments_ = on.upload(std::span<const ChunkedSegment>(segments));
+    segment_count_ = static_cast<unsigned>(segments.size());
+  }
+
+  /// Calls f(memory, first head, heads) with `bytes_per_chunk` for each head of each chunk.
+  template <class F>
+  void by_heads(int64_t bytes_per_chunk, const F& f) const {
+    const int64_t each = bytes_per_chunk * count;
+    const int part = static_cast<int>(std::clamp<int64_t>(kMostScratch / each, 1, p_.heads));
+    for (int first = 0; first < p_.heads; first += part) {
+      const int heads = std::min(part, p_.heads - first);
+      f(on_.scratch<unsigned char>(Use::wkv, each * part), first, heads);
+    }
+  }
+  void panels(int first, int heads, P forward, P reverse, float* folds) const {
+    launch(on_, grid(heads), kN, kPanelsShared, panels_kernel<kN, kDelta, kTerms>, p_, first, segments_, forward,
+           reverse, folds);
+  }
+  void scan(int first, int heads, P panels, Scan s) const {
+    s.first_head = first, s.heads = p_.heads, s.segments = segments_;
+    const int64_t warps = int64_t{kN} / kSide * heads * segment_count_;
+    const unsigned per_block = warps >= kWarpsToFill ? 4 : warps * 2 >= kWarpsToFill ? 2 : 1;
+    launch(on_, dim3(kN / kSide / per_block, static_cast<unsigned>(heads), segment_count_), per_block * kWarp,
+           size_t{2} * P::kStagedBytes, scan_kernel<kN, kDelta, kTerms>, s, panels);
+  }
+  void gradients(int first, int heads, Reversal q) const {
+    q.first_head = first, q.segments = segments_;
+    launch(on_, grid(heads), kN, kPanelsShared + kN * sizeof(float), gradients_kernel<kN, kDelta, kTerms>, q);
+  }
+
+ private:
+  static constexpr size_t kPanelsShared = (4 * kSide * (kN + 8) + kSquares * kSide * kSide) * sizeof(float);
+  dim3 grid(int heads) const {
+    return dim3(static_cast<unsigned>(longest_), static_cast<unsigned>(heads), segment_count_);
+  }
+  Device& on_;
+  const Wkv& p_;
+  const ChunkedSegment* segments_ = nullptr;
+  unsigned segment_count_ = 0;
+  int64_t longest_ = 0;
+};
+
+}  // namespace
+
+void wkv_chunks(Device& on, Precision precision, float* o, const Wkv& p, Batch batch, int64_t offset) {
+  if (batch.empty()) return;
+  with_kind(precision, p, [&](auto N, auto delta, auto terms) {
+    const Chunks<N(), delta(), terms()> chunks(on, p, batch, offset, false);
+    using P = Panel<N(), delta(), terms()>;
+    chunks.by_heads(P::kBytes, [&](unsigned char* memory, int first, int heads) {
+      chunks.panels(first, heads, P{memory}, P{nullptr}, nullptr);
+      chunks.scan(first, heads, P{memory}, {.out = o, .in = p.v, .in_heads = p.kv_heads, .out_scale = p.scale});
+    });
+  });
+}
+
+void wkv_chunks_vjp(Device& on, Precision precision, const Wkv& d, float* dv, const float* d_o, const Wkv& p,
+                    Batch batch) {
+  if (batch.empty()) return;
+  with_kind(precision, p, [&](auto N, auto delta, auto terms) {
+    const Chunks<N(), delta(), terms()> chunks(on, p, batch, 0, true);
+    using P = Panel<N(), delta(), terms()>;
+    constexpr int64_t kState = int64_t{N()} * N(), kProbe = delta() ? kSide * N() : 0,
+                      kFolds = delta() ? 3 * kSide * kSide : 0;
+    chunks.by_heads(2 * P::kBytes + (2 * kState + 2 * kProbe + kFolds) * int64_t{sizeof(float)},
+                    [&](unsigned char* memory, int first, int heads) {
+                      const int64_t units = chunks.count * heads;
+                      const P forward{memory}, reverse{memory + units * P::kBytes};
+                      float* states = reinterpret_cast<float*>(reverse.data + units * P::kBytes);
+                      float *dstates = states + units * kState, *probes = dstates + units * kState,
+                            *dprobes = probes + units * kProbe;
+                      float* folds = dprobes + units * kProbe;
+                      chunks.panels(first, heads, forward, reverse, folds);
+                      chunks.scan(first, heads, forward,
+                                  {.states = states, .probes = probes, .in = p.v, .in_heads = p.kv_heads});
+                      chunks.scan(first, heads, reverse,
+                                  {.out = dv,
+                                   .states = dstates,
+                                   .probes = dprobes,
+                                   .in = d_o,
+                                   .in_heads = p.heads,
+                                   .in_scale = p.scale,
+                                   .reverse = true});
+                      chunks.gradients(first, heads,
+                                       {.d = d,
+                                        .p = p,
+                                        .d_o = d_o,
+                                        .states = states,
+                                        .dstates = dstates,
+                                        .probes = probes,
+                                        .dprobes = dprobes,
+                                        .folds = folds});
+                    });
+  });
+}
+
+}  // namespace qwerky::cuda
