@@ -310,25 +310,25 @@ int run_chat(const Options& o) {
 
 }  // namespace
 
-void register_chat(CLI::App& app, Run& run) {
+void register_chat(Flags flags, Run& run) {
   const auto o = std::make_shared<Options>();
   o->sampler.options.temperature = 0.7;
   o->sampler.options.top_p = 0.9;
-  app.add_option("model", o->model, "model directory or file")->required();
-  app.add_option("--system", o->system, "system message");
-  app.add_option("--chat-template", o->template_file, "Jinja file instead of the model's own chat template");
-  app.add_option("--template-variables", o->variables,
-                 R"(JSON object for the template, such as {"enable_thinking": false})");
-  o->sampler.add_to(app);
-  app.add_option("--max-tokens", o->max_tokens, "most tokens of an answer")
-      ->capture_default_str()
-      ->check(CLI::Range(int64_t{1}, int64_t{1} << 40));
-  app.add_option("--context", o->context, "most tokens of a conversation, for a model with softmax layers")
-      ->capture_default_str()
-      ->check(CLI::Range(int64_t{1}, int64_t{1} << 40));
-  app.add_flag("--timings", o->timings, "after each answer: tokens kept, read and written, and how fast");
-  add_backend_flags(app, o->engine.backend, o->engine.precision);
-  app.callback([o, &run] { run = [o] { return run_chat(*o); }; });
+  flags.add_option("model", o->model, "model directory or file").required();
+  flags.add_option("--system", o->system, "system message");
+  flags.add_option("--chat-template", o->template_file, "Jinja file instead of the model's own chat template");
+  flags.add_option("--template-variables", o->variables,
+                   R"(JSON object for the template, such as {"enable_thinking": false})");
+  o->sampler.add_to(flags);
+  flags.add_option("--max-tokens", o->max_tokens, "most tokens of an answer")
+      .with_default()
+      .between(int64_t{1}, int64_t{1} << 40);
+  flags.add_option("--context", o->context, "most tokens of a conversation, for a model with softmax layers")
+      .with_default()
+      .between(int64_t{1}, int64_t{1} << 40);
+  flags.add_flag("--timings", o->timings, "after each answer: tokens kept, read and written, and how fast");
+  add_backend_flags(flags, o->engine.backend, o->engine.precision);
+  flags.callback([o, &run] { run = [o] { return run_chat(*o); }; });
 }
 
 }  // namespace qwerky

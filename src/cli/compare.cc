@@ -268,41 +268,45 @@ void settle(Options& o, bool with_lengths) {
 
 }  // namespace
 
-void register_compare(CLI::App& app, Run& run) {
+void register_compare(Flags flags, Run& run) {
   const auto o = std::make_shared<Options>();
-  app.add_option("teacher", o->teacher, "model directory or file")->required();
-  app.add_option("student", o->student, "model directory or file")->required();
-  app.add_option("--tasks", o->pair.tasks.eval.tasks,
-                 "tasks and groups of lm-eval, on the same documents of --data DIR; passkey, niah, niah_multikey, "
-                 "ppl_by_length")
-      ->delimiter(',');
-  app.add_option("--report", o->report, "write everything into this HTML file");
-  app.add_option("--text", o->text, "text to compare on, where --data is the folder of the tasks");
-  app.add_option("--text-tokens", o->text_tokens, "at most so many tokens of text, where --limit counts documents")
-      ->check(CLI::NonNegativeNumber);
-  app.add_option("--contexts", o->pair.contexts,
-                 "with --report: time and memory of a token after so many (0: not measured)")
-      ->delimiter(',')
-      ->capture_default_str();
-  app.add_option("--agreement-tokens", o->pair.agreement_tokens,
-                 "with --tasks or --report: greedy tokens that both models generate (0: none)")
-      ->capture_default_str()
-      ->check(CLI::Range(0, 1 << 20));
-  app.add_option("--agreement-prompts", o->pair.agreement_prompts, "prompts of each task, and of text")
-      ->capture_default_str()
-      ->check(CLI::PositiveNumber);
-  app.add_option("--softmax-window", o->softmax_window,
-                 "restrict the second model's softmax layers to so many tokens (0: no)")
-      ->capture_default_str()
-      ->check(kNotNegative);
-  app.add_option("--sinks", o->sinks, "first tokens that stay visible with --softmax-window")
-      ->capture_default_str()
-      ->check(kNotNegative);
-  add_measure_flags(app, o->measure);
-  add_task_flags(app, o->pair.tasks);
-  add_recall_flags(app, o->pair.recall);
-  app.callback([o, &app, &run] {
-    settle(*o, app.get_option("--lengths")->count() > 0);
+  flags.add_option("teacher", o->teacher, "model directory or file").required();
+  flags.add_option("student", o->student, "model directory or file").required();
+  flags
+      .add_option("--tasks", o->pair.tasks.eval.tasks,
+                  "tasks and groups of lm-eval, on the same documents of --data DIR; passkey, niah, niah_multikey, "
+                  "ppl_by_length")
+      .list();
+  flags.add_option("--report", o->report, "write everything into this HTML file");
+  flags.add_option("--text", o->text, "text to compare on, where --data is the folder of the tasks");
+  flags.add_option("--text-tokens", o->text_tokens, "at most so many tokens of text, where --limit counts documents")
+      .not_negative();
+  flags
+      .add_option("--contexts", o->pair.contexts,
+                  "with --report: time and memory of a token after so many (0: not measured)")
+      .list()
+      .with_default();
+  flags
+      .add_option("--agreement-tokens", o->pair.agreement_tokens,
+                  "with --tasks or --report: greedy tokens that both models generate (0: none)")
+      .with_default()
+      .between(0, 1 << 20);
+  flags.add_option("--agreement-prompts", o->pair.agreement_prompts, "prompts of each task, and of text")
+      .with_default()
+      .positive();
+  flags
+      .add_option("--softmax-window", o->softmax_window,
+                  "restrict the second model's softmax layers to so many tokens (0: no)")
+      .with_default()
+      .not_negative();
+  flags.add_option("--sinks", o->sinks, "first tokens that stay visible with --softmax-window")
+      .with_default()
+      .not_negative();
+  add_measure_flags(flags, o->measure);
+  add_task_flags(flags, o->pair.tasks);
+  add_recall_flags(flags, o->pair.recall);
+  flags.callback([o, flags, &run] {
+    settle(*o, flags.count("--lengths") > 0);
     run = [o] { return compare_models(*o); };
   });
 }

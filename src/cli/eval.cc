@@ -32,20 +32,21 @@ int evaluate_perplexity(const std::string& path, const MeasureOptions& o) {
 
 }  // namespace
 
-void register_eval(CLI::App& app, Run& run) {
+void register_eval(Flags flags, Run& run) {
   const auto o = std::make_shared<MeasureOptions>();
   const auto tasks = std::make_shared<TaskEvalOptions>();
   const auto recall = std::make_shared<RecallCommand>();
-  app.add_option("model", tasks->model, "model directory or file")->required();
-  app.add_option(
-         "--tasks", tasks->eval.tasks,
-         "perplexity (of --data as text), tasks and groups of lm-eval, passkey, niah, niah_multikey, ppl_by_length")
-      ->delimiter(',')
-      ->default_str("perplexity");
-  add_measure_flags(app, *o);
-  add_task_flags(app, *tasks);
-  add_recall_flags(app, *recall);
-  app.callback([o, tasks, recall, &run] {
+  flags.add_option("model", tasks->model, "model directory or file").required();
+  flags
+      .add_option(
+          "--tasks", tasks->eval.tasks,
+          "perplexity (of --data as text), tasks and groups of lm-eval, passkey, niah, niah_multikey, ppl_by_length")
+      .list()
+      .with_default("perplexity");
+  add_measure_flags(flags, *o);
+  add_task_flags(flags, *tasks);
+  add_recall_flags(flags, *recall);
+  flags.callback([o, tasks, recall, &run] {
     if (tasks->eval.tasks.empty() || tasks->eval.tasks == std::vector<std::string>{"perplexity"}) {
       tasks->eval.tasks.clear();
       check_task_options(*tasks, true);

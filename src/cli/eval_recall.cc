@@ -93,22 +93,23 @@ void print_losses(const Recall& recall) {
 
 }  // namespace
 
-void add_recall_flags(CLI::App& app, RecallCommand& o) {
-  app.add_option_function<std::vector<std::string>>(
-         "--lengths",
-         [&o](const std::vector<std::string>& texts) {
-           o.recall.lengths.clear();
-           for (const std::string& text : texts) o.recall.lengths.push_back(parse_length(text));
-         },
-         "passkey, niah, ppl_by_length: tokens of prompts and texts, such as 1k,4096,64k")
-      ->delimiter(',')
-      ->default_str("1k,4k");
-  app.add_option("--depths", o.recall.depths, "passkey, niah: where needles are, in percent of the haystack")
-      ->delimiter(',')
-      ->capture_default_str();
-  app.add_option("--samples", o.recall.samples, "passkey, niah: needles a cell; ppl_by_length: most texts")
-      ->capture_default_str()
-      ->check(CLI::Range(1, 100000));
+void add_recall_flags(Flags flags, RecallCommand& o) {
+  flags
+      .add_option(
+          "--lengths",
+          [&o](const std::vector<std::string>& texts) {
+            o.recall.lengths.clear();
+            for (const std::string& text : texts) o.recall.lengths.push_back(parse_length(text));
+          },
+          "passkey, niah, ppl_by_length: tokens of prompts and texts, such as 1k,4096,64k")
+      .list()
+      .with_default("1k,4k");
+  flags.add_option("--depths", o.recall.depths, "passkey, niah: where needles are, in percent of the haystack")
+      .list()
+      .with_default();
+  flags.add_option("--samples", o.recall.samples, "passkey, niah: needles a cell; ppl_by_length: most texts")
+      .with_default()
+      .between(1, 100000);
 }
 
 void print_recall(const RecallOptions& o, const Recall& recall) {

@@ -2,10 +2,10 @@
 // `eval --tasks passkey,niah,niah_multikey,ppl_by_length`.
 #pragma once
 
-#include <CLI/CLI.hpp>
 #include <string>
 #include <vector>
 
+#include "cli/flags.h"
 #include "cli/text_ids.h"
 #include "engine/engine.h"
 #include "eval/recall.h"
@@ -23,7 +23,7 @@ struct RecallCommand {
 };
 
 /// --lengths, --depths and --samples.
-void add_recall_flags(CLI::App& app, RecallCommand& o);
+void add_recall_flags(Flags flags, RecallCommand& o);
 struct RecallRun {
   Recall recall;
   int64_t tokens_read = 0;

@@ -41,33 +41,35 @@ class Reporter {
 
 }  // namespace
 
-void add_task_flags(CLI::App& app, TaskEvalOptions& o) {
-  app.add_option("--num-fewshot", o.eval.num_fewshot, "examples before each document (default: the task's own number)")
-      ->check(CLI::Range(0, 1000));
-  app.add_option("--output", o.output, "folder for lm-eval's result files; a stopped evaluation goes on from it");
-  app.add_option("--seed", o.eval.seed, "of the choice of examples, and of the draws of do_sample")
-      ->capture_default_str();
-  app.add_option("--bootstrap-iters", o.eval.bootstrap_iters, "of the standard error of a perplexity; 0: no errors")
-      ->capture_default_str()
-      ->check(kNotNegative);
-  app.add_flag("--allow-partial", o.eval.allow_partial,
-               "also evaluate data that are not the published ones, and say so");
-  app.add_option("--max-length", o.scorer.max_length,
-                 "ids a model may read; longer requests lose their beginning (0: what config.json allows)")
-      ->capture_default_str()
-      ->check(kNotNegative);
-  app.add_option("--gen-kwargs", o.eval.gen_kwargs,
-                 "KEY=VALUE,… in place of what tasks that generate say: do_sample, max_gen_toks, temperature, top_k, "
-                 "top_p, until");
-  app.add_option("--apply-chat-template", o.chat_template,
-                 "contexts are conversations in the model's chat template, or in its template of this name")
-      ->expected(0, 1);
-  app.add_option("--system-instruction", o.eval.prompts.system, "stands before each task's description");
-  app.add_flag("--fewshot-as-multiturn", o.eval.prompts.multiturn,
-               "with --apply-chat-template: examples are turns of the conversation");
-  app.add_flag("--add-bos", o.scorer.bos, "begin every context with BOS");
-  app.add_flag("!--no-sharing", o.scorer.share, "run every request alone from its beginning");
-  app.add_option("--documents", o.eval.batch, "documents asked about at once")->capture_default_str()->check(kPositive);
+void add_task_flags(Flags flags, TaskEvalOptions& o) {
+  flags
+      .add_option("--num-fewshot", o.eval.num_fewshot, "examples before each document (default: the task's own number)")
+      .between(0, 1000);
+  flags.add_option("--output", o.output, "folder for lm-eval's result files; a stopped evaluation goes on from it");
+  flags.add_option("--seed", o.eval.seed, "of the choice of examples, and of the draws of do_sample").with_default();
+  flags.add_option("--bootstrap-iters", o.eval.bootstrap_iters, "of the standard error of a perplexity; 0: no errors")
+      .with_default()
+      .not_negative();
+  flags.add_flag("--allow-partial", o.eval.allow_partial,
+                 "also evaluate data that are not the published ones, and say so");
+  flags
+      .add_option("--max-length", o.scorer.max_length,
+                  "ids a model may read; longer requests lose their beginning (0: what config.json allows)")
+      .with_default()
+      .not_negative();
+  flags.add_option("--gen-kwargs", o.eval.gen_kwargs,
+                   "KEY=VALUE,… in place of what tasks that generate say: do_sample, max_gen_toks, temperature, top_k, "
+                   "top_p, until");
+  flags
+      .add_option("--apply-chat-template", o.chat_template,
+                  "contexts are conversations in the model's chat template, or in its template of this name")
+      .value_optional();
+  flags.add_option("--system-instruction", o.eval.prompts.system, "stands before each task's description");
+  flags.add_flag("--fewshot-as-multiturn", o.eval.prompts.multiturn,
+                 "with --apply-chat-template: examples are turns of the conversation");
+  flags.add_flag("--add-bos", o.scorer.bos, "begin every context with BOS");
+  flags.add_flag("!--no-sharing", o.scorer.share, "run every request alone from its beginning");
+  flags.add_option("--documents", o.eval.batch, "documents asked about at once").with_default().positive();
 }
 
 void check_task_options(const TaskEvalOptions& o, bool others) {

@@ -2,11 +2,11 @@
 // `eval --tasks` for the tasks of lm-evaluation-harness.
 #pragma once
 
-#include <CLI/CLI.hpp>
 #include <optional>
 #include <string>
 #include <vector>
 
+#include "cli/flags.h"
 #include "engine/engine.h"
 #include "eval/model_scorer.h"
 #include "eval/results_json.h"
@@ -23,7 +23,7 @@ struct TaskEvalOptions {
 };
 
 /// --num-fewshot, --output and what else belongs to tasks alone.
-void add_task_flags(CLI::App& app, TaskEvalOptions& o);
+void add_task_flags(Flags flags, TaskEvalOptions& o);
 /// Before a model is loaded: names, combinations of flags. With `others` something else than lm-eval's tasks is
 /// measured too, which what changes their prompts does not fit.
 void check_task_options(const TaskEvalOptions& o, bool others);

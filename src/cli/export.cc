@@ -37,16 +37,16 @@ int write(const Options& o) {
 
 }  // namespace
 
-void register_export(CLI::App& app, Run& run) {
+void register_export(Flags flags, Run& run) {
   const auto o = std::make_shared<Options>();
-  app.add_option("model", o->model, "model directory or file")->required();
-  app.add_flag("--gguf", o->gguf, "one GGUF file, as llama.cpp reads it");
-  app.add_option("--out", o->out, "file to write")->required();
-  app.add_flag("--packed", o->packed, "one file that starts at once, for this program");
-  app.add_option("--type", o->type,
-                 "of matrices: f32 | f16 | bf16 (default) | q8_0 | q4_0 with --gguf; f32 | bf16 | int8 | int4 with "
-                 "--packed (default: as stored)");
-  app.callback([o, &run] { run = [o] { return write(*o); }; });
+  flags.add_option("model", o->model, "model directory or file").required();
+  flags.add_flag("--gguf", o->gguf, "one GGUF file, as llama.cpp reads it");
+  flags.add_option("--out", o->out, "file to write").required();
+  flags.add_flag("--packed", o->packed, "one file that starts at once, for this program");
+  flags.add_option("--type", o->type,
+                   "of matrices: f32 | f16 | bf16 (default) | q8_0 | q4_0 with --gguf; f32 | bf16 | int8 | int4 with "
+                   "--packed (default: as stored)");
+  flags.callback([o, &run] { run = [o] { return write(*o); }; });
 }
 
 }  // namespace qwerky

@@ -72,18 +72,18 @@ int generate_text(const Options& o) {
 
 }  // namespace
 
-void register_generate(CLI::App& app, Run& run) {
+void register_generate(Flags flags, Run& run) {
   const auto o = std::make_shared<Options>();
-  app.add_option("model", o->model, "model directory or file")->required();
-  app.add_option("--prompt", o->prompt, "text to continue; without it the model begins a text");
-  o->sampler.add_to(app);
-  app.add_option("--max-tokens", o->generate.max_tokens, "most tokens to write")
-      ->capture_default_str()
-      ->check(CLI::Range(int64_t{1}, int64_t{1} << 40));
-  app.add_flag("--ignore-end", o->ignore_end, "write on after an end-of-text token");
-  add_backend_flags(app, o->engine.backend, o->engine.precision);
-  app.add_flag("--copy", o->engine.copy, "copy the weights of a packed file into huge pages instead of mapping them");
-  app.callback([o, &run] {
+  flags.add_option("model", o->model, "model directory or file").required();
+  flags.add_option("--prompt", o->prompt, "text to continue; without it the model begins a text");
+  o->sampler.add_to(flags);
+  flags.add_option("--max-tokens", o->generate.max_tokens, "most tokens to write")
+      .with_default()
+      .between(int64_t{1}, int64_t{1} << 40);
+  flags.add_flag("--ignore-end", o->ignore_end, "write on after an end-of-text token");
+  add_backend_flags(flags, o->engine.backend, o->engine.precision);
+  flags.add_flag("--copy", o->engine.copy, "copy the weights of a packed file into huge pages instead of mapping them");
+  flags.callback([o, &run] {
     o->generate.stop_at_end = !o->ignore_end;
     run = [o] { return generate_text(*o); };
   });

@@ -135,21 +135,21 @@ int write_logits(const Options& o) {
 
 }  // namespace
 
-void register_inspect(CLI::App& app, Run& run) {
+void register_inspect(Flags flags, Run& run) {
   const auto o = std::make_shared<Options>();
-  app.add_option("model", o->model, "model directory or file")->required();
-  app.add_flag("--tensors", o->tensors, "also list every tensor");
-  app.add_flag("--verify", o->verify, "read all of a packed file and compare it with its SHA-256 sums");
-  app.callback([o, &run] { run = [o] { return inspect(*o); }; });
+  flags.add_option("model", o->model, "model directory or file").required();
+  flags.add_flag("--tensors", o->tensors, "also list every tensor");
+  flags.add_flag("--verify", o->verify, "read all of a packed file and compare it with its SHA-256 sums");
+  flags.callback([o, &run] { run = [o] { return inspect(*o); }; });
 }
 
-void register_logits(CLI::App& app, Run& run) {
+void register_logits(Flags flags, Run& run) {
   const auto o = std::make_shared<Options>();
-  app.add_option("model", o->model, "model directory or file")->required();
-  app.add_option("--tokens", o->tokens, "ids separated by commas")->required();
-  app.add_option("--out", o->out, "safetensors file with tensor `logits` [T, V] in f32")->required();
-  add_backend_flags(app, o->backend, o->precision);
-  app.callback([o, &run] { run = [o] { return write_logits(*o); }; });
+  flags.add_option("model", o->model, "model directory or file").required();
+  flags.add_option("--tokens", o->tokens, "ids separated by commas").required();
+  flags.add_option("--out", o->out, "safetensors file with tensor `logits` [T, V] in f32").required();
+  add_backend_flags(flags, o->backend, o->precision);
+  flags.callback([o, &run] { run = [o] { return write_logits(*o); }; });
 }
 
 }  // namespace qwerky

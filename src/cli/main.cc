@@ -11,7 +11,6 @@
 #include "backend/collective.h"
 #include "base/error.h"
 #include "base/parallel.h"
-#include "base/version.h"
 #include "cli/command.h"
 #include "io/files.h"
 
@@ -57,12 +56,7 @@ extern "C" void on_signal(int signal) {
 }
 
 int run_program(int argc, char** argv) {
-  struct Command {
-    const char* name;
-    const char* help;
-    Register add;
-  };
-  constexpr Command kCommands[] = {
+  const std::vector<Command> commands = {
       {"convert", "convert a softmax model into an RWKV variant and distil it", register_convert},
       {"train", "train a small softmax model from random weights", register_train},
       {"generate", "continue a prompt", register_generate},
@@ -77,20 +71,10 @@ int run_program(int argc, char** argv) {
       {"export", "write a model in another format", register_export},
   };
   for (int i = 0; i < argc; ++i) command_line() += (i > 0 ? " " : "") + quoted(argv[i]);
-  CLI::App app("Qwerky: softmax-attention models become linear-attention models, run, and are measured.");
-  app.require_subcommand(1);
-  app.set_version_flag("--version", program_version());
   int thread_count = 0;
-  app.add_option("--threads", thread_count, "threads (default: the cores this process may use)")
-      ->check(CLI::Range(1, 1024));
-  app.fallthrough();
   Run run;
-  for (const Command& c : kCommands) c.add(*app.add_subcommand(c.name, c.help), run);
-  try {
-    app.parse(argc, argv);
-  } catch (const CLI::ParseError& e) {
-    return app.exit(e) == 0 ? 0 : 1;  // 0: --help, --version
-  }
+  const int status = parse_command_line(argc, argv, commands, thread_count, run);
+  if (!run) return status;
   if (thread_count != 0) set_threads(thread_count);
   struct sigaction action {};
   action.sa_handler = on_signal;

@@ -6,18 +6,18 @@
 
 namespace qwerky {
 
-void add_measure_flags(CLI::App& app, MeasureOptions& o) {
-  app.add_option("--data", o.text.data, "text (.txt, .jsonl, .zst, directories), or a .tokens shard");
-  app.add_option("--tokens-file", o.text.tokens_file, "token ids, one sequence a line; no tokenizer needed");
-  app.add_option("--field", o.text.field, "field of .jsonl rows that holds the text")->capture_default_str();
-  app.add_option("--split-before", o.text.split_before,
-                 "cut .txt files without <|endoftext|> before lines that begin so");
-  app.add_option("--window", o.window, "tokens of a window")->capture_default_str()->check(kPositive);
-  app.add_option("--limit", o.text.limit, "at most so many tokens, or documents of a task (0: all)")
-      ->capture_default_str()
-      ->check(kNotNegative);
-  add_json_flag(app, o.json);
-  add_backend_flags(app, o.backend, o.precision);
+void add_measure_flags(Flags flags, MeasureOptions& o) {
+  flags.add_option("--data", o.text.data, "text (.txt, .jsonl, .zst, directories), or a .tokens shard");
+  flags.add_option("--tokens-file", o.text.tokens_file, "token ids, one sequence a line; no tokenizer needed");
+  flags.add_option("--field", o.text.field, "field of .jsonl rows that holds the text").with_default();
+  flags.add_option("--split-before", o.text.split_before,
+                   "cut .txt files without <|endoftext|> before lines that begin so");
+  flags.add_option("--window", o.window, "tokens of a window").with_default().positive();
+  flags.add_option("--limit", o.text.limit, "at most so many tokens, or documents of a task (0: all)")
+      .with_default()
+      .not_negative();
+  add_json_flag(flags, o.json);
+  add_backend_flags(flags, o.backend, o.precision);
 }
 
 Windows windows_of(const std::vector<std::vector<int32_t>>& sequences, int64_t length) {

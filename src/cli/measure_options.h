@@ -2,10 +2,10 @@
 // What `compare` and `eval` share: text or ids to measure on, in windows.
 #pragma once
 
-#include <CLI/CLI.hpp>
 #include <string>
 #include <vector>
 
+#include "cli/flags.h"
 #include "cli/text_ids.h"
 #include "engine/measure.h"
 
@@ -17,7 +17,7 @@ struct MeasureOptions {
   int64_t window = 256;
 };
 
-void add_measure_flags(CLI::App& app, MeasureOptions& o);
+void add_measure_flags(Flags flags, MeasureOptions& o);
 /// Windows of every sequence; the ids stay the caller's.
 Windows windows_of(const std::vector<std::vector<int32_t>>& sequences, int64_t length);
 /// A progress line; throws Interrupted after SIGINT.

@@ -94,41 +94,43 @@ int run_quantize(const Options& o) {
 
 }  // namespace
 
-void register_quantize(CLI::App& app, Run& run) {
+void register_quantize(Flags flags, Run& run) {
   const auto o = std::make_shared<Options>();
-  app.add_option("model", o->model, "model directory or file")->required();
-  app.add_option("--out", o->out, "packed file to write")->required();
-  app.add_option("--type", o->quantize.type, "of the layers' matrices: int8 | int4")->capture_default_str();
-  app.add_option("--group", o->quantize.group, "inputs that share a scale: 32 | 64 | 128 (0: 32 in narrow models)")
-      ->capture_default_str();
-  app.add_flag("--minimum", o->quantize.minimum, "int4: a minimum for each group beside its scale");
-  app.add_option("--head", o->quantize.head, "f32 | bf16 | int8 | int4; also an embedding that is the head")
-      ->capture_default_str();
-  app.add_option("--embedding", o->quantize.embedding, "f32 | bf16 | int8 (default) | int4, where it is not the head");
-  app.add_option("--low-rank", o->quantize.low_rank, "RWKV's low-rank matrices: f32 | bf16 | int8 | int4")
-      ->capture_default_str();
-  app.add_option("--data", o->text.data, "text to calibrate on (.txt, .jsonl, .zst, directories), or a .tokens shard");
-  app.add_option("--measure", o->measure, "other text to measure the cost on (default: the last part of --data)");
-  app.add_option("--field", o->text.field, "field of .jsonl rows that holds the text")->capture_default_str();
-  app.add_option("--split-before", o->text.split_before,
-                 "cut .txt files without <|endoftext|> before lines that begin so");
-  app.add_option("--calibrate", o->calibrate, "none | scale | gptq (default with --data)");
-  app.add_option("--tokens", o->tokens, "most tokens to calibrate on")->capture_default_str()->check(kPositive);
-  app.add_option("--measure-tokens", o->measure_tokens, "most tokens to measure on")
-      ->capture_default_str()
-      ->check(kPositive);
-  app.add_option("--window", o->window, "tokens of a window")->capture_default_str()->check(kPositive);
-  app.add_option("--tune", o->tune.steps,
-                 "then so many steps that move int4 codes, scales and vectors towards the model's logits on --data")
-      ->capture_default_str()
-      ->check(kNotNegative);
-  app.add_option("--tune-batch", o->tune.batch, "windows of such a step")->capture_default_str()->check(kPositive);
-  app.add_option("--tune-rate", o->tune.code_rate, "its rate, in codes")->capture_default_str()->check(kPositive);
-  app.add_option("--layers-at-once", o->quantize.layers_at_once,
-                 "layers calibrated in one pass over the text (0: one, more in large models)")
-      ->capture_default_str()
-      ->check(kNotNegative);
-  app.callback([o, &run] { run = [o] { return run_quantize(*o); }; });
+  flags.add_option("model", o->model, "model directory or file").required();
+  flags.add_option("--out", o->out, "packed file to write").required();
+  flags.add_option("--type", o->quantize.type, "of the layers' matrices: int8 | int4").with_default();
+  flags.add_option("--group", o->quantize.group, "inputs that share a scale: 32 | 64 | 128 (0: 32 in narrow models)")
+      .with_default();
+  flags.add_flag("--minimum", o->quantize.minimum, "int4: a minimum for each group beside its scale");
+  flags.add_option("--head", o->quantize.head, "f32 | bf16 | int8 | int4; also an embedding that is the head")
+      .with_default();
+  flags.add_option("--embedding", o->quantize.embedding,
+                   "f32 | bf16 | int8 (default) | int4, where it is not the head");
+  flags.add_option("--low-rank", o->quantize.low_rank, "RWKV's low-rank matrices: f32 | bf16 | int8 | int4")
+      .with_default();
+  flags.add_option("--data", o->text.data,
+                   "text to calibrate on (.txt, .jsonl, .zst, directories), or a .tokens shard");
+  flags.add_option("--measure", o->measure, "other text to measure the cost on (default: the last part of --data)");
+  flags.add_option("--field", o->text.field, "field of .jsonl rows that holds the text").with_default();
+  flags.add_option("--split-before", o->text.split_before,
+                   "cut .txt files without <|endoftext|> before lines that begin so");
+  flags.add_option("--calibrate", o->calibrate, "none | scale | gptq (default with --data)");
+  flags.add_option("--tokens", o->tokens, "most tokens to calibrate on").with_default().positive();
+  flags.add_option("--measure-tokens", o->measure_tokens, "most tokens to measure on").with_default().positive();
+  flags.add_option("--window", o->window, "tokens of a window").with_default().positive();
+  flags
+      .add_option("--tune", o->tune.steps,
+                  "then so many steps that move int4 codes, scales and vectors towards the model's logits on --data")
+      .with_default()
+      .not_negative();
+  flags.add_option("--tune-batch", o->tune.batch, "windows of such a step").with_default().positive();
+  flags.add_option("--tune-rate", o->tune.code_rate, "its rate, in codes").with_default().positive();
+  flags
+      .add_option("--layers-at-once", o->quantize.layers_at_once,
+                  "layers calibrated in one pass over the text (0: one, more in large models)")
+      .with_default()
+      .not_negative();
+  flags.callback([o, &run] { run = [o] { return run_quantize(*o); }; });
 }
 
 }  // namespace qwerky

@@ -7,8 +7,8 @@
 
 namespace qwerky {
 
-void add_json_flag(CLI::App& app, std::string& file) {
-  app.add_option("--json", file, "also write the result as JSON into this file (-: to stdout)");
+void add_json_flag(Flags flags, std::string& file) {
+  flags.add_option("--json", file, "also write the result as JSON into this file (-: to stdout)");
 }
 
 void write_result(const std::string& file, const Json& result) {

@@ -8,10 +8,10 @@
 
 namespace qwerky {
 
-void SamplerFlags::add_to(CLI::App& app) {
+void SamplerFlags::add_to(Flags flags) {
   SamplerOptions& o = options;
   const auto add = [&](const char* flag, auto& value, const char* help) {
-    app.add_option(flag, value, help)->capture_default_str()->group("Sampler");
+    flags.add_option(flag, value, help).with_default().group("Sampler");
   };
   add("--temperature", o.temperature, "0: the most likely token each time");
   add("--top-k", o.top_k, "draw from the k likeliest tokens (0: all)");

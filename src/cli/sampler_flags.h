@@ -2,10 +2,10 @@
 // The sampler's options as flags, for every command that writes text.
 #pragma once
 
-#include <CLI/CLI.hpp>
 #include <string>
 #include <vector>
 
+#include "cli/flags.h"
 #include "io/tokenizer.h"
 #include "qwerky/qwerky.h"
 
@@ -18,7 +18,7 @@ struct SamplerFlags {
 
   std::vector<std::string> logit_bias;  ///< ID=BIAS
 
-  void add_to(CLI::App& app);
+  void add_to(Flags flags);
   /// The options, with the biases, and the breakers' ids when DRY is on.
   SamplerOptions resolve(const Tokenizer& tokenizer) const;
 };

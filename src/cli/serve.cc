@@ -84,41 +84,35 @@ int run_server(const Options& o) {
 
 }  // namespace
 
-void register_serve(CLI::App& app, Run& run) {
+void register_serve(Flags flags, Run& run) {
   const auto o = std::make_shared<Options>();
-  app.add_option("model", o->model, "model directory or file")->required();
-  app.add_option("--host", o->host, "address to listen on")->capture_default_str();
-  app.add_option("--port", o->port, "port to listen on (0: any that is free)")
-      ->capture_default_str()
-      ->check(CLI::Range(0, 65535));
-  app.add_option("--name", o->name, "the model's name in requests (default: the last part of its path)");
-  app.add_option("--compare-with", o->compare_with, "a second model, such as the teacher, that requests may name");
-  app.add_option("--api-key-file", o->key_file, "one key a line; all routes but /health and the page then need one");
-  app.add_option("--parallel", o->batcher.parallel, "sequences that run at once")
-      ->capture_default_str()
-      ->check(CLI::Range(int64_t{1}, int64_t{4096}));
-  app.add_option("--queue", o->batcher.queue, "sequences that wait; more are refused")
-      ->capture_default_str()
-      ->check(CLI::Range(int64_t{0}, int64_t{1} << 20));
-  app.add_option("--context", o->batcher.capacity, "most tokens of a sequence (0: as many as the model takes)")
-      ->capture_default_str()
-      ->check(CLI::Range(int64_t{0}, int64_t{1} << 40));
-  app.add_option("--max-tokens", o->limits.new_tokens, "most tokens that a request may ask for")
-      ->capture_default_str()
-      ->check(CLI::Range(int64_t{1}, int64_t{1} << 40));
-  app.add_option("--state-cache", o->state_cache, "memory for states of earlier texts, such as 512MiB or 2GiB")
-      ->capture_default_str()
-      ->transform(CLI::AsSizeValue(false));
-  app.add_option("--state-dir", o->state_dir,
-                 "directory where states survive a restart, and for those that memory has no room for");
-  app.add_option("--timeout", o->timeout, "seconds for one request")
-      ->capture_default_str()
-      ->check(CLI::Range(0.001, 1e7));
-  app.add_option("--cors-origin", o->cors_origin, "origin of web pages that may call, such as https://example.org");
-  app.add_option("--chat-template", o->chat_template, "Jinja file instead of the model's own chat template");
-  app.add_flag("--quiet", o->quiet, "no line for each request");
-  add_backend_flags(app, o->engine.backend, o->engine.precision);
-  app.callback([o, &run] { run = [o] { return run_server(*o); }; });
+  flags.add_option("model", o->model, "model directory or file").required();
+  flags.add_option("--host", o->host, "address to listen on").with_default();
+  flags.add_option("--port", o->port, "port to listen on (0: any that is free)").with_default().between(0, 65535);
+  flags.add_option("--name", o->name, "the model's name in requests (default: the last part of its path)");
+  flags.add_option("--compare-with", o->compare_with, "a second model, such as the teacher, that requests may name");
+  flags.add_option("--api-key-file", o->key_file, "one key a line; all routes but /health and the page then need one");
+  flags.add_option("--parallel", o->batcher.parallel, "sequences that run at once").with_default().between(1, 4096);
+  flags.add_option("--queue", o->batcher.queue, "sequences that wait; more are refused")
+      .with_default()
+      .between(0, 1 << 20);
+  flags.add_option("--context", o->batcher.capacity, "most tokens of a sequence (0: as many as the model takes)")
+      .with_default()
+      .between(0, int64_t{1} << 40);
+  flags.add_option("--max-tokens", o->limits.new_tokens, "most tokens that a request may ask for")
+      .with_default()
+      .between(1, int64_t{1} << 40);
+  flags.add_option("--state-cache", o->state_cache, "memory for states of earlier texts, such as 512MiB or 2GiB")
+      .with_default()
+      .bytes();
+  flags.add_option("--state-dir", o->state_dir,
+                   "directory where states survive a restart, and for those that memory has no room for");
+  flags.add_option("--timeout", o->timeout, "seconds for one request").with_default().between_reals(0.001, 1e7);
+  flags.add_option("--cors-origin", o->cors_origin, "origin of web pages that may call, such as https://example.org");
+  flags.add_option("--chat-template", o->chat_template, "Jinja file instead of the model's own chat template");
+  flags.add_flag("--quiet", o->quiet, "no line for each request");
+  add_backend_flags(flags, o->engine.backend, o->engine.precision);
+  flags.callback([o, &run] { run = [o] { return run_server(*o); }; });
 }
 
 }  // namespace qwerky
