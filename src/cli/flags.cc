@@ -2,6 +2,7 @@
 #include "cli/flags.h"
 
 #include <CLI/CLI.hpp>
+#include <optional>
 
 #include "base/version.h"
 
@@ -37,6 +38,8 @@ Flag Flags::add_option(const std::string& name, T& value, const std::string& hel
   return Flag(*app_.add_option(name, value, help));
 }
 template Flag Flags::add_option(const std::string&, std::string&, const std::string&);
+template Flag Flags::add_option(const std::string&, std::optional<std::string>&, const std::string&);
+template Flag Flags::add_option(const std::string&, std::optional<int>&, const std::string&);
 template Flag Flags::add_option(const std::string&, int&, const std::string&);
 template Flag Flags::add_option(const std::string&, int64_t&, const std::string&);
 template Flag Flags::add_option(const std::string&, uint64_t&, const std::string&);
