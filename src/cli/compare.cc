@@ -259,6 +259,7 @@ void settle(Options& o, bool with_lengths) {
   if (o.text_tokens > 0) text.limit = o.text_tokens;
   o.pair.tasks.engine.tokenizer = o.tasks() || !recall.tasks.empty() || needs_tokenizer(text);
   o.pair.recall.text = text;
+  o.pair.recall.output = o.pair.tasks.output;
   o.pair.recall.max_length = o.pair.tasks.scorer.max_length;
   o.pair.recall.share = o.pair.tasks.scorer.share;
   std::vector<int64_t>& contexts = o.pair.contexts;
