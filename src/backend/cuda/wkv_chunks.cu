@@ -19,15 +19,16 @@ __global__ void __launch_bounds__(kN)
     panels_kernel(Wkv p, int first_head, const ChunkedSegment* segments, Panel<kN, kDelta, kTerms> forward,
                   Panel<kN, kDelta, kTerms> reverse, float* folds) {
   constexpr int kStride = kN + 8;
-  DYNAMIC_SHARED(float, shared);
-  float* const rows = shared;                                             // R, A, K, B: [kSide, kStride] each
-  auto* const m = reinterpret_cast<Square*>(rows + 4 * kSide * kStride);  // R Kᵀ, R Bᵀ, A Kᵀ, A Bᵀ, then T, L, Q
+  DYNAMIC_SHARED(Square, m);           // R Kᵀ, R Bᵀ, A Kᵀ, A Bᵀ, then T, L, Q
+  float* const rows = m[kSquares][0];  // R, A, K, B: [kSide, kStride] each; a panel when they have been read
+  auto* const panel = reinterpret_cast<unsigned char*>(rows);
   const ChunkPlace place(segments[blockIdx.z], blockIdx.x);
   if (place.rows <= 0) return;
   const int n = static_cast<int>(threadIdx.x);
   const int64_t head = first_head + static_cast<int64_t>(blockIdx.y), index = place.index * gridDim.y + blockIdx.y;
 
   const Channel<kDelta> x(p, head, place, n);
+#pragma unroll
   for (int i = 0; i < kSide; ++i) {
     rows[i * kStride + n] = x.r[i];
     rows[(2 * kSide + i) * kStride + n] = x.k[i];
@@ -67,9 +68,13 @@ __global__ void __launch_bounds__(kN)
       for (int l = j + 1; l <= i; ++l) sum += m[kRB][i][l] * m[kL][l][j];
     return sum;
   };
-  forward.write(index, n, read, probe, add, back, x.from * x.to, local);
+  using P = Panel<kN, kDelta, kTerms>;
+  P::fill(panel, read, probe, add, back, x.from * x.to, local);
+  forward.store(index, panel);
   if (reverse.data == nullptr) return;
-  reverse.write(index, n, add, back, read, probe, x.from * x.to, [&](int i, int j) { return local(j, i); });
+  __syncthreads();
+  P::fill(panel, add, back, read, probe, x.from * x.to, [&](int i, int j) { return local(j, i); });
+  reverse.store(index, panel);
   if constexpr (kDelta)
     for (int e = n; e < 3 * kSide * kSide; e += kN)
       folds[index * 3 * kSide * kSide + e] = m[kT + e / (kSide * kSide)][e / kSide % kSide][e % kSide];
@@ -137,6 +142,7 @@ __global__ void __launch_bounds__(kN) gradients_kernel(Reversal q) {
   for (int u = 0; u < kTiles / kWarps; ++u) {
     const int key = (warp + u * kWarps) * kSide;
     float end[2] = {};
+#pragma unroll
     for (int i = 0; i < 2 * kPairs; ++i) sums[u][i] = {};
     for (int t = 0; t < kTiles; ++t) {
       const Tile s = load_tile(q.states + (index * kN + key) * kN + t * kSide, kN);
@@ -264,8 +270,8 @@ class Chunks {
     }
   }
   void panels(int first, int heads, P forward, P reverse, float* folds) const {
-    launch(on_, grid(heads), kN, kPanelsShared, panels_kernel<kN, kDelta, kTerms>, p_, first, segments_, forward,
-           reverse, folds);
+    launch(on_, grid(heads), kN, kSquareBytes + std::max(kRowBytes, size_t{P::kBytes}),
+           panels_kernel<kN, kDelta, kTerms>, p_, first, segments_, forward, reverse, folds);
   }
   void scan(int first, int heads, P panels, Scan s) const {
     s.first_head = first, s.heads = p_.heads, s.segments = segments_;
@@ -277,11 +283,12 @@ class Chunks {
   template <int kGradientTerms>
   void gradients(int first, int heads, Reversal q) const {
     q.first_head = first, q.segments = segments_;
-    launch(on_, grid(heads), kN, kPanelsShared + kN * sizeof(float), gradients_kernel<kN, kDelta, kGradientTerms>, q);
+    launch(on_, grid(heads), kN, kSquareBytes + kRowBytes + kN * sizeof(float),
+           gradients_kernel<kN, kDelta, kGradientTerms>, q);
   }
 
  private:
-  static constexpr size_t kPanelsShared = (4 * kSide * (kN + 8) + kSquares * kSide * kSide) * sizeof(float);
+  static constexpr size_t kSquareBytes = kSquares * sizeof(Square), kRowBytes = 4 * kSide * (kN + 8) * sizeof(float);
   dim3 grid(int heads) const {
     return dim3(static_cast<unsigned>(longest_), static_cast<unsigned>(heads), segment_count_);
   }
