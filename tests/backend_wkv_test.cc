@@ -230,8 +230,7 @@ TEST(Wkv, Vjp) {
   }
 }
 
-/// bf16 has 8 bits: operands are rounded once, sums over channels and rows in f32, so that errors stay near 2^-9 of the
-/// largest value, whatever the decays.
+/// Values and states keep at least 16 bits with --precision bf16, factors of gradients 8; sums are f32.
 TEST(Wkv, Bf16StaysNearTheReference) {
   const ReferenceOf<double> reference;
   for (bool seven : {false, true})
@@ -246,12 +245,13 @@ TEST(Wkv, Bf16StaysNearTheReference) {
         forward(reference, c, x, true, o.wide(), segments, 0);
         reverse(reference, c, x, d, true, d_o.wide(), segments);
         for (const std::string& name : fast_backends()) {
+          if (name == "avx2") continue;  // f32 only
           const auto on = make_backend(name, Precision::bf16);
           forward(*on, c, x, false, o.narrow(), segments, 0);
-          EXPECT_LT(distance(o.f, o.d), 0.01) << describe(c, name);
+          EXPECT_LT(distance(o.f, o.d), 1e-4) << describe(c, name);
           reverse(*on, c, x, d, false, d_o.narrow(), segments);
           for (size_t q = 0; q < (seven ? 6u : 4u); ++q)
-            EXPECT_LT(distance(d.x[q].f, d.x[q].d), 0.02) << describe(c, name) << " gradient " << q;
+            EXPECT_LT(distance(d.x[q].f, d.x[q].d), 0.01) << describe(c, name) << " gradient " << q;
         }
       }
 }

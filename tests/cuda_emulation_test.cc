@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // That the emulated device finds what it is there to find: divergent barriers, missing barriers and waits, memory
 // written out of bounds or read before it is written; and what the backend says of a device that will not do.
+#include <cuda_pipeline.h>
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -86,6 +87,26 @@ TEST(CudaEmulation, AMissingBarrierShowsInOneOrder) {
   EXPECT_TRUE(right(cuda_emulation::Order::descending, true));
   EXPECT_TRUE(right(cuda_emulation::Order::ascending, false));  // by luck
   EXPECT_FALSE(right(cuda_emulation::Order::descending, false));
+}
+
+/// to[t] = from[t] by way of shared memory; `wait` is what a correct kernel does.
+void copies(float* to, const float* from, bool wait) {
+  DYNAMIC_SHARED(float, shared);
+  if (threadIdx.x < 8) __pipeline_memcpy_async(shared + 4 * threadIdx.x, from + 4 * threadIdx.x, 16);
+  __pipeline_commit();
+  if (wait) __pipeline_wait_prior(0);
+  __syncthreads();
+  to[threadIdx.x] = shared[threadIdx.x];
+}
+
+TEST(CudaEmulation, CopiesHappenWhenWaitedFor) {
+  std::vector<float> from(32), to(32);
+  for (size_t i = 0; i < from.size(); ++i) from[i] = static_cast<float>(i);
+  for (const bool wait : {true, false}) {
+    launch(Device::first(), 1, 32, 32 * sizeof(float), copies, to.data(), from.data(), wait);
+    wait_for_device();
+    EXPECT_EQ(to == from, wait);
+  }
 }
 
 TEST(CudaEmulation, NothingHappensBeforeSomeoneWaits) {

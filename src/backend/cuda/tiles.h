@@ -48,6 +48,13 @@ __device__ inline void store_tile(float* at, int64_t stride, const Tile& t) {
     *reinterpret_cast<float2*>(at + Tile::row(e) * stride + Tile::column(e)) = {t.x[e], t.x[e + 1]};
 }
 
+/// The next term of each of two values, as a pair; they become what is left of them.
+__device__ inline unsigned next_terms(float& low, float& high) {
+  const unsigned pair = bf16_pair(low, high);
+  low -= __uint_as_float(pair << 16), high -= __uint_as_float(pair & 0xffff0000u);
+  return pair;
+}
+
 /// A factor of a product: X as the sum of its terms.
 template <int kTerms>
 struct Factor {
@@ -58,11 +65,7 @@ struct Factor {
     for (int q = 0; q < 4; ++q) {
       float low = tile.x[2 * q], high = tile.x[2 * q + 1];
 #pragma unroll
-      for (int i = 0; i < kTerms; ++i) {
-        const unsigned pair = bf16_pair(low, high);
-        words[i][q] = pair;
-        low -= __uint_as_float(pair << 16), high -= __uint_as_float(pair & 0xffff0000u);
-      }
+      for (int i = 0; i < kTerms; ++i) words[i][q] = next_terms(low, high);
     }
   }
 };
@@ -94,6 +97,12 @@ __device__ inline void put(__nv_bfloat16* at, int plane, float x) {
     at[i * plane] = term;
     x -= __bfloat162float(term);
   }
+}
+/// Of an even column and the next.
+template <int kTerms>
+__device__ inline void put_pair(__nv_bfloat16* at, int plane, float low, float high) {
+#pragma unroll
+  for (int i = 0; i < kTerms; ++i) *reinterpret_cast<unsigned*>(at + i * plane) = next_terms(low, high);
 }
 template <int kTerms>
 __device__ inline Factor<kTerms> load_factor(const __nv_bfloat16* tile, int plane) {

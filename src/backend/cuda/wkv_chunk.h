@@ -130,27 +130,30 @@ struct Panel {
     return reinterpret_cast<const float*>(panel + kDecays);
   }
 
-  /// Column n of each matrix by thread n, local(i, j) by all.
+  /// A panel in shared memory: column n of each matrix by thread n, local(i, j) by all.
   template <class Local>
-  __device__ void write(int64_t index, int n, const float* read, const float* probe, const float* add,
-                        const float* back, float decay, const Local& local) const {
-    unsigned char* const panel = at(index);
-    const int first = n / kSide * kTileElements, inner = n % kSide;
-    const auto put_row = [&](Part part, int i, float x) {
-      put<kTerms>(matrix(panel, part) + first + at_in_tile(i, inner), kMatrix, x);
-    };
-    const auto put_column = [&](Part part, int i, float x) {
-      put<kTerms>(matrix(panel, part) + first + at_in_tile(inner, i), kMatrix, x);
-    };
+  __device__ static void fill(unsigned char* panel, const float* read, const float* probe, const float* add,
+                              const float* back, float decay, const Local& local) {
+    const int n = static_cast<int>(threadIdx.x), first = n / kSide * kTileElements, inner = n % kSide;
 #pragma unroll
     for (int i = 0; i < kSide; ++i) {
-      put_row(kRead, i, read[i]), put_column(kAdd, i, add[i]);
-      if constexpr (kDelta) put_row(kProbe, i, probe[i]), put_column(kBack, i, back[i]);
+      const int row = first + at_in_tile(i, inner), column = first + at_in_tile(inner, i);
+      put<kTerms>(matrix(panel, kRead) + row, kMatrix, read[i]);
+      if constexpr (kDelta) put<kTerms>(matrix(panel, kProbe) + row, kMatrix, probe[i]);
+      if (i % 2 == 1) continue;
+      put_pair<kTerms>(matrix(panel, kAdd) + column, kMatrix, add[i], add[i + 1]);
+      if constexpr (kDelta) put_pair<kTerms>(matrix(panel, kBack) + column, kMatrix, back[i], back[i + 1]);
     }
     reinterpret_cast<float*>(panel + kDecays)[n] = decay;
     auto* const to = reinterpret_cast<__nv_bfloat16*>(panel + kStagedBytes);
     for (int e = n; e < kTileElements; e += kN)
       put<kTerms>(to + at_in_tile(e / kSide, e % kSide), kTileElements, local(e / kSide, e % kSide));
+  }
+  /// From where all threads of the block filled it.
+  __device__ void store(int64_t index, const unsigned char* panel) const {
+    __syncthreads();
+    for (int i = static_cast<int>(threadIdx.x) * 16; i < kBytes; i += kN * 16)
+      *reinterpret_cast<uint4*>(at(index) + i) = *reinterpret_cast<const uint4*>(panel + i);
   }
 
  private:

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: MIT
+// What comes before and after the scans over chunks: panels, gradients, and the order of kernels.
 #include "backend/cuda/wkv_chunks.h"
 
 #include "backend/cuda/operations.h"
 #include "backend/cuda/wkv_chunk.h"
+#include "backend/cuda/wkv_scan.h"
 
 namespace qwerky::cuda {
 namespace {
@@ -17,15 +19,16 @@ __global__ void __launch_bounds__(kN)
     panels_kernel(Wkv p, int first_head, const ChunkedSegment* segments, Panel<kN, kDelta, kTerms> forward,
                   Panel<kN, kDelta, kTerms> reverse, float* folds) {
   constexpr int kStride = kN + 8;
-  DYNAMIC_SHARED(float, shared);
-  float* const rows = shared;                                             // R, A, K, B: [kSide, kStride] each
-  auto* const m = reinterpret_cast<Square*>(rows + 4 * kSide * kStride);  // R Kᵀ, R Bᵀ, A Kᵀ, A Bᵀ, then T, L, Q
+  DYNAMIC_SHARED(Square, m);           // R Kᵀ, R Bᵀ, A Kᵀ, A Bᵀ, then T, L, Q
+  float* const rows = m[kSquares][0];  // R, A, K, B: [kSide, kStride] each; a panel when they have been read
+  auto* const panel = reinterpret_cast<unsigned char*>(rows);
   const ChunkPlace place(segments[blockIdx.z], blockIdx.x);
   if (place.rows <= 0) return;
   const int n = static_cast<int>(threadIdx.x);
   const int64_t head = first_head + static_cast<int64_t>(blockIdx.y), index = place.index * gridDim.y + blockIdx.y;
 
   const Channel<kDelta> x(p, head, place, n);
+#pragma unroll
   for (int i = 0; i < kSide; ++i) {
     rows[i * kStride + n] = x.r[i];
     rows[(2 * kSide + i) * kStride + n] = x.k[i];
@@ -65,97 +68,16 @@ __global__ void __launch_bounds__(kN)
       for (int l = j + 1; l <= i; ++l) sum += m[kRB][i][l] * m[kL][l][j];
     return sum;
   };
-  forward.write(index, n, read, probe, add, back, x.from * x.to, local);
+  using P = Panel<kN, kDelta, kTerms>;
+  P::fill(panel, read, probe, add, back, x.from * x.to, local);
+  forward.store(index, panel);
   if (reverse.data == nullptr) return;
-  reverse.write(index, n, add, back, read, probe, x.from * x.to, [&](int i, int j) { return local(j, i); });
+  __syncthreads();
+  P::fill(panel, add, back, read, probe, x.from * x.to, [&](int i, int j) { return local(j, i); });
+  reverse.store(index, panel);
   if constexpr (kDelta)
     for (int e = n; e < 3 * kSide * kSide; e += kN)
       folds[index * 3 * kSide * kSide + e] = m[kT + e / (kSide * kSide)][e / kSide % kSide][e % kSide];
-}
-
-/// A scan over the chunks of a head, forward or from the last chunk to the first. States [N(key), N(value)].
-struct Scan {
-  float* out = nullptr;  ///< [R, heads·N]: out_scale · O, where wanted
-  float *states = nullptr,
-        *probes = nullptr;    ///< S before each chunk [chunk][head][N, N] and probe S [chunk][head][16, N]
-  const float* in = nullptr;  ///< [R, in_heads·N]: V / in_scale
-  int first_head = 0, heads = 0, in_heads = 0;
-  float in_scale = 1, out_scale = 1;
-  bool reverse = false;
-  const ChunkedSegment* segments = nullptr;
-};
-
-/// Grid (parts of a head, heads, segments); a warp 16 values, with their part of Sᵀ in registers. Per chunk
-///   Oᵀ = Sᵀ readᵀ + Vᵀ localᵀ    Yᵀ = Sᵀ probeᵀ    Sᵀ <- Sᵀ diag(decay) + Vᵀ add + Yᵀ back
-template <int kN, bool kDelta, int kTerms>
-__global__ void __launch_bounds__(128) scan_kernel(Scan p, Panel<kN, kDelta, kTerms> panels) {
-  using P = Panel<kN, kDelta, kTerms>;
-  DYNAMIC_SHARED(unsigned char, shared);  // two panels without their `local`
-  const ChunkedSegment s = p.segments[blockIdx.z];
-  const int64_t head = p.first_head + static_cast<int64_t>(blockIdx.y);
-  const int64_t value = (int64_t{blockIdx.x} * (blockDim.x / kWarp) + threadIdx.x / kWarp) * kSide;
-  const auto index = [&](int64_t c) { return (s.first_chunk + c) * gridDim.y + blockIdx.y; };
-  const auto place_of = [&](int64_t step) { return ChunkPlace(s, p.reverse ? s.chunks - 1 - step : step); };
-  const auto load_in = [&](const ChunkPlace& c) {
-    const float* from = p.in + (c.row * p.in_heads + head / (p.heads / p.in_heads)) * kN + value;
-    return tile_of(
-        [&](int j, int i) { return i < c.rows ? p.in_scale * from[int64_t{i} * p.in_heads * kN + j] : 0.0f; });
-  };
-
-  float* const stored = s.state == nullptr ? nullptr : s.state + head * kN * kN + value;
-  Tile state[kN / kSide];
-#pragma unroll
-  for (int t = 0; t < kN / kSide; ++t)
-    state[t] = tile_of([&](int j, int key) { return stored == nullptr ? 0.0f : stored[(t * kSide + key) * kN + j]; });
-  copy_to_shared(shared, panels.at(index(place_of(0).chunk)), P::kStagedBytes);
-  Tile in = load_in(place_of(0));
-  for (int64_t step = 0; step < s.chunks; ++step) {
-    const ChunkPlace c = place_of(step);
-    const unsigned char* panel = shared + step % 2 * P::kStagedBytes;
-    __pipeline_wait_prior(0);
-    __syncthreads();  // the panel is there, and all have read the one before
-    const Factor<kTerms> v(in), local = P::local(panels.at(index(c.chunk)));
-    if (step + 1 < s.chunks) {
-      copy_to_shared(shared + (step + 1) % 2 * P::kStagedBytes, panels.at(index(place_of(step + 1).chunk)),
-                     P::kStagedBytes);
-      in = load_in(place_of(step + 1));
-    }
-    if (p.states != nullptr) {
-      float* to = p.states + index(c.chunk) * kN * kN + value;
-#pragma unroll
-      for (int t = 0; t < kN / kSide; ++t)
-#pragma unroll
-        for (int e = 0; e < 8; ++e) to[(t * kSide + Tile::column(e)) * kN + Tile::row(e)] = state[t].x[e];
-    }
-    Tile out{}, y{};
-#pragma unroll
-    for (int t = 0; t < kN / kSide; ++t) {
-      const Factor<kTerms> sum(state[t]);
-      if (p.out != nullptr) add_product(out, sum, P::factor(panel, P::kRead, t));
-      if constexpr (kDelta) add_product(y, sum, P::factor(panel, P::kProbe, t));
-    }
-    if (p.out != nullptr) add_product(out, v, local);
-    const Factor<kTerms> yv(y);
-#pragma unroll
-    for (int t = 0; t < kN / kSide; ++t) {
-      const Tile decays = load_tile(P::decay(panel) + t * kSide, 0);  // the same in each row
-#pragma unroll
-      for (int e = 0; e < 8; ++e) state[t].x[e] *= decays.x[e];
-      add_product(state[t], v, P::factor(panel, P::kAdd, t));
-      if constexpr (kDelta) add_product(state[t], yv, P::factor(panel, P::kBack, t));
-    }
-#pragma unroll
-    for (int e = 0; e < 8; ++e) {
-      const int i = Tile::column(e), j = static_cast<int>(value) + Tile::row(e);
-      if (p.out != nullptr && i < c.rows) p.out[((c.row + i) * p.heads + head) * kN + j] = out.x[e] * p.out_scale;
-      if (kDelta && p.probes != nullptr) p.probes[(index(c.chunk) * kSide + i) * kN + j] = y.x[e];
-    }
-  }
-  if (stored == nullptr) return;
-#pragma unroll
-  for (int t = 0; t < kN / kSide; ++t)
-#pragma unroll
-    for (int e = 0; e < 8; ++e) stored[(t * kSide + Tile::column(e)) * kN + Tile::row(e)] = state[t].x[e];
 }
 
 /// What the gradients of a head of a chunk are made of.
@@ -220,6 +142,7 @@ __global__ void __launch_bounds__(kN) gradients_kernel(Reversal q) {
   for (int u = 0; u < kTiles / kWarps; ++u) {
     const int key = (warp + u * kWarps) * kSide;
     float end[2] = {};
+#pragma unroll
     for (int i = 0; i < 2 * kPairs; ++i) sums[u][i] = {};
     for (int t = 0; t < kTiles; ++t) {
       const Tile s = load_tile(q.states + (index * kN + key) * kN + t * kSide, kN);
@@ -298,17 +221,21 @@ __global__ void __launch_bounds__(kN) gradients_kernel(Reversal q) {
   }
 }
 
-/// Calls f with head size, family and terms as constants.
+template <auto kValue>
+using Constant = std::integral_constant<decltype(kValue), kValue>;
+
+/// Calls f with head size, family, terms of the factors of panels and scans, and of gradients, as constants. With bf16,
+/// what meets a state keeps 16 bits: decoding goes on from it row by row, in f32.
 template <class F>
 void with_kind(Precision precision, const Wkv& p, const F& f) {
   const auto with_terms = [&](auto N, auto delta) {
-    precision == Precision::bf16 ? f(N, delta, std::integral_constant<int, 1>())
-                                 : f(N, delta, std::integral_constant<int, 3>());
+    precision == Precision::bf16 ? f(N, delta, Constant<2>(), Constant<1>())
+                                 : f(N, delta, Constant<3>(), Constant<3>());
   };
   const auto with_delta = [&](auto N) {
-    p.kappa != nullptr ? with_terms(N, std::true_type()) : with_terms(N, std::false_type());
+    p.kappa != nullptr ? with_terms(N, Constant<true>()) : with_terms(N, Constant<false>());
   };
-  p.N == 64 ? with_delta(std::integral_constant<int, 64>()) : with_delta(std::integral_constant<int, 128>());
+  p.N == 64 ? with_delta(Constant<64>()) : with_delta(Constant<128>());
 }
 
 /// The chunks of a call and the kernels on them.
@@ -343,8 +270,8 @@ class Chunks {
     }
   }
   void panels(int first, int heads, P forward, P reverse, float* folds) const {
-    launch(on_, grid(heads), kN, kPanelsShared, panels_kernel<kN, kDelta, kTerms>, p_, first, segments_, forward,
-           reverse, folds);
+    launch(on_, grid(heads), kN, kSquareBytes + std::max(kRowBytes, size_t{P::kBytes}),
+           panels_kernel<kN, kDelta, kTerms>, p_, first, segments_, forward, reverse, folds);
   }
   void scan(int first, int heads, P panels, Scan s) const {
     s.first_head = first, s.heads = p_.heads, s.segments = segments_;
@@ -353,13 +280,15 @@ class Chunks {
     launch(on_, dim3(kN / kSide / per_block, static_cast<unsigned>(heads), segment_count_), per_block * kWarp,
            size_t{2} * P::kStagedBytes, scan_kernel<kN, kDelta, kTerms>, s, panels);
   }
+  template <int kGradientTerms>
   void gradients(int first, int heads, Reversal q) const {
     q.first_head = first, q.segments = segments_;
-    launch(on_, grid(heads), kN, kPanelsShared + kN * sizeof(float), gradients_kernel<kN, kDelta, kTerms>, q);
+    launch(on_, grid(heads), kN, kSquareBytes + kRowBytes + kN * sizeof(float),
+           gradients_kernel<kN, kDelta, kGradientTerms>, q);
   }
 
  private:
-  static constexpr size_t kPanelsShared = (4 * kSide * (kN + 8) + kSquares * kSide * kSide) * sizeof(float);
+  static constexpr size_t kSquareBytes = kSquares * sizeof(Square), kRowBytes = 4 * kSide * (kN + 8) * sizeof(float);
   dim3 grid(int heads) const {
     return dim3(static_cast<unsigned>(longest_), static_cast<unsigned>(heads), segment_count_);
   }
@@ -374,7 +303,7 @@ class Chunks {
 
 void wkv_chunks(Device& on, Precision precision, float* o, const Wkv& p, Batch batch, int64_t offset) {
   if (batch.empty()) return;
-  with_kind(precision, p, [&](auto N, auto delta, auto terms) {
+  with_kind(precision, p, [&](auto N, auto delta, auto terms, auto) {
     const Chunks<N(), delta(), terms()> chunks(on, p, batch, offset, false);
     using P = Panel<N(), delta(), terms()>;
     chunks.by_heads(P::kBytes, [&](unsigned char* memory, int first, int heads) {
@@ -387,7 +316,7 @@ void wkv_chunks(Device& on, Precision precision, float* o, const Wkv& p, Batch b
 void wkv_chunks_vjp(Device& on, Precision precision, const Wkv& d, float* dv, const float* d_o, const Wkv& p,
                     Batch batch) {
   if (batch.empty()) return;
-  with_kind(precision, p, [&](auto N, auto delta, auto terms) {
+  with_kind(precision, p, [&](auto N, auto delta, auto terms, auto gradient_terms) {
     const Chunks<N(), delta(), terms()> chunks(on, p, batch, 0, true);
     using P = Panel<N(), delta(), terms()>;
     constexpr int64_t kState = int64_t{N()} * N(), kProbe = delta() ? kSide * N() : 0,
@@ -411,15 +340,15 @@ void wkv_chunks_vjp(Device& on, Precision precision, const Wkv& d, float* dv, co
                                    .in_heads = p.heads,
                                    .in_scale = p.scale,
                                    .reverse = true});
-                      chunks.gradients(first, heads,
-                                       {.d = d,
-                                        .p = p,
-                                        .d_o = d_o,
-                                        .states = states,
-                                        .dstates = dstates,
-                                        .probes = probes,
-                                        .dprobes = dprobes,
-                                        .folds = folds});
+                      chunks.template gradients<gradient_terms()>(first, heads,
+                                                                  {.d = d,
+                                                                   .p = p,
+                                                                   .d_o = d_o,
+                                                                   .states = states,
+                                                                   .dstates = dstates,
+                                                                   .probes = probes,
+                                                                   .dprobes = dprobes,
+                                                                   .folds = folds});
                     });
   });
 }
