@@ -38,11 +38,13 @@ __device__ inline void mma_s8_16x8x32(int c[4], const unsigned a[4], const unsig
 
 /// Two f32 as a word of bf16, the first one lowest.
 __device__ inline unsigned bf16_pair(float low, float high) {
-  union {
-    __nv_bfloat16 of[2];
-    unsigned word;
-  } pair{{__float2bfloat16(low), __float2bfloat16(high)}};
-  return pair.word;
+#ifdef __CUDACC__
+  unsigned word;
+  asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(word) : "f"(high), "f"(low));
+  return word;
+#else
+  return __float2bfloat16(low).bits | static_cast<unsigned>(__float2bfloat16(high).bits) << 16;
+#endif
 }
 
 }  // namespace qwerky::cuda
