@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // WKV-6 and WKV-7 by chunks of 16 rows on tensor cores, for heads of 64 and 128 channels; the algebra is in
-// wkv_chunks.cu. Chunks end at positions of the sequence that are multiples of 16. A segment too short for it, or of
+// wkv_chunk.h. Chunks end at positions of the sequence that are multiples of 16. A segment too short for it, or of
 // other heads, goes row by row (wkv6.cu, wkv7.cu), so that a row's result does not depend on its company.
 #pragma once
 
