@@ -401,6 +401,11 @@ TEST(Serve, NamedStatesOutliveTheServer) {
   EXPECT_EQ(running.call("GET", "/state").json()["states"].dump(),
             R"([{"name":"copy","model":"m"},{"name":"doc","model":"m"}])");
   EXPECT_EQ(running.post("/state", {{"action", "restore"}, {"name", "doc"}})["tokens"], story().size());
+  EXPECT_EQ(running.call("POST", "/state", {{"action", "restore"}, {"name", "none"}}).status, 404);
+  std::vector<int32_t> text = story();
+  text.push_back(5);
+  EXPECT_EQ(running.post("/v1/completions", {{"prompt", text}})["usage"]["prompt_tokens_details"]["cached_tokens"],
+            story().size());
   warm = running.post("/v1/completions", question);
   EXPECT_EQ(warm["choices"], cold["choices"]);
   EXPECT_EQ(warm["usage"]["prompt_tokens_details"]["cached_tokens"], story().size());

@@ -307,6 +307,30 @@ TEST(StateCache, NamesAndTheirBudget) {
   }
 }
 
+TEST(StateCache, ARestoredStateIsFoundAndTheForksOfOneFileShareItsMemory) {
+  const Path folder = scratch_dir("state-cache");
+  const StateCacheOptions options{.memory_bytes = bytes_of(20), .folder = folder, .model = "m"};
+  {
+    StateCache cache(options);
+    cache.save("a", "tea", snapshot(text(12)));
+  }
+  StateCache cache(options);
+  EXPECT_EQ(cache.find("a", text(20)), nullptr);
+  const SnapshotPtr one = cache.load("a", "tea"), two = cache.load("a", "tea");
+  EXPECT_EQ(one, two);
+  EXPECT_EQ(cache.find("a", text(20)), nullptr) << "asked for by name alone";
+  EXPECT_EQ(cache.restore("a", "tea"), one);
+  EXPECT_EQ(cache.restore("b", "tea"), nullptr);
+  EXPECT_EQ(cache.find("a", text(20)), one);
+  EXPECT_EQ(cache.find("b", text(20)), nullptr);
+  cache.keep("a", snapshot(text(20, 2)));  // pushes it out of memory
+  cache.flush();
+  EXPECT_EQ(cache.find("a", text(13)), nullptr);
+  EXPECT_EQ(cache.counts().disk_entries, 0) << "its file is there already";
+  cache.save("a", "tea", snapshot(text(9)));
+  expect_same(cache.load("a", "tea"), snapshot(text(9)));
+}
+
 TEST(StateCache, ManyThreads) {
   const Path folder = scratch_dir("state-cache");
   StateCache cache({.memory_bytes = 3 * bytes_of(20), .folder = folder, .disk_bytes = 20 * bytes_of(20)});

@@ -57,11 +57,13 @@ struct StateCache::Internals {
     std::string file;      ///< empty: in memory only
     int64_t file_bytes = 0;
     bool to_write = false;  ///< waits for the writer, outside the memory budget
+    bool is_named = false;  ///< a named state, which has a place of its own on disk
   };
   using Entries = std::list<Entry>;  // the latest used first
   struct Named {
     SnapshotPtr snapshot;  ///< where there is no folder
     int64_t bytes = 0;
+    std::weak_ptr<const Snapshot> read = {};  ///< from its file, as long as somebody uses it
   };
 
   const StateCacheOptions options;
@@ -90,7 +92,7 @@ struct StateCache::Internals {
 
   void scan();
   SnapshotPtr find(const std::string& owner, std::span<const int32_t> ids);
-  void keep(const std::string& owner, SnapshotPtr snapshot);
+  void keep(const std::string& owner, SnapshotPtr snapshot, bool is_named);
   Entries::iterator locate(const std::string& owner, std::span<const int32_t> ids, std::span<const uint64_t> links);
   Entries::iterator at(const std::string& owner, std::span<const int32_t> ids, uint64_t link);
   void add(Entry entry);
@@ -225,7 +227,7 @@ SnapshotPtr StateCache::Internals::find(const std::string& owner, std::span<cons
   return nullptr;
 }
 
-void StateCache::Internals::keep(const std::string& owner, SnapshotPtr snapshot) {
+void StateCache::Internals::keep(const std::string& owner, SnapshotPtr snapshot, bool is_named) {
   const uint64_t link = links_of(owner, snapshot->ids).back();
   const std::lock_guard held(mutex);
   if (const auto known = at(owner, snapshot->ids, link); known != entries.end()) {
@@ -237,7 +239,12 @@ void StateCache::Internals::keep(const std::string& owner, SnapshotPtr snapshot)
     known->snapshot = std::move(snapshot);
   } else {
     const int64_t bytes = snapshot->bytes();
-    add({owner, static_cast<int64_t>(snapshot->ids.size()), link, std::move(snapshot), {}});
+    add({.owner = owner,
+         .length = static_cast<int64_t>(snapshot->ids.size()),
+         .link = link,
+         .snapshot = std::move(snapshot),
+         .file = {},
+         .is_named = is_named});
     if (bytes > options.memory_bytes) {  // no reason to push out all others
       if (!queue(entries.begin())) erase(entries.begin());
       return;
@@ -247,9 +254,9 @@ void StateCache::Internals::keep(const std::string& owner, SnapshotPtr snapshot)
   fit_memory();
 }
 
-/// Gives an entry to the writer. False: there is no folder, or it is too far behind.
+/// Gives an entry to the writer. False: there is nothing to write or no folder, or it is too far behind.
 bool StateCache::Internals::queue(Entries::iterator e) {
-  if (!on_disk()) return false;
+  if (!on_disk() || e->is_named) return false;
   if (unwritten.size() >= kMostUnwritten) {
     ++counts.unwritten;
     return false;
@@ -372,7 +379,7 @@ SnapshotPtr StateCache::find(const std::string& owner, std::span<const int32_t> 
 }
 
 void StateCache::keep(const std::string& owner, SnapshotPtr snapshot) {
-  internals_->keep(hash_of(owner), std::move(snapshot));
+  internals_->keep(hash_of(owner), std::move(snapshot), false);
 }
 
 void StateCache::flush() {
@@ -419,8 +426,18 @@ SnapshotPtr StateCache::load(const std::string& owner, const std::string& name) 
     const auto found = in.named.find({hash, name});
     if (found == in.named.end()) return nullptr;
     if (found->second.snapshot) return found->second.snapshot;
+    if (SnapshotPtr read = found->second.read.lock()) return read;
   }
-  return snapshot_of(in.read_own(in.file_of(hash, name, kNamed), hash, name));
+  SnapshotPtr snapshot = snapshot_of(in.read_own(in.file_of(hash, name, kNamed), hash, name));
+  const std::lock_guard held(in.mutex);
+  in.named.at({hash, name}).read = snapshot;  // only under `naming` does a name go
+  return snapshot;
+}
+
+SnapshotPtr StateCache::restore(const std::string& owner, const std::string& name) {
+  SnapshotPtr snapshot = load(owner, name);
+  if (snapshot) internals_->keep(hash_of(owner), snapshot, true);
+  return snapshot;
 }
 
 bool StateCache::remove(const std::string& owner, const std::string& name) {

@@ -49,8 +49,10 @@ class StateCache {
   /// Throws Error for such a name, or when named states would take more than the budget of the disk (without a folder:
   /// of memory).
   void save(const std::string& owner, const std::string& name, SnapshotPtr snapshot);
-  /// Null: none. Throws Error when its file is damaged.
+  /// Null: none. Throws Error when its file is damaged. As long as it is in use, it is in memory once.
   SnapshotPtr load(const std::string& owner, const std::string& name);
+  /// The same, and find() finds it as long as memory has room for it.
+  SnapshotPtr restore(const std::string& owner, const std::string& name);
   bool remove(const std::string& owner, const std::string& name);
   std::vector<std::string> names(const std::string& owner);  ///< sorted
 

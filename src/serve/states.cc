@@ -30,6 +30,10 @@ void save(const Asked& asked, const std::string& name, SnapshotPtr state) {
   cache.save(asked.owner, name, std::move(state));
 }
 
+RequestError no_state(const std::string& name, const char* field) {
+  return RequestError(404, concat("there is no state named ", name), field, "state_not_found");
+}
+
 /// What `work` throws.
 std::optional<RequestError> error_of(const std::function<void()>& work) {
   try {
@@ -68,15 +72,16 @@ void read_and_save(const Asked& asked, SnapshotPtr start, std::vector<int32_t>&&
   if (refused) done(refused, nullptr, {});
 }
 
-SnapshotPtr find_state(const Asked& asked, const std::string& name) {
+SnapshotPtr find_state(const Asked& asked, const std::string& name, bool restore) {
   SnapshotPtr state;
   try {
-    state = asked.model.cache().load(asked.owner, name);
+    StateCache& cache = asked.model.cache();
+    state = restore ? cache.restore(asked.owner, name) : cache.load(asked.owner, name);
   } catch (const Error& e) {
     throw our_fault(asked, "the state could not be read", e.what());
   }
   if (state) return state;
-  throw RequestError(404, concat("there is no state named ", name), "state", "state_not_found");
+  throw no_state(name, restore ? "name" : "state");
 }
 
 void list_states(const Asked& asked, std::span<const std::unique_ptr<ServedModel>> models) {
@@ -120,7 +125,7 @@ void change_states(Asked&& asked, const OrderedJson& body, const RequestLimits& 
   }
   if (action == "restore") {
     fields.finish();
-    const SnapshotPtr state = find_state(asked, name);
+    const SnapshotPtr state = find_state(asked, name, true);
     return answer_json(asked, described(name, *state, seconds_since(asked.arrived)));
   }
   if (action == "fork") {
@@ -133,8 +138,7 @@ void change_states(Asked&& asked, const OrderedJson& body, const RequestLimits& 
   }
   if (action == "delete") {
     fields.finish();
-    if (!model.cache().remove(asked.owner, name))
-      throw RequestError(404, concat("there is no state named ", name), "name", "state_not_found");
+    if (!model.cache().remove(asked.owner, name)) throw no_state(name, "name");
     return answer_json(asked, {{"name", name}, {"deleted", true}});
   }
   refuse_field("action", "expected save, restore, fork or delete");

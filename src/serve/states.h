@@ -8,8 +8,9 @@
 
 namespace qwerky::serve {
 
-/// The state of that name. Throws RequestError: 404, or 500 when its file is damaged.
-SnapshotPtr find_state(const Asked& asked, const std::string& name);
+/// The state of that name; with `restore`, texts that begin with it go on from it. Throws RequestError: 404, or 500 when
+/// its file is damaged.
+SnapshotPtr find_state(const Asked& asked, const std::string& name, bool restore = false);
 using Saved = std::function<void(const std::optional<RequestError>& error, const SnapshotPtr& state, const Usage&)>;
 /// Reads ids, if any, after `start` (null: from the beginning) and saves the state under that name. `done` is called
 /// once, and keeps `asked` alive. Does not throw.
