@@ -7,8 +7,10 @@
 #include <cmath>
 #include <future>
 #include <numeric>
+#include <set>
 #include <thread>
 
+#include "base/parallel.h"
 #include "base/random.h"
 #include "data.h"
 #include "engine/fingerprint.h"
@@ -274,6 +276,26 @@ TEST(Batcher, ATextGoesOnAfterARestart) {
     g.start = end, g.prompt.assign(text.begin() + 215, text.end()), g.logprobs = 2, g.stop_at_end = false;
     expect_same(alone(engine, std::move(g)), second);
   }
+}
+
+/// States are bound to the model: to every weight of it, and to nothing else.
+TEST(Batcher, TheFingerprintKnowsEveryWeight) {
+  const Path dir = model_dir("rwkv7qwen2", 8);
+  const auto fingerprint = [&] { return model_fingerprint(Engine(dir.string(), {.tokenizer = false})); };
+  const std::string plain = fingerprint(), whole = read_file(dir / "model.safetensors");
+  const int n = threads();
+  set_threads(1);
+  EXPECT_EQ(fingerprint(), plain);
+  set_threads(n);
+  std::set<std::string> seen{plain};
+  const size_t step = whole.size() / 13 / 4 * 4;
+  for (size_t at = whole.size() - 2; at > whole.size() / 2; at -= step) {  // one bit
+    std::string changed = whole;
+    changed[at - 1] = static_cast<char>(changed[at - 1] ^ 1);
+    write_file(dir / "model.safetensors", changed);
+    EXPECT_TRUE(seen.insert(fingerprint()).second) << at;
+  }
+  EXPECT_GT(seen.size(), 6u);
 }
 
 TEST(Batcher, GreedyIsWhatASessionWrites) {
