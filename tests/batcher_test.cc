@@ -3,6 +3,7 @@
 #include "engine/batcher.h"
 
 #include <gtest/gtest.h>
+#include <malloc.h>
 
 #include <cmath>
 #include <future>
@@ -61,6 +62,12 @@ std::vector<int32_t> some_ids(int64_t n, uint64_t seed) {
   std::vector<int32_t> ids;
   for (int64_t i = 0; i < n; ++i)
     ids.push_back(static_cast<int32_t>(Random(seed).below(static_cast<uint64_t>(i), kVocab)));
+  return ids;
+}
+
+std::vector<int32_t> joined(std::span<const int32_t> a, std::span<const int32_t> b) {
+  std::vector<int32_t> ids(a.begin(), a.end());
+  ids.insert(ids.end(), b.begin(), b.end());
   return ids;
 }
 
@@ -167,9 +174,7 @@ TEST(Batcher, WhatIsFoundAtABoundaryIsWhatAColdRunReads) {
     const auto text = some_ids(300, 1);
     const auto asks = [&](int64_t shared, int64_t more, uint64_t seed) {
       Generation g;
-      g.prompt.assign(text.begin(), text.begin() + shared);
-      const auto rest = some_ids(more, seed);
-      g.prompt.insert(g.prompt.end(), rest.begin(), rest.end());
+      g.prompt = joined(std::span(text).first(static_cast<size_t>(shared)), some_ids(more, seed));
       for (const int64_t b : {100, 222, 300})
         if (b <= shared) g.boundaries.push_back(b);
       if (more > 0) g.boundaries.push_back(static_cast<int64_t>(g.prompt.size()));
@@ -208,10 +213,8 @@ TEST(Batcher, WhatSeveralBeginWithIsReadOnce) {
   std::vector<Heard> heard(8);
   const auto asks = [](size_t i) {
     Generation g;
-    g.prompt = some_ids(400, 1);
+    g.prompt = joined(some_ids(400, 1), some_ids(10, i));
     g.boundaries = {400};
-    const auto rest = some_ids(10, i);
-    g.prompt.insert(g.prompt.end(), rest.begin(), rest.end());
     return g;
   };
   for (size_t i = 0; i < heard.size(); ++i) batcher.submit(listened(asks(i), heard[i]));
@@ -219,6 +222,26 @@ TEST(Batcher, WhatSeveralBeginWithIsReadOnce) {
   }
   EXPECT_EQ(batcher.counts().prompt_tokens, 400 + 8 * 10);
   for (size_t i = 0; i < heard.size(); ++i) expect_same(alone(engine, asks(i)), heard[i]);
+}
+
+/// n answers to one prompt that wait take little more memory than one.
+TEST(Batcher, WhoWaitsSharesThePrompt) {
+  constexpr int64_t kIds = 1 << 20;
+  const Engine engine = engine_of(kKinds[0]);
+  Batcher batcher(engine, nullptr, {.parallel = 1, .queue = 100});
+  Generation first;
+  first.prompt = some_ids(kIds, 1);
+  std::vector<Heard> heard(64);
+  const size_t before = mallinfo2().uordblks + mallinfo2().hblkhd;
+  for (Heard& h : heard) {
+    Generation g;
+    g.prompt = first.prompt;
+    ASSERT_TRUE(batcher.submit(listened(std::move(g), h)));
+  }
+  EXPECT_LT(mallinfo2().uordblks + mallinfo2().hblkhd - before, size_t{kIds});
+  batcher.stop();
+  batcher.step();
+  for (const Heard& h : heard) EXPECT_EQ(h.ends.at(0).first, Finish::cancelled);
 }
 
 /// A boundary whose reader goes away is read by the next.
@@ -273,7 +296,7 @@ TEST(Batcher, ATextGoesOnAfterARestart) {
     const Heard second = turn(cache, text);
     EXPECT_EQ(second.usage.reused_tokens, 200 + 15);
     Generation g;  // what went on without a restart
-    g.start = end, g.prompt.assign(text.begin() + 215, text.end()), g.logprobs = 2, g.stop_at_end = false;
+    g.start = end, g.prompt = std::vector(text.begin() + 215, text.end()), g.logprobs = 2, g.stop_at_end = false;
     expect_same(alone(engine, std::move(g)), second);
   }
 }
@@ -316,7 +339,7 @@ TEST(Batcher, LogprobsAreTheModels) {
   const Engine engine = engine_of(kKinds[0]);
   Generation g;
   g.prompt = some_ids(150, 8), g.max_tokens = 4, g.prompt_logprobs = 2, g.logprobs = 1000;
-  const auto prompt = g.prompt;
+  const std::vector<int32_t> prompt = g.prompt;
   const Heard heard = alone(engine, std::move(g));
   ASSERT_EQ(heard.prompt.size(), prompt.size());
   EXPECT_EQ(heard.prompts, 1);
@@ -359,7 +382,7 @@ TEST(Batcher, AForkGoesOnFromASnapshot) {
     EXPECT_EQ(document.ends.at(0).first, Finish::length);
 
     ask.start = document.end, ask.prompt = question, ask.prompt_logprobs = 0, ask.logprobs = 0;
-    whole.prompt = text, whole.prompt.insert(whole.prompt.end(), question.begin(), question.end());
+    whole.prompt = joined(text, question);
     whole.prompt_logprobs = 0, whole.logprobs = 0;
     Heard forked = alone(engine, std::move(ask)), cold = alone(engine, std::move(whole));
     EXPECT_EQ(forked.usage.prompt_tokens, 9);
@@ -469,10 +492,10 @@ TEST(Batcher, RefusesWhatCannotBe) {
     change(g);
     return error_of([&] { batcher.submit(std::move(g)); });
   };
-  EXPECT_PRED2(has, message([](Generation& g) { g.prompt.clear(); }), "prompt: empty");
-  EXPECT_PRED2(has, message([](Generation& g) { g.prompt.back() = kVocab; }),
+  EXPECT_PRED2(has, message([](Generation& g) { g.prompt = {}; }), "prompt: empty");
+  EXPECT_PRED2(has, message([](Generation& g) { g.prompt = {0, kVocab}; }),
                "token 61 is outside the vocabulary of 61");
-  EXPECT_PRED2(has, message([](Generation& g) { g.prompt[0] = -1; }), "token -1");
+  EXPECT_PRED2(has, message([](Generation& g) { g.prompt = {-1, 0}; }), "token -1");
   EXPECT_PRED2(has, message([](Generation& g) { g.max_tokens = -1; }), "max_tokens");
   EXPECT_PRED2(has, message([](Generation& g) { g.logprobs = -2; }), "logprobs");
   EXPECT_PRED2(has, message([](Generation& g) { g.sampler.temperature = -1; }), "temperature");

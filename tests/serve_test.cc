@@ -593,6 +593,17 @@ TEST(Serve, LargeRequestsHoldUpNoSmallOnes) {
   running.until([&] { return running.answered("/tokenize", "499"); });
 }
 
+TEST(Serve, AnswersTogetherAreBounded) {
+  ServerOptions options;
+  options.limits.prompt_tokens = 100;
+  const Running running(options);
+  const OrderedJson body = {{"prompt", std::vector<int>(26, 5)}, {"n", 4}, {"max_tokens", 1}};
+  const HttpAnswer answer = running.call("POST", "/v1/completions", body);
+  EXPECT_EQ(answer.status, 400);
+  EXPECT_EQ(answer.json()["error"]["code"], "too_many_tokens");
+  EXPECT_EQ(running.call("POST", "/v1/completions", {{"prompt", std::vector<int>(25, 5)}, {"n", 4}}).status, 200);
+}
+
 TEST(Serve, AFullQueueSaysWhenToComeAgain) {
   ServedModelOptions model = model_options();
   model.batcher.parallel = 1;

@@ -36,7 +36,7 @@ struct Batcher::Sequence {
   Id id = 0;
   Generation asked;
   Sampler sampler;
-  std::vector<int32_t> ids;  ///< of the start, the prompt, and what was drawn
+  std::vector<int32_t> ids;  ///< of the start, the prompt, and what was drawn; empty until it is admitted
   int64_t prompt_begin, prompt_end;
   std::unique_ptr<State> state;  ///< null until its first turn
   std::vector<Logprobs> of_prompt;
@@ -44,14 +44,21 @@ struct Batcher::Sequence {
   Clock::time_point submitted = Clock::now(), admitted, answered;
   bool cancelled = false, done = false;
 
-  Sequence(Generation&& generation, int64_t vocab) : asked(std::move(generation)), sampler(asked.sampler, vocab) {
-    if (asked.start) ids = asked.start->ids;
-    prompt_begin = static_cast<int64_t>(ids.size());
-    ids.insert(ids.end(), asked.prompt.begin(), asked.prompt.end());
-    prompt_end = static_cast<int64_t>(ids.size());
+  Sequence(Generation&& generation, int64_t vocab)
+      : asked(std::move(generation)), sampler(std::move(asked.sampler), vocab) {
+    prompt_begin = asked.start ? static_cast<int64_t>(asked.start->ids.size()) : 0;
+    usage.prompt_tokens = static_cast<int64_t>(asked.prompt.size());
+    prompt_end = prompt_begin + usage.prompt_tokens;
     for (int64_t& boundary : asked.boundaries) boundary += prompt_begin;
+  }
+
+  /// Takes memory of its own for what it begins with.
+  void open() {
+    ids.reserve(static_cast<size_t>(prompt_end + 64));
+    if (asked.start) ids = asked.start->ids;
+    ids.insert(ids.end(), asked.prompt.begin(), asked.prompt.end());
+    asked.prompt = {};
     sampler.read(ids);
-    usage.prompt_tokens = prompt_end - prompt_begin;
   }
 
   int64_t length() const { return static_cast<int64_t>(ids.size()); }
@@ -147,7 +154,7 @@ bool Batcher::Internals::fits(const Snapshot& s) const {
 
 void Batcher::Internals::check(const Generation& g) const {
   const int64_t V = engine.vocab();
-  if (g.prompt.empty()) fail("prompt: empty; expected at least one token, such as Engine::beginning() gives");
+  if (g.prompt.size() == 0) fail("prompt: empty; expected at least one token, such as Engine::beginning() gives");
   for (const int32_t id : g.prompt)
     if (id < 0 || id >= V) fail("token ", id, " is outside the vocabulary of ", V);
   const auto prompt = static_cast<int64_t>(g.prompt.size());
@@ -218,6 +225,7 @@ void Batcher::drain() {
 void Batcher::Internals::settle() {
   const Clock::time_point now = Clock::now();
   std::vector<std::pair<Sequence*, Finish>> ended;
+  std::vector<Sequence*> fresh;
   Sequences gone;
   {
     const std::lock_guard lock(mutex);
@@ -237,12 +245,18 @@ void Batcher::Internals::settle() {
     const auto room = static_cast<size_t>(options.parallel) + ended.size() - gone.size();
     while (!waiting.empty() && running.size() < room) {
       Sequence& s = *waiting.front();
+      fresh.push_back(&s);
       s.admitted = now;
       s.usage.queued_seconds = std::chrono::duration<double>(now - s.submitted).count();
       running.push_back(std::move(waiting.front()));
       waiting.pop_front();
     }
   }
+  for (Sequence* s : fresh) try {
+      s->open();
+    } catch (const std::exception& error) {
+      end(*s, Finish::failed, {}, error.what());
+    }
   for (const auto& [s, finish] : ended) end(*s, finish, {});
 }
 

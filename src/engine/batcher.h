@@ -24,10 +24,25 @@ struct Usage {
   double queued_seconds = 0, prefill_seconds = 0, decode_seconds = 0;
 };
 
+/// Token ids that several generations share.
+class SharedIds {
+ public:
+  SharedIds() : SharedIds(std::vector<int32_t>()) {}
+  SharedIds(std::initializer_list<int32_t> ids) : SharedIds(std::vector<int32_t>(ids)) {}
+  SharedIds(std::vector<int32_t> ids) : ids_(std::make_shared<const std::vector<int32_t>>(std::move(ids))) {}
+  operator const std::vector<int32_t>&() const { return *ids_; }
+  auto begin() const { return ids_->begin(); }
+  auto end() const { return ids_->end(); }
+  size_t size() const { return ids_->size(); }
+
+ private:
+  std::shared_ptr<const std::vector<int32_t>> ids_;
+};
+
 /// One text to read and go on with.
 struct Generation {
   std::string owner;                ///< whose snapshots it may find and leave
-  std::vector<int32_t> prompt;      ///< not empty
+  SharedIds prompt;                 ///< not empty
   std::vector<int64_t> boundaries;  ///< lengths of beginnings of the prompt to keep snapshots of, ascending
   SnapshotPtr start;                ///< goes on from here (prompt comes after it); null: from the beginning
   int64_t max_tokens = 16;          ///< 0: only read

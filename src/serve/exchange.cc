@@ -54,7 +54,7 @@ std::optional<RequestError> failure(const Asked& asked, Finish finish, const std
 struct Exchange::One {
   One(const Tokenizer& tokenizer, const Answer::Options& options) : answer(tokenizer, options) {}
   Answer answer;
-  std::vector<int32_t> prompt;  // with echo
+  SharedIds prompt;  // with echo
   int64_t prompt_tokens = 0, start_tokens = 0;
   bool ended = false;             // at a token that ends it
   std::optional<int32_t> unread;  // the last token, which the model has not read

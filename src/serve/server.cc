@@ -197,7 +197,7 @@ struct Server::Internals : HttpHandler {
     const auto ask = [&](const std::string& model) { return asked(request, reply, arrived, model); };
     if (path == "/v1/completions") {
       CompletionRequest r = read_completion(body, options.limits);
-      complete(ask(r.model), std::move(r));
+      complete(ask(r.model), std::move(r), options.limits);
     } else if (path == "/v1/chat/completions") {
       ChatRequest r = read_chat(body, options.limits);
       chat(ask(r.model), std::move(r), options.limits);
