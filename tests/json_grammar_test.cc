@@ -447,13 +447,18 @@ TEST(JsonGrammar, LargeSchemasEndInAMessageOrWork) {
   EXPECT_PRED2(has, refusal(R"({"const": ")" + std::string(300000, 'x') + "\"}"), "more than 262144 steps");
   EXPECT_PRED2(has, refusal(R"({"properties": {")" + std::string(300, 'x') + R"(": {}}, "additionalProperties": {}})"),
                "property names of more than 256 bytes");
+  EXPECT_PRED2(has, refusal(R"({"pattern": ")" + std::string(7 << 20, 'a') + "\"}"),
+               "schema: /pattern: a pattern of 7340032 bytes; at most 16384 are supported");
+  const std::string open = refusal(R"({"pattern": ")" + std::string(16000, 'a') + "(\"}");
+  EXPECT_PRED2(has, open, "at byte 16001 of \"aaa");
+  EXPECT_LT(open.size(), 400u);
   // A large part is merged into many places: none of them copies it.
   std::string large = R"({"$defs": {"big": {"type": "object", "properties": {"p": {"type": "null", "examples": [0)";
   for (int i = 0; i < 30000; ++i) large += ",0";
   large += R"(]}}}}, "type": "object", "properties": {)";
   for (int i = 0; i < 200; ++i)
     large += concat(i == 0 ? "" : ", ", "\"a", i, R"(": {"$ref": "#/$defs/big", "type": "object"})");
-  const OrderedJson schema = parse_ordered_json(large + "}}", "schema");
+  const OrderedJson schema = parse(large + "}}");
   const auto peak = [] {  // in KiB
     rusage usage{};
     getrusage(RUSAGE_SELF, &usage);
