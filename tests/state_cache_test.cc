@@ -250,6 +250,19 @@ TEST(StateCache, WhatIsInMemoryIsWrittenBeforeTheEnd) {
   EXPECT_EQ(without.counts().entries, 1);
 }
 
+/// States hold what people wrote.
+TEST(StateCache, FilesAndFoldersAreForTheirOwnerAlone) {
+  const Path parent = scratch_dir("state-cache") / "made", folder = parent / "m";
+  StateCache cache({.memory_bytes = 0, .folder = folder, .model = "m"});
+  cache.keep("a", snapshot(text(8)));
+  cache.save("a", "tea", snapshot(text(5)));
+  cache.flush();
+  const auto mode = [](const Path& path) { return static_cast<int>(std::filesystem::status(path).permissions()); };
+  EXPECT_EQ(mode(parent), 0700);
+  EXPECT_EQ(mode(folder), 0700);
+  for (const char* kind : {".state", ".named"}) EXPECT_EQ(mode(files(folder, kind).at(0)), 0600);
+}
+
 TEST(StateCache, DamagedFilesAreNeverUsed) {
   const Path folder = scratch_dir("state-cache");
   const auto open = [&] { return StateCacheOptions{.memory_bytes = 0, .folder = folder, .model = "m"}; };

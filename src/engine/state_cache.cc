@@ -359,7 +359,7 @@ void StateCache::Internals::write_kept(std::chrono::steady_clock::time_point end
 StateCache::StateCache(const StateCacheOptions& options) : internals_(std::make_unique<Internals>(options)) {
   Internals& in = *internals_;
   if (!in.on_disk()) return;
-  in.lock = std::make_unique<DirectoryLock>(options.folder);
+  in.lock = std::make_unique<DirectoryLock>(options.folder, Readers::owner);
   in.scan();
   in.writer = std::thread([&in] { in.write_all(); });
 }
