@@ -392,6 +392,58 @@ TEST(Batcher, AForkGoesOnFromASnapshot) {
   }
 }
 
+/// What was written is read before the end, and no more of it than is wanted.
+TEST(Batcher, TheEndHasReadWhatIsAskedFor) {
+  for (const Kind& kind : kKinds) {
+    SCOPED_TRACE(concat(kind.type, " ", kind.head, " ", kind.softmax_layers));
+    const Engine engine = engine_of(kind);
+    const auto text = some_ids(140, 3);
+    const auto asks = [&](int64_t wanted) {
+      Generation g;
+      g.prompt = text, g.max_tokens = 9, g.stop_at_end = false;
+      if (wanted >= 0) g.on_last = [wanted] { return wanted; };
+      return g;
+    };
+    const Heard plain = alone(engine, asks(-1));
+    for (const int64_t wanted : {0, 1, 5, 8, 9}) {
+      SCOPED_TRACE(wanted);
+      const Heard heard = alone(engine, asks(wanted));
+      EXPECT_EQ(heard.ids, plain.ids);
+      EXPECT_EQ(heard.ends.at(0).first, Finish::length);
+      ASSERT_NE(heard.end, nullptr);
+      Generation again;
+      again.prompt = joined(text, std::span(plain.ids).first(static_cast<size_t>(wanted))), again.max_tokens = 0;
+      const SnapshotPtr expected = alone(engine, std::move(again)).end;
+      EXPECT_EQ(heard.end->ids, expected->ids);
+      EXPECT_EQ(heard.end->logits.size(), expected->logits.size());
+      if (kind.head < 128) {  // bit for bit wherever it is cut
+        EXPECT_EQ(heard.end->logits, expected->logits);
+        EXPECT_EQ(std::memcmp(heard.end->state->at(0, 1).data, expected->state->at(0, 1).data,
+                              static_cast<size_t>(expected->state->bytes())),
+                  0);
+      }
+    }
+  }
+  // It counts as tokens that a sequence must hold, and what was written is whole without it.
+  const Engine engine = engine_of(kKinds[0]);
+  Batcher batcher(engine, nullptr, {.capacity = 12});
+  const auto asks = [](int64_t tokens) {
+    Generation g;
+    g.prompt = some_ids(10, 1), g.max_tokens = tokens, g.stop_at_end = false, g.on_last = [tokens] { return tokens; };
+    return g;
+  };
+  EXPECT_PRED2(has, error_of([&] { batcher.submit(asks(3)); }), "do not fit in the 12");
+  Heard heard;
+  const auto id = batcher.submit(listened(asks(2), heard));
+  batcher.step(), batcher.step();
+  EXPECT_TRUE(heard.ends.empty()) << "the second id is to be read";
+  batcher.cancel(*id);
+  batcher.step();
+  EXPECT_EQ(heard.ends.at(0).first, Finish::length);
+  EXPECT_EQ(heard.ids.size(), 2u);
+  EXPECT_EQ(heard.end, nullptr);
+}
+
 TEST(Batcher, RunningTextsGetATokenEveryStep) {
   const Engine engine = engine_of(kKinds[4]);
   int64_t step = 0;

@@ -499,6 +499,72 @@ TEST(Serve, ThePageMayRunWhatItIsServedWithAlone) {
   }
 }
 
+TEST(Serve, AnAnswerOutlivesAStateThatCannotBeSaved) {
+  ServedModelOptions model = model_options();
+  model.cache.memory_bytes = 1000;
+  const Running running({}, {model});
+  OrderedJson body = {{"prompt", story()}, {"max_tokens", 5}, {"temperature", 0}};
+  const OrderedJson text = running.post("/v1/completions", body)["choices"][0]["text"];
+  body["save_state"] = "s";
+  const OrderedJson out = running.post("/v1/completions", body);
+  EXPECT_EQ(out["choices"][0]["text"], text);
+  EXPECT_EQ(out["save_state"]["error"]["param"], "save_state");
+  body["stream"] = true;
+  const HttpAnswer streamed = running.call("POST", "/v1/completions", body);
+  const std::vector<std::string> events = streamed.events();
+  ASSERT_GE(events.size(), 2u);
+  EXPECT_TRUE(parse_ordered_json(events[events.size() - 2], "event")["save_state"].contains("error"));
+  EXPECT_EQ(events.back(), "[DONE]");
+}
+
+TEST(Serve, WhatDoesNotFitWithItsLastTokenIsRefusedBeforeItIsWritten) {
+  OrderedJson body = {{"prompt", std::vector<int>(1020, 5)}, {"max_tokens", 5}, {"logit_bias", {{"2047", -100}}}};
+  EXPECT_EQ(shared().call("POST", "/v1/completions", body).status, 200);
+  body["save_state"] = "full";
+  EXPECT_EQ(shared().call("POST", "/v1/completions", body).status, 400);
+  body.erase("max_tokens");
+  EXPECT_EQ(shared().post("/v1/completions", body)["save_state"]["tokens"], 1024);
+}
+
+TEST(Serve, AStateAfterAStopStringHasReadWhatWasShown) {
+  OrderedJson body = {{"prompt", story()}, {"max_tokens", 30}, {"temperature", 0}, {"logprobs", 0}};
+  const OrderedJson whole = shared().post("/v1/completions", body)["choices"][0];
+  const std::string text = whole["text"];
+  // From the middle of one token on into the next.
+  const size_t begin = whole["logprobs"]["text_offset"][9].get<size_t>() + 1;
+  body["stop"] = text.substr(begin, 4);
+  body["save_state"] = "stopped";
+  const OrderedJson out = shared().post("/v1/completions", body);
+  const std::string shown = out["choices"][0]["text"];
+  ASSERT_EQ(shown, text.substr(0, text.find(body["stop"].get<std::string>())));
+  std::vector<int32_t> read = story();
+  size_t held = 0;
+  for (const OrderedJson& token : whole["logprobs"]["tokens"]) {
+    held += token.get<std::string>().size();
+    if (held > shown.size()) break;
+    for (const int32_t id : engine().encode(token.get<std::string>())) read.push_back(id);
+  }
+  EXPECT_EQ(out["save_state"]["tokens"], read.size());
+  read.push_back(5);
+  EXPECT_EQ(shared().post("/v1/completions", {{"prompt", {5}}, {"state", "stopped"}, {"temperature", 0}})["choices"],
+            shared().post("/v1/completions", {{"prompt", read}, {"temperature", 0}})["choices"]);
+}
+
+TEST(Serve, DrainSavesTheStateOfWhatItFinishes) {
+  Running running;
+  HttpClient client(running.server.port());
+  client.request("POST", "/v1/completions",
+                 OrderedJson({{"prompt", "a"},
+                              {"max_tokens", 100},
+                              {"stream", true},
+                              {"save_state", "last"},
+                              {"logit_bias", {{"2047", -100}}}})
+                     .dump());
+  ASSERT_TRUE(client.read_until("data: "));
+  running.server.drain(10);
+  EXPECT_TRUE(client.read_to_end().find("\"save_state\":{\"name\":\"last\",\"tokens\":101") != std::string::npos);
+}
+
 TEST(Serve, KeysGuardAllButHealthAndThePage) {
   ServerOptions options;
   options.keys = ApiKeys("key-of-the-first-user\nkey-of-the-other-user\n", "k");

@@ -38,7 +38,9 @@ struct Batcher::Sequence {
   Sampler sampler;
   std::vector<int32_t> ids;  ///< of the start, the prompt, and what was drawn; empty until it is admitted
   int64_t prompt_begin, prompt_end;
-  std::unique_ptr<State> state;  ///< null until its first turn
+  std::unique_ptr<State> state;   ///< null until its first turn
+  std::optional<Finish> closing;  ///< no more is drawn; ids are those that the end is to have read
+  SnapshotPtr at_prompt_end;      ///< with on_last, which may ask for less than was read
   std::vector<Logprobs> of_prompt;
   Usage usage;
   Clock::time_point submitted = Clock::now(), admitted, answered;
@@ -63,7 +65,7 @@ struct Batcher::Sequence {
 
   int64_t length() const { return static_cast<int64_t>(ids.size()); }
   int64_t read() const { return state->position(); }
-  bool prefilling() const { return state == nullptr || read() < prompt_end; }
+  bool prefilling() const { return state == nullptr || read() < (closing ? length() : prompt_end); }
   bool scores_prompt() const { return asked.prompt_logprobs >= 0; }
   /// Where the piece that begins at what has been read ends: a function of the request alone.
   int64_t piece_end() const {
@@ -141,7 +143,9 @@ struct Batcher::Internals {
   void answer(std::span<Answer> answers, const float* logits);
   void think(Answer& a, std::span<const float> logits) const;
   void take(Answer& a, std::span<const float> logits);
+  SnapshotPtr snapshot(const Sequence& s, std::span<const float> logits) const;
   SnapshotPtr keep(Sequence& s, std::span<const float> logits);
+  void close(Sequence& s, Finish finish, std::span<const float> logits);
   void end(Sequence& s, Finish finish, std::span<const float> logits, const std::string& error = {});
 };
 
@@ -170,7 +174,7 @@ void Batcher::Internals::check(const Generation& g) const {
     before = static_cast<int64_t>(g.start->ids.size());
     if (!fits(*g.start)) fail("start: the snapshot was made by another model");
   }
-  const int64_t written = std::max<int64_t>(0, g.max_tokens - 1);  // the last is never read
+  const int64_t written = std::max<int64_t>(0, g.max_tokens - (g.on_last ? 0 : 1));
   if (before + prompt > capacity || written > capacity - before - prompt)
     fail("context: ", before + prompt, " tokens and ", g.max_tokens, " to generate do not fit in the ", capacity,
          " a sequence may hold");
@@ -404,7 +408,7 @@ void Batcher::Internals::think(Answer& a, std::span<const float> logits) const t
   if (!all_finite(logits)) fail("the model gave logits that are not finite after ", a.position + 1, " tokens");
   if (!a.draws()) {
     a.told = logprobs_of(logits, s.ids[static_cast<size_t>(a.position) + 1], s.asked.prompt_logprobs);
-  } else if (s.asked.max_tokens > 0) {
+  } else if (s.asked.max_tokens > 0 && !s.closing) {
     std::vector<uint8_t> allowed(s.asked.constraint ? logits.size() : 0);
     if (s.asked.constraint) s.asked.constraint->allowed(allowed);
     a.told.id = s.sampler.draw(logits, allowed);
@@ -421,27 +425,46 @@ void Batcher::Internals::take(Answer& a, std::span<const float> logits) {
     s.of_prompt.push_back(std::move(a.told));
     return;
   }
+  if (s.closing) return end(s, *s.closing, logits);
   if (s.length() == s.prompt_end) {
     s.answered = Clock::now();
     if (s.is_boundary(s.prompt_end)) keep(s, logits);
+    if (s.asked.on_last) s.at_prompt_end = snapshot(s, logits);
     if (s.scores_prompt() && s.asked.on_prompt) s.asked.on_prompt(std::move(s.of_prompt));
   }
   if (s.asked.max_tokens == 0) return end(s, Finish::length, logits);
-  if (s.asked.stop_at_end && engine.ends_text(a.told.id)) return end(s, Finish::end_of_text, logits);
+  if (s.asked.stop_at_end && engine.ends_text(a.told.id)) return close(s, Finish::end_of_text, logits);
   if (s.asked.constraint) s.asked.constraint->accept(a.told.id);
   s.ids.push_back(a.told.id);
   ++drawn_now;
   const bool more = !s.asked.on_token || s.asked.on_token(a.told);
-  if (++s.usage.generated_tokens == s.asked.max_tokens) return end(s, Finish::length, logits);
-  if (!more) end(s, Finish::stopped, logits);
+  if (++s.usage.generated_tokens == s.asked.max_tokens) return close(s, Finish::length, logits);
+  if (!more) close(s, Finish::stopped, logits);
 }
 
-/// A snapshot of what has been read, in the cache.
-SnapshotPtr Batcher::Internals::keep(Sequence& s, std::span<const float> logits) {
+/// No more is drawn; on_last says how much is to be read before the end.
+void Batcher::Internals::close(Sequence& s, Finish finish, std::span<const float> logits) {
+  if (!s.asked.on_last) return end(s, finish, logits);
+  s.closing = finish;
+  s.ids.resize(static_cast<size_t>(s.prompt_end + std::clamp<int64_t>(s.asked.on_last(), 0, s.length() - s.prompt_end)));
+  if (s.read() > s.length()) {  // a state forgets nothing: once more from the prompt's end
+    decoder.copy_state(*s.state, *s.at_prompt_end->state);
+    logits = s.at_prompt_end->logits;
+  }
+  if (s.read() == s.length()) end(s, finish, logits);
+}
+
+/// A snapshot of what has been read.
+SnapshotPtr Batcher::Internals::snapshot(const Sequence& s, std::span<const float> logits) const {
   std::shared_ptr<State> state = decoder.make_state(on.scalar(), s.read());
   decoder.copy_state(*state, *s.state);
-  auto snapshot = std::make_shared<const Snapshot>(
+  return std::make_shared<const Snapshot>(
       Snapshot{{s.ids.begin(), s.ids.begin() + s.read()}, std::move(state), {logits.begin(), logits.end()}});
+}
+
+/// The same, in the cache.
+SnapshotPtr Batcher::Internals::keep(Sequence& s, std::span<const float> logits) {
+  SnapshotPtr snapshot = this->snapshot(s, logits);
   if (cache != nullptr) cache->keep(s.asked.owner, snapshot);
   return snapshot;
 }
@@ -456,12 +479,19 @@ void Batcher::Internals::end(Sequence& s, Finish finish, std::span<const float> 
   if (s.answered != none) s.usage.decode_seconds = between(s.answered, now);
   SnapshotPtr last;
   std::string why = error;
-  if (s.asked.keep_end && finish != Finish::failed && s.state && s.read() > 0) try {
+  bool failed = finish == Finish::failed;
+  const bool whole = !s.closing || s.read() == s.length();
+  if (s.asked.keep_end && !failed && whole && s.state && s.read() > 0) try {
       last = keep(s, logits);
     } catch (const std::exception& e) {
-      finish = Finish::failed, why = e.what();
+      failed = true, why = e.what();
     }
-  if (s.state && finish != Finish::failed) free.push_back(std::move(s.state));  // what failed may hold NaN
+  if (s.state && !failed) free.push_back(std::move(s.state));  // what failed may hold NaN
+  if (s.closing) {
+    finish = *s.closing;
+  } else if (failed) {
+    finish = Finish::failed;
+  }
   s.done = true;
   {
     const std::lock_guard lock(mutex);

@@ -58,7 +58,11 @@ struct Generation {
   // Called on the thread that steps; must not block, must not throw.
   std::function<void(std::vector<Logprobs>)> on_prompt;  ///< once, one entry per prompt token
   std::function<bool(const Logprobs&)> on_token;         ///< false: stop
-  std::function<void(Finish, const Usage&, SnapshotPtr end, const std::string& error)> on_end;  ///< once, always
+  /// When no more is written: how many of the ids that were written `end` is to have read. None: all that needed
+  /// reading, which the last did not.
+  std::function<int64_t()> on_last;
+  /// Once, always. What was written is whole when only on_last's reading failed or came too late: then `end` is null.
+  std::function<void(Finish, const Usage&, SnapshotPtr end, const std::string& error)> on_end;
 };
 
 struct BatcherOptions {

@@ -27,8 +27,9 @@ SamplerOptions sampler_of(const ServedModel& model, const GenerationRequest& req
 int64_t tokens_of(const ServedModel& model, const GenerationRequest& request, int64_t held, int64_t otherwise) {
   const int64_t most = model.capacity();
   if (most == 0) return request.max_tokens.value_or(otherwise);
-  const int64_t wanted = request.max_tokens.value_or(std::clamp<int64_t>(most - held + 1, 1, otherwise));
-  if (held + std::max<int64_t>(0, wanted - 1) > most)  // the last is never read
+  const int64_t unread = request.save_state.empty() ? 1 : 0;  // the last, but for a state to be saved
+  const int64_t wanted = request.max_tokens.value_or(std::clamp<int64_t>(most - held + unread, 1, otherwise));
+  if (held + std::max<int64_t>(0, wanted - unread) > most)
     throw RequestError(
         400, concat("the context holds ", most, " tokens; this request has ", held, " and asks for ", wanted, " more"),
         "max_tokens", "context_length_exceeded");
