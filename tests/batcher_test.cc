@@ -50,9 +50,12 @@ struct Kind {
   std::string type;
   int64_t head, softmax_layers;
 };
-/// Heads of 128 channels take another path for many rows than for one.
+/// Recurrences with heads of 128 channels take another path for many rows than for one.
 const std::vector<Kind> kKinds = {{"rwkv6qwen2", 16, 0},  {"rwkv6qwen2", 128, 0}, {"rwkv7qwen2", 8, 0},
                                   {"rwkv7qwen2", 128, 0}, {"qwen2", 16, 0},       {"rwkv7qwen2", 128, 1}};
+
+/// Where a snapshot is kept for a boundary.
+int64_t kept_at(const Kind& k, int64_t boundary) { return k.head < 128 ? boundary : boundary / 16 * 16; }
 
 Engine engine_of(const Kind& k) {
   return Engine(model_dir(k.type, k.head, k.softmax_layers).string(), {.tokenizer = false});
@@ -111,6 +114,35 @@ void expect_same(const Heard& a, const Heard& b) {
   EXPECT_EQ(a.ends, b.ends);
 }
 
+/// Only ids that are a multiple of `step`.
+class Multiples : public Constraint {
+ public:
+  explicit Multiples(int32_t step) : step_(step) {}
+  void allowed(std::span<uint8_t> allowed) override {
+    for (size_t i = 0; i < allowed.size(); ++i) allowed[i] = static_cast<int32_t>(i) % step_ == 0;
+  }
+  void accept(int32_t id) override { EXPECT_EQ(id % step_, 0); }
+  std::unique_ptr<Constraint> clone() const override { return std::make_unique<Multiples>(step_); }
+
+ private:
+  int32_t step_;
+};
+
+/// Each kind of sampler that remembers or cuts.
+SamplerOptions sampler_of(int i) {
+  SamplerOptions o{.temperature = 0.9};
+  switch (i % 8) {
+    case 1: o.presence_penalty = 0.5, o.frequency_penalty = 0.3, o.penalty_window = 20; break;
+    case 2: o.repetition_penalty = 1.3; break;
+    case 3: o.dry_multiplier = 0.8, o.dry_allowed_length = 1, o.dry_breakers = {3, 11}; break;
+    case 4: o.xtc_probability = 0.5, o.xtc_threshold = 0.02; break;
+    case 5: o.mirostat = 2, o.mirostat_tau = 3; break;
+    case 6: o.top_k = 20, o.typical_p = 0.9, o.top_p = 0.8, o.min_p = 0.05; break;
+    default: o.temperature = i % 3 == 0 ? 0 : 1.2;
+  }
+  return o;
+}
+
 /// Request i of a mix: prompts shorter and longer than a piece, with and without all that may be asked.
 Generation request(int i) {
   Generation g;
@@ -118,9 +150,14 @@ Generation request(int i) {
   g.max_tokens = 3 + i % 9;
   g.logprobs = i % 3;
   g.prompt_logprobs = i % 4 == 1 ? i % 3 : -1;
-  g.sampler.temperature = i % 2 == 0 ? 0 : 0.9;
+  g.sampler = sampler_of(i);
   g.sampler.seed = static_cast<uint64_t>(i / 4);
   if (i % 3 == 2) g.boundaries = {static_cast<int64_t>(g.prompt.size()) / 2 + 1};
+  if (i % 7 == 3) {  // begins like others, which cut it elsewhere
+    g.prompt = joined(some_ids(200 + i, 7), some_ids(i, 100));
+    g.boundaries = {40 + i, 200, static_cast<int64_t>(g.prompt.size())};
+  }
+  if (i % 5 == 4) g.constraint = std::make_unique<Multiples>(3);
   g.owner = i % 2 == 0 ? "a" : "b";
   return g;
 }
@@ -192,11 +229,12 @@ TEST(Batcher, WhatIsFoundAtABoundaryIsWhatAColdRunReads) {
       return heard;
     };
     expect_same(alone(engine, asks(222, 40, 2)), warm(asks(222, 40, 2), 0));
-    expect_same(alone(engine, asks(222, 40, 2)), warm(asks(222, 40, 2), 262));  // all of it, and its logits
-    expect_same(alone(engine, asks(222, 9, 3)), warm(asks(222, 9, 3), 222));
-    expect_same(alone(engine, asks(100, 0, 3)), warm(asks(100, 0, 3), 0));  // kept without logits
-    expect_same(alone(engine, asks(100, 0, 3)), warm(asks(100, 0, 3), 100));
-    expect_same(alone(engine, asks(300, 0, 0)), warm(asks(300, 0, 0), 222));
+    expect_same(alone(engine, asks(222, 40, 2)), warm(asks(222, 40, 2), kept_at(kind, 262)));  // all of it, and its logits
+    expect_same(alone(engine, asks(222, 9, 3)), warm(asks(222, 9, 3), kept_at(kind, 222)));
+    // All of it, which was kept without logits.
+    expect_same(alone(engine, asks(100, 0, 3)), warm(asks(100, 0, 3), kind.head < 128 ? 0 : 96));
+    expect_same(alone(engine, asks(100, 0, 3)), warm(asks(100, 0, 3), kept_at(kind, 100)));
+    expect_same(alone(engine, asks(300, 0, 0)), warm(asks(300, 0, 0), kept_at(kind, 222)));
 
     Generation scored = asks(222, 40, 2), cold = asks(222, 40, 2), other = asks(222, 40, 2);
     scored.prompt_logprobs = 1, cold.reuse = false, other.owner = "another";
@@ -204,6 +242,71 @@ TEST(Batcher, WhatIsFoundAtABoundaryIsWhatAColdRunReads) {
     warm(std::move(cold), 0);
     warm(std::move(other), 0);
   }
+}
+
+/// A request gives what it gives alone, whatever others with the same beginning left: at their boundaries, between them,
+/// and behind what they wrote.
+TEST(Batcher, WhatOthersLeftChangesNothing) {
+  for (const Kind& kind : kKinds) {
+    SCOPED_TRACE(concat(kind.type, " ", kind.head, " ", kind.softmax_layers));
+    const Engine engine = engine_of(kind);
+    const auto text = some_ids(300, 1);
+    StateCache cache({});
+    const auto run = [&](std::vector<int32_t> prompt, std::vector<int64_t> boundaries, StateCache* shared) {
+      Generation g;
+      g.prompt = std::move(prompt), g.boundaries = std::move(boundaries), g.max_tokens = 12, g.stop_at_end = false;
+      g.logprobs = 3, g.sampler = {.temperature = 1, .seed = 7};
+      Heard heard;
+      Batcher batcher(engine, shared, {});
+      batcher.submit(listened(std::move(g), heard));
+      while (batcher.step()) {
+      }
+      return heard;
+    };
+    const auto first = [&](size_t n) { return std::vector(text.begin(), text.begin() + static_cast<int64_t>(n)); };
+    for (const size_t n : {60u, 137u, 200u, 243u}) run(first(n), {static_cast<int64_t>(n)}, &cache);
+    const Heard warm = run(text, {300}, &cache);
+    expect_same(run(text, {300}, nullptr), warm);
+    EXPECT_EQ(warm.usage.reused_tokens, kind.head < 128 ? 243 : 128);
+    const auto next = joined(joined(text, warm.ids), some_ids(20, 9));
+    const Heard second = run(next, {300, 332}, &cache);
+    expect_same(run(next, {300, 332}, nullptr), second);
+    EXPECT_EQ(second.usage.reused_tokens, kind.head < 128 ? 311 : 288);
+  }
+}
+
+TEST(Batcher, ADocumentIsReadOnceForManyQuestionsAndAPromptForAllItsAnswers) {
+  for (const Kind& kind : kKinds) {
+    SCOPED_TRACE(concat(kind.type, " ", kind.head, " ", kind.softmax_layers));
+    const Engine engine = engine_of(kind);
+    StateCache cache({});
+    const auto reused = [&](const std::vector<int32_t>& prompt) {
+      Generation g;
+      g.prompt = prompt, g.boundaries = {static_cast<int64_t>(prompt.size())}, g.max_tokens = 1;
+      Heard heard;
+      Batcher batcher(engine, &cache, {});
+      batcher.submit(listened(std::move(g), heard));
+      while (batcher.step()) {
+      }
+      return heard.usage.reused_tokens;
+    };
+    const auto document = some_ids(700, 1);
+    const auto one = joined(document, some_ids(20, 2)), other = joined(document, some_ids(30, 3));
+    EXPECT_EQ(reused(one), 0);
+    EXPECT_EQ(reused(one), kept_at(kind, 720));
+    EXPECT_EQ(reused(other), 640);
+    EXPECT_EQ(reused(joined(std::span(document).first(300), some_ids(10, 4))), 256);
+  }
+  // Not where they would push out all else.
+  const Engine engine = engine_of(kKinds[0]);
+  StateCache small({.memory_bytes = 20000});
+  Generation g;
+  g.prompt = some_ids(700, 1), g.max_tokens = 1, g.keep_end = false;
+  Batcher batcher(engine, &small, {});
+  batcher.submit(std::move(g));
+  while (batcher.step()) {
+  }
+  EXPECT_EQ(small.counts().entries, 0);
 }
 
 TEST(Batcher, WhatSeveralBeginWithIsReadOnce) {
@@ -274,7 +377,7 @@ TEST(Batcher, ATextGoesOnAfterARestart) {
         .memory_bytes = 0, .folder = testing::scratch_dir("batcher-states"), .model = model_fingerprint(engine)};
     const auto turn = [&](StateCache& cache, std::vector<int32_t> prompt) {
       Generation g;
-      g.prompt = std::move(prompt), g.logprobs = 2, g.stop_at_end = false;
+      g.prompt = std::move(prompt), g.boundaries = {200}, g.logprobs = 2, g.stop_at_end = false;
       Heard heard;
       Batcher batcher(engine, &cache, {});
       batcher.submit(listened(std::move(g), heard));
@@ -283,20 +386,18 @@ TEST(Batcher, ATextGoesOnAfterARestart) {
       return heard;
     };
     auto text = some_ids(200, 4);
-    SnapshotPtr end;
     {
       StateCache cache(options);
       const Heard first = turn(cache, text);
       text.insert(text.end(), first.ids.begin(), first.ids.end());
-      end = first.end;
     }
     const auto question = some_ids(7, 5);
     text.insert(text.end(), question.begin(), question.end());
     StateCache cache(options);
     const Heard second = turn(cache, text);
-    EXPECT_EQ(second.usage.reused_tokens, 200 + 15);
-    Generation g;  // what went on without a restart
-    g.start = end, g.prompt = std::vector(text.begin() + 215, text.end()), g.logprobs = 2, g.stop_at_end = false;
+    EXPECT_EQ(second.usage.reused_tokens, kind.head < 128 ? 200 + 15 : 192);
+    Generation g;
+    g.prompt = text, g.boundaries = {200}, g.logprobs = 2, g.stop_at_end = false;
     expect_same(alone(engine, std::move(g)), second);
   }
 }
@@ -606,20 +707,6 @@ TEST(Batcher, LogitsThatAreNoNumbersEndTheirOwnText) {
     expect_same(good, later);
   }
 }
-
-/// Only ids that are a multiple of `step`.
-class Multiples : public Constraint {
- public:
-  explicit Multiples(int32_t step) : step_(step) {}
-  void allowed(std::span<uint8_t> allowed) override {
-    for (size_t i = 0; i < allowed.size(); ++i) allowed[i] = static_cast<int32_t>(i) % step_ == 0;
-  }
-  void accept(int32_t id) override { EXPECT_EQ(id % step_, 0); }
-  std::unique_ptr<Constraint> clone() const override { return std::make_unique<Multiples>(step_); }
-
- private:
-  int32_t step_;
-};
 
 TEST(Batcher, ConstraintsHold) {
   const Engine engine = engine_of(kKinds[0]);

@@ -565,6 +565,19 @@ TEST(Serve, DrainSavesTheStateOfWhatItFinishes) {
   EXPECT_TRUE(client.read_to_end().find("\"save_state\":{\"name\":\"last\",\"tokens\":101") != std::string::npos);
 }
 
+TEST(Serve, APromptAndADocumentAreReadOnce) {
+  const auto cached = [](const std::string& prompt) {
+    const OrderedJson usage = shared().post("/v1/completions", {{"prompt", prompt}, {"max_tokens", 2}})["usage"];
+    return std::pair(usage["prompt_tokens_details"]["cached_tokens"].get<int>(), usage["prompt_tokens"].get<int>());
+  };
+  std::string document;
+  for (int i = 0; i < 40; ++i) document += "The heron stood by the pond and saw a frog. ";
+  EXPECT_EQ(cached(document + "Who stood there?").first, 0);
+  const auto [again, all] = cached(document + "Who stood there?");
+  EXPECT_EQ(again, all);
+  EXPECT_GE(cached(document + "Where was the frog, and what did it do all day long?").first, all - 256);
+}
+
 TEST(Serve, KeysGuardAllButHealthAndThePage) {
   ServerOptions options;
   options.keys = ApiKeys("key-of-the-first-user\nkey-of-the-other-user\n", "k");

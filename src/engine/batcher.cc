@@ -2,6 +2,7 @@
 #include "engine/batcher.h"
 
 #include <algorithm>
+#include <bit>
 #include <condition_variable>
 #include <deque>
 #include <mutex>
@@ -18,6 +19,17 @@ namespace {
 /// Prompts are cut at multiples of this many tokens, counted from the beginning of the text: at the 0.5B shape in bf16
 /// as fast as larger pieces, which make everybody's next token wait longer; 64 rows are 14 % slower, 32 27 %.
 constexpr int64_t kPiece = 128;
+/// Of snapshots that nobody asked for, each may take this share of the memory for snapshots.
+constexpr int64_t kSparseShare = 32;
+/// Rows of recurrences with so many channels a head or more are read in chunks that end at multiples of kChunk in the
+/// text (backend/wkv.inl), but one by one where there are fewer. So a cut at such a multiple changes no bit of what is
+/// read before it, and another does.
+constexpr int64_t kChunk = 16, kChunkFromHead = 128;
+
+bool cuts_matter(const Config& c) {
+  return c.head_dim >= kChunkFromHead && std::ranges::any_of(c.mixers, [](MixerKind m) { return m != MixerKind::softmax; });
+}
+
 /// The capacity of states whose size does not depend on it.
 constexpr int64_t kUnlimited = int64_t{1} << 40;
 
@@ -45,13 +57,19 @@ struct Batcher::Sequence {
   Usage usage;
   Clock::time_point submitted = Clock::now(), admitted, answered;
   bool cancelled = false, done = false;
+  bool cold = true;  ///< whether it has the bits of reading ids from the beginning, cut as its own rules say
 
-  Sequence(Generation&& generation, int64_t vocab)
+  /// Cuts at multiples of `grain` only, but for those at the end of the prompt.
+  Sequence(Generation&& generation, int64_t vocab, int64_t grain)
       : asked(std::move(generation)), sampler(std::move(asked.sampler), vocab) {
     prompt_begin = asked.start ? static_cast<int64_t>(asked.start->ids.size()) : 0;
     usage.prompt_tokens = static_cast<int64_t>(asked.prompt.size());
     prompt_end = prompt_begin + usage.prompt_tokens;
-    for (int64_t& boundary : asked.boundaries) boundary += prompt_begin;
+    for (int64_t& boundary : asked.boundaries) boundary = (boundary + prompt_begin) / grain * grain;
+    const auto repeated = std::ranges::unique(asked.boundaries);
+    asked.boundaries.erase(repeated.begin(), repeated.end());
+    std::erase_if(asked.boundaries, [&](int64_t boundary) { return boundary <= prompt_begin; });
+    cold = grain == 1 || prompt_begin == 0;
   }
 
   /// Takes memory of its own for what it begins with.
@@ -72,6 +90,14 @@ struct Batcher::Sequence {
     int64_t end = std::min(length(), (read() / kPiece + 1) * kPiece);
     const auto boundary = std::ranges::upper_bound(asked.boundaries, read());
     return boundary == asked.boundaries.end() ? end : std::min(end, *boundary);
+  }
+  bool cuts_at(int64_t position) const { return position % kPiece == 0 || is_boundary(position); }
+  /// Where a text that begins alike may leave this one: the last multiple of kPiece before the prompt's end, and those
+  /// 1, 3, 7, … pieces before it.
+  bool is_sparse(int64_t position) const {
+    const int64_t pieces = (prompt_end - 1) / kPiece - position / kPiece + 1;
+    return !scores_prompt() && position % kPiece == 0 && position > prompt_begin &&
+           std::has_single_bit(static_cast<uint64_t>(pieces));
   }
   bool is_boundary(int64_t position) const { return std::ranges::binary_search(asked.boundaries, position); }
   /// How far both read the same text and cut it at the same places, up to a boundary of both.
@@ -97,6 +123,7 @@ struct Batcher::Internals {
   StateCache* const cache;
   const BatcherOptions options;
   const int64_t capacity;
+  const int64_t grain;  ///< of cuts that change no bit
 
   mutable std::mutex mutex;  ///< guards what follows; only the thread that steps changes `running`
   std::condition_variable wake;
@@ -129,6 +156,7 @@ struct Batcher::Internals {
         cache(c),
         options(o),
         capacity(capacity_for(e, o)),
+        grain(cuts_matter(decoder.config()) ? kChunk : 1),
         blank(decoder.make_state(on.scalar(), 0)) {}
 
   bool fits(const Snapshot& s) const;
@@ -144,7 +172,7 @@ struct Batcher::Internals {
   void think(Answer& a, std::span<const float> logits) const;
   void take(Answer& a, std::span<const float> logits);
   SnapshotPtr snapshot(const Sequence& s, std::span<const float> logits) const;
-  SnapshotPtr keep(Sequence& s, std::span<const float> logits);
+  bool is_small(int64_t tokens) const;
   void close(Sequence& s, Finish finish, std::span<const float> logits);
   void end(Sequence& s, Finish finish, std::span<const float> logits, const std::string& error = {});
 };
@@ -183,7 +211,7 @@ void Batcher::Internals::check(const Generation& g) const {
 std::optional<Batcher::Id> Batcher::submit(Generation&& generation) {
   Internals& in = *internals_;
   in.check(generation);
-  auto sequence = std::make_unique<Sequence>(std::move(generation), in.engine.vocab());
+  auto sequence = std::make_unique<Sequence>(std::move(generation), in.engine.vocab(), in.grain);
   const std::lock_guard lock(in.mutex);
   if (in.stopping || in.draining ||
       static_cast<int64_t>(in.waiting.size() + in.running.size()) >= in.options.parallel + in.options.queue) {
@@ -299,9 +327,9 @@ void Batcher::run() {
 
 /// Whether another sequence is about to leave a snapshot from which this one can go on.
 bool Batcher::Internals::waits_for_another(const Sequence& s) const {
-  if (cache == nullptr || !s.asked.reuse || s.scores_prompt()) return false;
+  if (cache == nullptr || !s.asked.reuse || s.scores_prompt() || !s.cold) return false;
   return std::ranges::any_of(running, [&](const auto& other) {
-    return !other->done && other->state && other->asked.owner == s.asked.owner &&
+    return !other->done && other->state && other->cold && other->asked.owner == s.asked.owner &&
            other->read() < std::min(other->prompt_end, s.common_boundary(*other));
   });
 }
@@ -309,12 +337,16 @@ bool Batcher::Internals::waits_for_another(const Sequence& s) const {
 /// Takes a state that has read as much as is known. False: it ended.
 bool Batcher::Internals::begin(Sequence& s) try {
   SnapshotPtr from = std::move(s.asked.start);
-  if (cache != nullptr && s.asked.reuse && !s.scores_prompt())
-    if (SnapshotPtr found = cache->find(s.asked.owner, s.ids);
+  if (cache != nullptr && s.asked.reuse && !s.scores_prompt() && s.cold) {
+    const auto cuts = [&](int64_t length) { return grain == 1 || s.cuts_at(length); };
+    bool restored = false;
+    if (SnapshotPtr found = cache->find(s.asked.owner, s.ids, cuts, &restored);
         found && static_cast<int64_t>(found->ids.size()) > s.prompt_begin && fits(*found)) {
       s.usage.reused_tokens = static_cast<int64_t>(found->ids.size()) - s.prompt_begin;
+      s.cold = grain == 1 || !restored;
       from = std::move(found);
     }
+  }
   if (free.empty()) free.push_back(decoder.make_state(on.scalar(), capacity));
   decoder.copy_state(*free.back(), from ? *from->state : *blank);
   s.state = std::move(free.back());
@@ -373,8 +405,11 @@ void Batcher::Internals::forward(std::span<const std::pair<Sequence*, int64_t>> 
   }
   const Tensor hidden = ex.make(static_cast<int64_t>(ids.size()), decoder.config().hidden);
   decoder.forward(ex, ids, batch, hidden);
-  for (const auto& [s, n] : parts)
-    if (s->read() < s->prompt_end && s->is_boundary(s->read())) keep(*s, {});
+  for (const auto& [s, n] : parts) {
+    const int64_t at = s->read();
+    if (cache != nullptr && s->cold && at < s->prompt_end && (s->is_boundary(at) || (s->is_sparse(at) && is_small(at))))
+      cache->keep(s->asked.owner, snapshot(*s, {}));
+  }
   read_logits(wanted, hidden);
 }
 
@@ -428,8 +463,12 @@ void Batcher::Internals::take(Answer& a, std::span<const float> logits) {
   if (s.closing) return end(s, *s.closing, logits);
   if (s.length() == s.prompt_end) {
     s.answered = Clock::now();
-    if (s.is_boundary(s.prompt_end)) keep(s, logits);
-    if (s.asked.on_last) s.at_prompt_end = snapshot(s, logits);
+    const bool kept = cache != nullptr && s.cold && s.is_boundary(s.prompt_end);
+    if (kept || s.asked.on_last) {
+      SnapshotPtr whole = snapshot(s, logits);
+      if (s.asked.on_last) s.at_prompt_end = whole;
+      if (kept) cache->keep(s.asked.owner, std::move(whole));
+    }
     if (s.scores_prompt() && s.asked.on_prompt) s.asked.on_prompt(std::move(s.of_prompt));
   }
   if (s.asked.max_tokens == 0) return end(s, Finish::length, logits);
@@ -462,11 +501,9 @@ SnapshotPtr Batcher::Internals::snapshot(const Sequence& s, std::span<const floa
       Snapshot{{s.ids.begin(), s.ids.begin() + s.read()}, std::move(state), {logits.begin(), logits.end()}});
 }
 
-/// The same, in the cache.
-SnapshotPtr Batcher::Internals::keep(Sequence& s, std::span<const float> logits) {
-  SnapshotPtr snapshot = this->snapshot(s, logits);
-  if (cache != nullptr) cache->keep(s.asked.owner, snapshot);
-  return snapshot;
+/// Whether the cache holds many states of so many tokens.
+bool Batcher::Internals::is_small(int64_t tokens) const {
+  return decoder.state_scalars(tokens) * size_of(on.scalar()) <= cache->memory_bytes() / kSparseShare;
 }
 
 void Batcher::Internals::end(Sequence& s, Finish finish, std::span<const float> logits, const std::string& error) {
@@ -482,7 +519,9 @@ void Batcher::Internals::end(Sequence& s, Finish finish, std::span<const float> 
   bool failed = finish == Finish::failed;
   const bool whole = !s.closing || s.read() == s.length();
   if (s.asked.keep_end && !failed && whole && s.state && s.read() > 0) try {
-      last = keep(s, logits);
+      last = snapshot(s, logits);
+      // Tokens that were read one by one have other bits where cuts matter.
+      if (cache != nullptr && grain == 1) cache->keep(s.asked.owner, last);
     } catch (const std::exception& e) {
       failed = true, why = e.what();
     }

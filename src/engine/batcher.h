@@ -43,7 +43,8 @@ class SharedIds {
 struct Generation {
   std::string owner;                ///< whose snapshots it may find and leave
   SharedIds prompt;                 ///< not empty
-  std::vector<int64_t> boundaries;  ///< lengths of beginnings of the prompt to keep snapshots of, ascending
+  std::vector<int64_t> boundaries;  ///< lengths of beginnings of the prompt to keep snapshots of, ascending; where
+                                    ///< cuts matter (docs/batching.md), the multiple of 16 below is meant
   SnapshotPtr start;                ///< goes on from here (prompt comes after it); null: from the beginning
   int64_t max_tokens = 16;          ///< 0: only read
   bool stop_at_end = true;          ///< at an end-of-text id, which is then not emitted
@@ -52,7 +53,7 @@ struct Generation {
   int prompt_logprobs = -1;  ///< likeliest ids to tell for each position of the prompt; -1: none at all
   int logprobs = -1;         ///< the same for each generated id; -1: NaN
   bool reuse = true;         ///< may start from a snapshot of the cache
-  bool keep_end = true;      ///< leaves a snapshot of all it has read in the cache
+  bool keep_end = true;      ///< makes a snapshot of all it has read, and leaves it in the cache
   std::chrono::steady_clock::time_point deadline = std::chrono::steady_clock::time_point::max();
 
   // Called on the thread that steps; must not block, must not throw.

@@ -91,9 +91,10 @@ struct StateCache::Internals {
   std::string file_of(const Entry& e) const { return file_of(e.owner, concat(e.length, ' ', e.link), kCached); }
 
   void scan();
-  SnapshotPtr find(const std::string& owner, std::span<const int32_t> ids);
+  SnapshotPtr find(const std::string& owner, std::span<const int32_t> ids, const Lengths& wanted, bool* restored);
   void keep(const std::string& owner, SnapshotPtr snapshot, bool is_named);
-  Entries::iterator locate(const std::string& owner, std::span<const int32_t> ids, std::span<const uint64_t> links);
+  Entries::iterator locate(const std::string& owner, std::span<const int32_t> ids, std::span<const uint64_t> links,
+                           const Lengths& wanted);
   Entries::iterator at(const std::string& owner, std::span<const int32_t> ids, uint64_t link);
   void add(Entry entry);
   void erase(Entries::iterator e);
@@ -170,26 +171,31 @@ StateCache::Internals::Entries::iterator StateCache::Internals::at(const std::st
 /// The longest beginning, by the lengths there are.
 StateCache::Internals::Entries::iterator StateCache::Internals::locate(const std::string& owner,
                                                                        std::span<const int32_t> ids,
-                                                                       std::span<const uint64_t> links) {
+                                                                       std::span<const uint64_t> links,
+                                                                       const Lengths& wanted) {
   const auto whole = static_cast<int64_t>(ids.size());
   for (auto next = index.lower_bound({whole + 1, 0}); next != index.begin();) {
     const int64_t length = std::prev(next)->first.first;
     const auto n = static_cast<size_t>(length);
     const auto e = at(owner, ids.first(n), links[n]);
-    if (e != entries.end() && (length < whole || e->snapshot == nullptr || !e->snapshot->logits.empty())) return e;
+    if (e != entries.end() && (length < whole || e->snapshot == nullptr || !e->snapshot->logits.empty()) &&
+        (e->is_named || !wanted || wanted(length)))
+      return e;
     next = index.lower_bound({length, 0});
   }
   return entries.end();
 }
 
-SnapshotPtr StateCache::Internals::find(const std::string& owner, std::span<const int32_t> ids) {
+SnapshotPtr StateCache::Internals::find(const std::string& owner, std::span<const int32_t> ids, const Lengths& wanted,
+                                        bool* restored) {
   const std::vector<uint64_t> links = links_of(owner, ids);
   std::span<const int32_t> candidates = ids;
   std::unique_lock held(mutex);
   while (true) {
-    auto e = locate(owner, candidates, links);
+    auto e = locate(owner, candidates, links, wanted);
     if (e == entries.end()) break;
     SnapshotPtr snapshot = e->snapshot;
+    if (restored != nullptr) *restored = e->is_named;
     const auto read = ids.first(static_cast<size_t>(e->length));
     if (snapshot == nullptr) {
       const std::string file = e->file;
@@ -232,11 +238,14 @@ void StateCache::Internals::keep(const std::string& owner, SnapshotPtr snapshot,
   const std::lock_guard held(mutex);
   if (const auto known = at(owner, snapshot->ids, link); known != entries.end()) {
     entries.splice(entries.begin(), entries, known);
-    // The first stays, unless the new one can do more.
-    if (known->snapshot == nullptr || known->to_write || !known->snapshot->logits.empty() || snapshot->logits.empty())
-      return;
+    if (known->snapshot == nullptr || known->to_write) return;
+    // The first stays, unless the new one can do more. A text that was read comes before a state that was restored.
+    const bool more = known->is_named == is_named ? known->snapshot->logits.empty() && !snapshot->logits.empty()
+                                                  : known->is_named;
+    if (!more) return;
     counts.bytes += snapshot->bytes() - known->snapshot->bytes();
     known->snapshot = std::move(snapshot);
+    known->is_named = is_named;
   } else {
     const int64_t bytes = snapshot->bytes();
     add({.owner = owner,
@@ -374,9 +383,12 @@ StateCache::~StateCache() {
   if (in.writer.joinable()) in.writer.join();
 }
 
-SnapshotPtr StateCache::find(const std::string& owner, std::span<const int32_t> ids) {
-  return internals_->find(hash_of(owner), ids);
+SnapshotPtr StateCache::find(const std::string& owner, std::span<const int32_t> ids, const Lengths& wanted,
+                             bool* restored) {
+  return internals_->find(hash_of(owner), ids, wanted, restored);
 }
+
+int64_t StateCache::memory_bytes() const { return internals_->options.memory_bytes; }
 
 void StateCache::keep(const std::string& owner, SnapshotPtr snapshot) {
   internals_->keep(hash_of(owner), std::move(snapshot), false);

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <chrono>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -40,8 +41,11 @@ class StateCache {
   ~StateCache();  ///< writes what is still to be written
 
   /// The snapshot of `owner` that has read the longest beginning of `ids`, at most ids.size() tokens (all of them only
-  /// if it has logits). Null: none.
-  SnapshotPtr find(const std::string& owner, std::span<const int32_t> ids);
+  /// if it has logits). Null: none. Apart from restored states only those of lengths that are `wanted`, where that is
+  /// given; `restored` becomes whether it is one.
+  using Lengths = std::function<bool(int64_t)>;
+  SnapshotPtr find(const std::string& owner, std::span<const int32_t> ids, const Lengths& wanted = {},
+                   bool* restored = nullptr);
   void keep(const std::string& owner, SnapshotPtr snapshot);
 
   // Named states: never evicted, on disk when there is a folder, where they survive a restart. Names are UTF-8 of 1 to
@@ -56,6 +60,7 @@ class StateCache {
   bool remove(const std::string& owner, const std::string& name);
   std::vector<std::string> names(const std::string& owner);  ///< sorted
 
+  int64_t memory_bytes() const;  ///< the budget
   StateCacheCounts counts() const;
   void flush();  ///< waits until what is to be written is
   /// Before the process ends: snapshots that are in memory alone go to the folder, if there is one, the latest used

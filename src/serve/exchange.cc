@@ -88,6 +88,7 @@ void Exchange::prepare(Generation& g, One& one, size_t index) {
       g.stop_at_end = false;  // the generated entry is told even when it ends the text
       g.prompt_logprobs = g.logprobs;
       g.keep_end = !options_.save_state.empty();  // a text to be scored is not gone on from
+      g.boundaries.clear();
       g.on_prompt = [self, &one, index](std::vector<Logprobs> told) {
         self->emit(index, one.answer.echo(one.prompt, std::move(told)));
       };

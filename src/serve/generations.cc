@@ -74,8 +74,8 @@ void add_answers(std::vector<Generation>& out, const ServedModel& model, const G
     Generation g;
     g.prompt = ids;
     g.boundaries = boundaries;
-    if (request.n > 1 && (boundaries.empty() || boundaries.back() < static_cast<int64_t>(ids.size())))
-      g.boundaries.push_back(static_cast<int64_t>(ids.size()));  // the answers share the reading of it
+    if (boundaries.empty() || boundaries.back() < static_cast<int64_t>(ids.size()))
+      g.boundaries.push_back(static_cast<int64_t>(ids.size()));  // the answers, and whoever asks again, read it once
     g.start = start;
     g.max_tokens = tokens_of(model, request, held, otherwise);
     g.sampler = sampler;

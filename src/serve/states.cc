@@ -53,6 +53,7 @@ void read_and_save(const std::shared_ptr<const Asked>& asked, std::vector<int32_
   Generation g;
   g.owner = asked->owner;
   g.deadline = asked->deadline;
+  g.boundaries = {static_cast<int64_t>(ids.size())};
   g.prompt = std::move(ids);
   g.max_tokens = 0;
   g.on_end = [asked, name](Finish finish, const Usage& usage, SnapshotPtr end, const std::string& why) {
