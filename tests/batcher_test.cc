@@ -229,7 +229,8 @@ TEST(Batcher, WhatIsFoundAtABoundaryIsWhatAColdRunReads) {
       return heard;
     };
     expect_same(alone(engine, asks(222, 40, 2)), warm(asks(222, 40, 2), 0));
-    expect_same(alone(engine, asks(222, 40, 2)), warm(asks(222, 40, 2), kept_at(kind, 262)));  // all of it, and its logits
+    expect_same(alone(engine, asks(222, 40, 2)),
+                warm(asks(222, 40, 2), kept_at(kind, 262)));  // all of it, and its logits
     expect_same(alone(engine, asks(222, 9, 3)), warm(asks(222, 9, 3), kept_at(kind, 222)));
     // All of it, which was kept without logits.
     expect_same(alone(engine, asks(100, 0, 3)), warm(asks(100, 0, 3), kind.head < 128 ? 0 : 96));
@@ -244,8 +245,8 @@ TEST(Batcher, WhatIsFoundAtABoundaryIsWhatAColdRunReads) {
   }
 }
 
-/// A request gives what it gives alone, whatever others with the same beginning left: at their boundaries, between them,
-/// and behind what they wrote.
+/// A request gives what it gives alone, whatever others with the same beginning left: at their boundaries, between
+/// them, and behind what they wrote.
 TEST(Batcher, WhatOthersLeftChangesNothing) {
   for (const Kind& kind : kKinds) {
     SCOPED_TRACE(concat(kind.type, " ", kind.head, " ", kind.softmax_layers));
@@ -618,6 +619,32 @@ TEST(Batcher, EndsForEveryReason) {
   EXPECT_EQ(batcher.counts().finished, 5);
 }
 
+TEST(Batcher, NoOwnerFillsTheQueueAndAllHaveTheirTurns) {
+  const Engine engine = engine_of(kKinds[0]);
+  Batcher batcher(engine, nullptr, {.parallel = 2, .queue = 14, .fair = true});
+  EXPECT_EQ(batcher.most_at_once(), 8);
+  std::vector<std::string> order;
+  const auto submit = [&](const std::string& owner) {
+    Generation g;
+    g.prompt = {1}, g.max_tokens = 1, g.owner = owner;
+    g.on_end = [&order, owner](Finish, const Usage&, SnapshotPtr, const std::string&) { order.push_back(owner); };
+    return batcher.submit(std::move(g)).has_value();
+  };
+  const auto taken = [&](const std::string& owner) {
+    int n = 0;
+    while (submit(owner)) ++n;
+    return n;
+  };
+  EXPECT_EQ(taken("a"), 8);
+  EXPECT_EQ(taken("b"), 4);
+  EXPECT_EQ(taken("c"), 2);
+  while (batcher.step()) {
+  }
+  EXPECT_EQ(order, (std::vector<std::string>{"a", "b", "c", "a", "b", "c", "a", "b", "a", "b", "a", "a", "a", "a"}));
+  Batcher only(engine, nullptr, {.parallel = 2, .queue = 14});
+  EXPECT_EQ(only.most_at_once(), 16);
+}
+
 TEST(Batcher, WhatIsLeftEndsWithTheBatcher) {
   const Engine engine = engine_of(kKinds[0]);
   std::vector<Heard> heard(2);
@@ -646,8 +673,7 @@ TEST(Batcher, RefusesWhatCannotBe) {
     return error_of([&] { batcher.submit(std::move(g)); });
   };
   EXPECT_PRED2(has, message([](Generation& g) { g.prompt = {}; }), "prompt: empty");
-  EXPECT_PRED2(has, message([](Generation& g) { g.prompt = {0, kVocab}; }),
-               "token 61 is outside the vocabulary of 61");
+  EXPECT_PRED2(has, message([](Generation& g) { g.prompt = {0, kVocab}; }), "token 61 is outside the vocabulary of 61");
   EXPECT_PRED2(has, message([](Generation& g) { g.prompt = {-1, 0}; }), "token -1");
   EXPECT_PRED2(has, message([](Generation& g) { g.max_tokens = -1; }), "max_tokens");
   EXPECT_PRED2(has, message([](Generation& g) { g.logprobs = -2; }), "logprobs");

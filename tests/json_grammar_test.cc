@@ -368,8 +368,9 @@ TEST(JsonGrammar, PartsThatMerge) {
   expect_texts(R"({"$ref": "#/$defs/a", "type": "object", "$defs": {"a": {"type": "object", "properties":
                    {"x": {"$ref": "#/$defs/a", "type": "object"}}}}})",
                {"{}", R"({"x":{}})", R"({"x":{"x":{"x":{}}}})"}, {R"({"x":1})", R"({"y":{}})", R"({"x":{)"});
-  expect_texts(R"({"allOf": [{"properties": {"a": {"type": "null"}}}, {"properties": {"a": {"type": "null"}, "b": {}}}]})",
-               {R"({"a":null,"b":1})"}, {R"({"a":1})"});
+  expect_texts(
+      R"({"allOf": [{"properties": {"a": {"type": "null"}}}, {"properties": {"a": {"type": "null"}, "b": {}}}]})",
+      {R"({"a":null,"b":1})"}, {R"({"a":1})"});
   EXPECT_PRED2(has,
                refusal(R"({"allOf": [{"properties": {"a": {"type": "null"}}}, {"properties": {"a": {"enum": [1]}}}]})"),
                "schema: /properties/a: stands in two parts that are merged, and differs");

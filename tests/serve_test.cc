@@ -705,6 +705,22 @@ TEST(Serve, AFullQueueSaysWhenToComeAgain) {
   running.until([&] { return running.answered("/v1/completions", "499"); });
 }
 
+TEST(Serve, MoreAnswersThanEverFitAreRefusedForGood) {
+  ServedModelOptions model = model_options();
+  model.batcher.parallel = model.batcher.queue = 4;
+  ServerOptions options;
+  options.keys = ApiKeys("key-of-the-first-user\nkey-of-the-other-user\n", "k");
+  const Running running(options, {model});
+  const auto ask = [&](int n, const std::string& who) {
+    return running.call("POST", "/v1/completions", {{"prompt", "a"}, {"n", n}, {"max_tokens", 1}},
+                        "Authorization: Bearer key-of-the-" + who + "-user\r\n");
+  };
+  EXPECT_EQ(ask(4, "first").status, 200);
+  const HttpAnswer refused = ask(5, "other");
+  EXPECT_EQ(refused.status, 400);
+  EXPECT_EQ(refused.json()["error"]["code"], "too_many_answers");
+}
+
 TEST(Serve, ADeadlineEndsARequest) {
   ServerOptions options;
   options.timeout = 0.05;

@@ -250,6 +250,36 @@ TEST(StateCache, WhatIsInMemoryIsWrittenBeforeTheEnd) {
   EXPECT_EQ(without.counts().entries, 1);
 }
 
+TEST(StateCache, OneOwnerLeavesRoomForOthers) {
+  for (const bool disk : {false, true}) {
+    StateCacheOptions options{.memory_bytes = bytes_of(8) * 8, .fair = true, .model = "m"};
+    if (disk) {
+      int64_t one = 0;
+      {
+        StateCache cache({.folder = scratch_dir("state-cache"), .model = "m"});
+        cache.save("a", "1", snapshot(text(8)));
+        one = cache.counts().named_bytes;
+      }
+      options = {.folder = scratch_dir("state-cache"), .disk_bytes = one * 8, .fair = true, .model = "m"};
+    }
+    StateCache cache(options);
+    const auto saved = [&](const std::string& owner) {
+      for (int n = 0; n < 20; ++n) {
+        const std::string refused = error_of([&] { cache.save(owner, std::to_string(n), snapshot(text(8))); });
+        if (refused.empty()) continue;
+        EXPECT_PRED2(has, refused, "of your other states");
+        EXPECT_THROW(cache.save(owner, "another", snapshot(text(8))), NoRoom);
+        return n;
+      }
+      return 20;
+    };
+    EXPECT_EQ(saved("a"), 4);
+    EXPECT_EQ(saved("b"), 2);
+    EXPECT_EQ(saved("c"), 1);
+    EXPECT_EQ(saved("a"), 4) << "in place of the first, and no more";
+  }
+}
+
 /// States hold what people wrote.
 TEST(StateCache, FilesAndFoldersAreForTheirOwnerAlone) {
   const Path parent = scratch_dir("state-cache") / "made", folder = parent / "m";
@@ -312,7 +342,7 @@ TEST(StateCache, NamesAndTheirBudget) {
     EXPECT_PRED2(has, error_of([&] {
                    for (const char* name : {"3", "4"}) cache.save("b", name, snapshot(text(8)));
                  }),
-                 "do not fit");
+                 "there is no room");
     EXPECT_EQ(cache.names("a"), (std::vector<std::string>{"..", longest}));
     expect_same(cache.load("a", ".."), snapshot(text(8)));
     EXPECT_TRUE(cache.remove("a", ".."));
@@ -336,6 +366,8 @@ TEST(StateCache, ARestoredStateIsFoundAndTheForksOfOneFileShareItsMemory) {
   EXPECT_EQ(cache.restore("b", "tea"), nullptr);
   EXPECT_EQ(cache.find("a", text(20)), one);
   EXPECT_EQ(cache.find("b", text(20)), nullptr);
+  cache.write_kept(std::chrono::steady_clock::time_point::max());
+  EXPECT_EQ(cache.counts().disk_entries, 0) << "its file is there already";
   cache.keep("a", snapshot(text(20, 2)));  // pushes it out of memory
   cache.flush();
   EXPECT_EQ(cache.find("a", text(13)), nullptr);

@@ -5,6 +5,7 @@
 #include <bit>
 #include <condition_variable>
 #include <deque>
+#include <map>
 #include <mutex>
 #include <utility>
 
@@ -27,7 +28,8 @@ constexpr int64_t kSparseShare = 32;
 constexpr int64_t kChunk = 16, kChunkFromHead = 128;
 
 bool cuts_matter(const Config& c) {
-  return c.head_dim >= kChunkFromHead && std::ranges::any_of(c.mixers, [](MixerKind m) { return m != MixerKind::softmax; });
+  return c.head_dim >= kChunkFromHead &&
+         std::ranges::any_of(c.mixers, [](MixerKind m) { return m != MixerKind::softmax; });
 }
 
 /// The capacity of states whose size does not depend on it.
@@ -46,6 +48,7 @@ int64_t capacity_for(const Engine& engine, const BatcherOptions& options) {
 
 struct Batcher::Sequence {
   Id id = 0;
+  uint64_t order = 0;  ///< of admission
   Generation asked;
   Sampler sampler;
   std::vector<int32_t> ids;  ///< of the start, the prompt, and what was drawn; empty until it is admitted
@@ -127,8 +130,10 @@ struct Batcher::Internals {
 
   mutable std::mutex mutex;  ///< guards what follows; only the thread that steps changes `running`
   std::condition_variable wake;
-  std::deque<std::unique_ptr<Sequence>> waiting;
-  Sequences running;  ///< by id
+  std::map<std::string, std::deque<std::unique_ptr<Sequence>>> waiting;  ///< by owner; none is empty
+  Sequences running;                                                     ///< by order
+  std::string served;                                                    ///< owner who was last admitted
+  uint64_t admissions = 0;
   BatcherCounts counts;
   Id next_id = 1;
   bool stopping = false, draining = false;
@@ -137,7 +142,7 @@ struct Batcher::Internals {
   Arena scratch{"serving scratch"};
   std::unique_ptr<State> blank;
   std::vector<std::unique_ptr<State>> free;
-  Id turn = 0;                          ///< whose prompt comes first in the next step
+  uint64_t turn = 0;                    ///< order of whose prompt comes first in the next step
   int64_t read_now = 0, drawn_now = 0;  ///< tokens of this step
 
   /// A row of logits and what it is for.
@@ -159,6 +164,8 @@ struct Batcher::Internals {
         grain(cuts_matter(decoder.config()) ? kChunk : 1),
         blank(decoder.make_state(on.scalar(), 0)) {}
 
+  int64_t places() const { return options.parallel + options.queue; }
+  bool has_place_for(const std::string& owner) const;
   bool fits(const Snapshot& s) const;
   void check(const Generation& g) const;
   void settle();
@@ -213,21 +220,38 @@ std::optional<Batcher::Id> Batcher::submit(Generation&& generation) {
   in.check(generation);
   auto sequence = std::make_unique<Sequence>(std::move(generation), in.engine.vocab(), in.grain);
   const std::lock_guard lock(in.mutex);
-  if (in.stopping || in.draining ||
-      static_cast<int64_t>(in.waiting.size() + in.running.size()) >= in.options.parallel + in.options.queue) {
+  if (in.stopping || in.draining || !in.has_place_for(sequence->asked.owner)) {
     ++in.counts.refused;
     return std::nullopt;
   }
   const Id id = sequence->id = in.next_id++;
-  in.waiting.push_back(std::move(sequence));
+  in.waiting[sequence->asked.owner].push_back(std::move(sequence));
   in.wake.notify_one();
   return id;
 }
 
+int64_t Batcher::most_at_once() const {
+  const int64_t places = internals_->places();
+  return internals_->options.fair ? (places + 1) / 2 : places;
+}
+
+/// One owner never fills all places: who comes new finds one, as long as there is more than one left.
+bool Batcher::Internals::has_place_for(const std::string& owner) const {
+  auto held = std::ranges::count_if(running, [&](const auto& s) { return s->asked.owner == owner; });
+  auto all = static_cast<int64_t>(running.size());
+  for (const auto& [other, queue] : waiting) {
+    all += static_cast<int64_t>(queue.size());
+    if (other == owner) held += static_cast<int64_t>(queue.size());
+  }
+  const int64_t free = places() - all;
+  return free > 0 && (!options.fair || held < free);
+}
+
 void Batcher::cancel(Id id) {
   const std::lock_guard lock(internals_->mutex);
-  for (auto& s : internals_->waiting)
-    if (s->id == id) s->cancelled = true;
+  for (auto& [owner, queue] : internals_->waiting)
+    for (auto& s : queue)
+      if (s->id == id) s->cancelled = true;
   for (auto& s : internals_->running)
     if (s->id == id) s->cancelled = true;
   internals_->wake.notify_one();
@@ -237,7 +261,7 @@ BatcherCounts Batcher::counts() const {
   const std::lock_guard lock(internals_->mutex);
   BatcherCounts counts = internals_->counts;
   counts.running = static_cast<int64_t>(internals_->running.size());
-  counts.waiting = static_cast<int64_t>(internals_->waiting.size());
+  for (const auto& [owner, queue] : internals_->waiting) counts.waiting += static_cast<int64_t>(queue.size());
   return counts;
 }
 
@@ -253,7 +277,7 @@ void Batcher::drain() {
   internals_->wake.notify_one();
 }
 
-/// Ends what is cancelled or late, and admits who waited longest.
+/// Ends what is cancelled or late, and admits of each owner in turn who waited longest.
 void Batcher::Internals::settle() {
   const Clock::time_point now = Clock::now();
   std::vector<std::pair<Sequence*, Finish>> ended;
@@ -268,20 +292,29 @@ void Batcher::Internals::settle() {
     };
     for (auto& s : running)
       if (const auto finish = over(*s)) ended.emplace_back(s.get(), *finish);
-    for (auto& s : waiting)
-      if (const auto finish = over(*s)) {
-        ended.emplace_back(s.get(), *finish);
-        gone.push_back(std::move(s));
-      }
-    std::erase(waiting, nullptr);
+    for (auto& [owner, queue] : waiting) {
+      for (auto& s : queue)
+        if (const auto finish = over(*s)) {
+          ended.emplace_back(s.get(), *finish);
+          gone.push_back(std::move(s));
+        }
+      std::erase(queue, nullptr);
+    }
+    std::erase_if(waiting, [](const auto& of_owner) { return of_owner.second.empty(); });
     const auto room = static_cast<size_t>(options.parallel) + ended.size() - gone.size();
     while (!waiting.empty() && running.size() < room) {
-      Sequence& s = *waiting.front();
+      auto next = waiting.upper_bound(served);
+      if (next == waiting.end()) next = waiting.begin();
+      served = next->first;
+      auto& queue = next->second;
+      Sequence& s = *queue.front();
       fresh.push_back(&s);
+      s.order = ++admissions;
       s.admitted = now;
       s.usage.queued_seconds = std::chrono::duration<double>(now - s.submitted).count();
-      running.push_back(std::move(waiting.front()));
-      waiting.pop_front();
+      running.push_back(std::move(queue.front()));
+      queue.pop_front();
+      if (queue.empty()) waiting.erase(next);
     }
   }
   for (Sequence* s : fresh) try {
@@ -371,19 +404,19 @@ void Batcher::Internals::plan(std::vector<std::pair<Sequence*, int64_t>>& parts)
   for (const auto& s : running)
     if (!s->done && !s->prefilling()) parts.emplace_back(s.get(), 1);
   int64_t rows = 0;
-  const auto first = std::ranges::lower_bound(running, turn, {}, [](const auto& s) { return s->id; });
+  const auto first = std::ranges::lower_bound(running, turn, {}, [](const auto& s) { return s->order; });
   const auto start = static_cast<size_t>(first - running.begin());
   for (size_t i = 0; i < running.size(); ++i) {
     Sequence& s = *running[(start + i) % running.size()];
     if (s.done || !s.prefilling() || (s.state == nullptr && (waits_for_another(s) || !begin(s)))) continue;
     const int64_t piece = s.prefilling() ? s.piece_end() - s.read() : 1;
     if (rows > 0 && rows + piece > options.prefill_rows) {
-      turn = s.id;
+      turn = s.order;
       return;
     }
     parts.emplace_back(&s, piece);
     rows += piece;
-    turn = s.id + 1;
+    turn = s.order + 1;
   }
 }
 
@@ -485,7 +518,8 @@ void Batcher::Internals::take(Answer& a, std::span<const float> logits) {
 void Batcher::Internals::close(Sequence& s, Finish finish, std::span<const float> logits) {
   if (!s.asked.on_last) return end(s, finish, logits);
   s.closing = finish;
-  s.ids.resize(static_cast<size_t>(s.prompt_end + std::clamp<int64_t>(s.asked.on_last(), 0, s.length() - s.prompt_end)));
+  s.ids.resize(
+      static_cast<size_t>(s.prompt_end + std::clamp<int64_t>(s.asked.on_last(), 0, s.length() - s.prompt_end)));
   if (s.read() > s.length()) {  // a state forgets nothing: once more from the prompt's end
     decoder.copy_state(*s.state, *s.at_prompt_end->state);
     logits = s.at_prompt_end->logits;

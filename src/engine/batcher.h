@@ -68,7 +68,8 @@ struct Generation {
 
 struct BatcherOptions {
   int64_t parallel = 64;       ///< sequences that run at once
-  int64_t queue = 256;         ///< that wait; more are refused
+  int64_t queue = 512;         ///< that wait; more are refused
+  bool fair = false;           ///< several owners: one may hold at most as many places as it leaves free
   int64_t prefill_rows = 256;  ///< rows of prompts in one step, so that nobody's next token waits for longer
   int64_t capacity = 0;        ///< tokens a sequence may hold; 0: the model's limit, or unlimited
 };
@@ -88,12 +89,14 @@ class Batcher {
 
   using Id = uint64_t;
   // From any thread.
-  /// Nothing when the queue is full or no more is admitted: then nothing is called. Throws Error for ids outside the
-  /// vocabulary, an empty prompt, too many tokens for the capacity, or sampler options out of range.
+  /// Nothing when the queue is full, or what the owner may hold of it, or when no more is admitted: then nothing is
+  /// called. Throws Error for ids outside the vocabulary, an empty prompt, too many tokens for the capacity, or sampler
+  /// options out of range.
   std::optional<Id> submit(Generation&& generation);
   void cancel(Id id);
   BatcherCounts counts() const;
-  void stop();  ///< run() returns; what is not finished ends as cancelled
+  int64_t most_at_once() const;  ///< that one owner may have running and waiting
+  void stop();                   ///< run() returns; what is not finished ends as cancelled
   /// No more is admitted; run() returns when all is finished.
   void drain();
 

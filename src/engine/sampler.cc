@@ -296,8 +296,8 @@ void Sampler::penalise(std::span<float> logits) const {
   }
   for (const auto& [id, n] : repeated)
     if (static_cast<int64_t>(n) >= o.dry_allowed_length)
-      set(id, at(id) - o.dry_multiplier * std::pow(o.dry_base, static_cast<double>(n) -
-                                                                   static_cast<double>(o.dry_allowed_length)));
+      set(id, at(id) - o.dry_multiplier *
+                           std::pow(o.dry_base, static_cast<double>(n) - static_cast<double>(o.dry_allowed_length)));
 }
 
 int32_t Sampler::draw(std::span<const float> logits, std::span<const uint8_t> allowed) {

@@ -240,8 +240,8 @@ void StateCache::Internals::keep(const std::string& owner, SnapshotPtr snapshot,
     entries.splice(entries.begin(), entries, known);
     if (known->snapshot == nullptr || known->to_write) return;
     // The first stays, unless the new one can do more. A text that was read comes before a state that was restored.
-    const bool more = known->is_named == is_named ? known->snapshot->logits.empty() && !snapshot->logits.empty()
-                                                  : known->is_named;
+    const bool more =
+        known->is_named == is_named ? known->snapshot->logits.empty() && !snapshot->logits.empty() : known->is_named;
     if (!more) return;
     counts.bytes += snapshot->bytes() - known->snapshot->bytes();
     known->snapshot = std::move(snapshot);
@@ -346,6 +346,7 @@ void StateCache::Internals::write_kept(std::chrono::steady_clock::time_point end
   int64_t room = options.disk_bytes;
   std::vector<Entries::iterator> kept;
   for (auto e = entries.begin(); e != entries.end(); ++e) {
+    if (e->is_named) continue;
     room -= e->file.empty() ? e->snapshot->bytes() : e->file_bytes;
     if (room < 0) break;
     if (!e->file.empty() || e->to_write) continue;
@@ -414,10 +415,15 @@ void StateCache::save(const std::string& owner, const std::string& name, Snapsho
   {
     const std::lock_guard held(in.mutex);
     const auto old = in.named.find({hash, name});
-    const int64_t others = in.counts.named_bytes - (old == in.named.end() ? 0 : old->second.bytes);
-    if (fresh.bytes > budget - others)
-      fail("state ", name, ": ", fresh.bytes, " bytes do not fit, named states hold ", others, " of ", budget,
-           "; remove some");
+    int64_t own = 0;
+    for (const auto& [key, state] : in.named)
+      if (key.first == hash) own += state.bytes;
+    int64_t most = budget - (in.counts.named_bytes - own);
+    if (in.options.fair) most = std::max(most / 2, own);  // what is there may be replaced
+    own -= old == in.named.end() ? 0 : old->second.bytes;
+    if (own + fresh.bytes > most)
+      throw NoRoom(concat("state ", name, ": there is no room for its ", fresh.bytes, " bytes beside the ", own,
+                          " of your other states; remove some"));
     label.number = ++in.last_number;
   }
   if (in.on_disk())

@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "base/error.h"
 #include "engine/snapshot.h"
 #include "io/files.h"
 
@@ -19,6 +20,7 @@ struct StateCacheOptions {
   int64_t memory_bytes = int64_t{2} << 30;
   Path folder = {};  ///< empty: nothing goes to disk
   int64_t disk_bytes = int64_t{16} << 30;
+  bool fair = false;       ///< several owners: named states of one take at most half of what the others leave
   std::string model = {};  ///< fingerprint that files are bound to
 };
 
@@ -29,6 +31,12 @@ struct StateCacheCounts {
   int64_t evictions = 0;  ///< from memory
   int64_t unusable = 0;   ///< files that were damaged or belong to another model
   int64_t unwritten = 0;  ///< snapshots that did not get to disk: it failed, or was too slow
+};
+
+/// There is no room for a named state.
+class NoRoom : public Error {
+ public:
+  using Error::Error;
 };
 
 /// Safe to call from any thread. Entries of one owner are never found by another. Files carry hashes of owners and
@@ -50,8 +58,8 @@ class StateCache {
 
   // Named states: never evicted, on disk when there is a folder, where they survive a restart. Names are UTF-8 of 1 to
   // 128 bytes without slashes, backslashes and control characters.
-  /// Throws Error for such a name, or when named states would take more than the budget of the disk (without a folder:
-  /// of memory).
+  /// Throws Error for a name that is none of these, NoRoom when named states would take more than the budget of the
+  /// disk (without a folder: of memory), or the owner's more than its part.
   void save(const std::string& owner, const std::string& name, SnapshotPtr snapshot);
   /// Null: none. Throws Error when its file is damaged. As long as it is in use, it is in memory once.
   SnapshotPtr load(const std::string& owner, const std::string& name);

@@ -104,6 +104,9 @@ void Exchange::prepare(Generation& g, One& one, size_t index) {
 }
 
 void Exchange::start(std::vector<Generation>&& generations) {
+  if (const int64_t most = asked_.model.batcher().most_at_once(); static_cast<int64_t>(generations.size()) > most)
+    throw RequestError(400, concat("asks for ", generations.size(), " answers; at most ", most, " fit at once"), "n",
+                       "too_many_answers");
   running_ = static_cast<int64_t>(generations.size()) + 1;  // and this: none may end the answer before it is open
   for (size_t i = 0; i < generations.size(); ++i)
     answers_.push_back(std::make_unique<One>(asked_.model.tokenizer(), options_.answer));

@@ -60,8 +60,9 @@ void check_tokens(const std::vector<Generation>& generations, const RequestLimit
   for (const Generation& g : generations)
     all += static_cast<int64_t>(g.prompt.size() + (g.start ? g.start->ids.size() : 0));
   if (all > limits.prompt_tokens)
-    throw RequestError(400, concat("all answers together begin with ", all, " tokens, the prompt's times n; at most ",
-                                   limits.prompt_tokens, " are allowed in one request"),
+    throw RequestError(400,
+                       concat("all answers together begin with ", all, " tokens, the prompt's times n; at most ",
+                              limits.prompt_tokens, " are allowed in one request"),
                        "n", "too_many_tokens");
 }
 

@@ -358,7 +358,10 @@ Server::~Server() = default;
 int Server::port() const { return internals_->http->port(); }
 
 void Server::load(const std::vector<ServedModelOptions>& models) {
-  for (const ServedModelOptions& model : models) internals_->models.push_back(std::make_unique<ServedModel>(model));
+  for (ServedModelOptions model : models) {
+    model.batcher.fair = model.cache.fair = internals_->options.keys.size() > 1;
+    internals_->models.push_back(std::make_unique<ServedModel>(model));
+  }
   internals_->state = ServerState::ready;
 }
 

@@ -21,7 +21,8 @@ OrderedJson described(const std::string& name, const Snapshot& state, const Aske
   return out;
 }
 
-/// RequestError when the owner has too many, or there is nothing to save.
+/// RequestError 400 when the owner has too many, or too much; 500 when there is nothing to save, or it cannot be
+/// written.
 void save(const Asked& asked, const std::string& name, const SnapshotPtr& state) {
   if (!state) throw RequestError(500, "the generation left no state to save", "save_state");
   StateCache& cache = asked.model.cache();
@@ -29,7 +30,13 @@ void save(const Asked& asked, const std::string& name, const SnapshotPtr& state)
   if (names.size() >= kMostStates && std::find(names.begin(), names.end(), name) == names.end())
     throw RequestError(400, concat("there are ", names.size(), " saved states, as many as may be; delete one"), "name",
                        "too_many_states");
-  cache.save(asked.owner, name, state);
+  try {
+    cache.save(asked.owner, name, state);
+  } catch (const NoRoom& e) {
+    throw RequestError(400, e.what(), "name", "no_room_for_state");
+  } catch (const Error& e) {
+    throw our_fault(asked, "the state could not be saved", e.what());
+  }
 }
 
 RequestError no_state(const std::string& name, const char* field) {
