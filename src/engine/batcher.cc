@@ -243,8 +243,8 @@ bool Batcher::Internals::has_place_for(const std::string& owner) const {
     all += static_cast<int64_t>(queue.size());
     if (other == owner) held += static_cast<int64_t>(queue.size());
   }
-  const int64_t free = places() - all;
-  return free > 0 && (!options.fair || held < free);
+  const int64_t left = places() - all;
+  return left > 0 && (!options.fair || held < left);
 }
 
 void Batcher::cancel(Id id) {
