@@ -3,12 +3,15 @@
 #include "engine/batcher.h"
 
 #include <gtest/gtest.h>
+#include <malloc.h>
 
 #include <cmath>
 #include <future>
 #include <numeric>
+#include <set>
 #include <thread>
 
+#include "base/parallel.h"
 #include "base/random.h"
 #include "data.h"
 #include "engine/fingerprint.h"
@@ -47,9 +50,12 @@ struct Kind {
   std::string type;
   int64_t head, softmax_layers;
 };
-/// Heads of 128 channels take another path for many rows than for one.
+/// Recurrences with heads of 128 channels take another path for many rows than for one.
 const std::vector<Kind> kKinds = {{"rwkv6qwen2", 16, 0},  {"rwkv6qwen2", 128, 0}, {"rwkv7qwen2", 8, 0},
                                   {"rwkv7qwen2", 128, 0}, {"qwen2", 16, 0},       {"rwkv7qwen2", 128, 1}};
+
+/// Where a snapshot is kept for a boundary.
+int64_t kept_at(const Kind& k, int64_t boundary) { return k.head < 128 ? boundary : boundary / 16 * 16; }
 
 Engine engine_of(const Kind& k) {
   return Engine(model_dir(k.type, k.head, k.softmax_layers).string(), {.tokenizer = false});
@@ -59,6 +65,12 @@ std::vector<int32_t> some_ids(int64_t n, uint64_t seed) {
   std::vector<int32_t> ids;
   for (int64_t i = 0; i < n; ++i)
     ids.push_back(static_cast<int32_t>(Random(seed).below(static_cast<uint64_t>(i), kVocab)));
+  return ids;
+}
+
+std::vector<int32_t> joined(std::span<const int32_t> a, std::span<const int32_t> b) {
+  std::vector<int32_t> ids(a.begin(), a.end());
+  ids.insert(ids.end(), b.begin(), b.end());
   return ids;
 }
 
@@ -102,6 +114,35 @@ void expect_same(const Heard& a, const Heard& b) {
   EXPECT_EQ(a.ends, b.ends);
 }
 
+/// Only ids that are a multiple of `step`.
+class Multiples : public Constraint {
+ public:
+  explicit Multiples(int32_t step) : step_(step) {}
+  void allowed(std::span<uint8_t> allowed) override {
+    for (size_t i = 0; i < allowed.size(); ++i) allowed[i] = static_cast<int32_t>(i) % step_ == 0;
+  }
+  void accept(int32_t id) override { EXPECT_EQ(id % step_, 0); }
+  std::unique_ptr<Constraint> clone() const override { return std::make_unique<Multiples>(step_); }
+
+ private:
+  int32_t step_;
+};
+
+/// Each kind of sampler that remembers or cuts.
+SamplerOptions sampler_of(int i) {
+  SamplerOptions o{.temperature = 0.9};
+  switch (i % 8) {
+    case 1: o.presence_penalty = 0.5, o.frequency_penalty = 0.3, o.penalty_window = 20; break;
+    case 2: o.repetition_penalty = 1.3; break;
+    case 3: o.dry_multiplier = 0.8, o.dry_allowed_length = 1, o.dry_breakers = {3, 11}; break;
+    case 4: o.xtc_probability = 0.5, o.xtc_threshold = 0.02; break;
+    case 5: o.mirostat = 2, o.mirostat_tau = 3; break;
+    case 6: o.top_k = 20, o.typical_p = 0.9, o.top_p = 0.8, o.min_p = 0.05; break;
+    default: o.temperature = i % 3 == 0 ? 0 : 1.2;
+  }
+  return o;
+}
+
 /// Request i of a mix: prompts shorter and longer than a piece, with and without all that may be asked.
 Generation request(int i) {
   Generation g;
@@ -109,9 +150,14 @@ Generation request(int i) {
   g.max_tokens = 3 + i % 9;
   g.logprobs = i % 3;
   g.prompt_logprobs = i % 4 == 1 ? i % 3 : -1;
-  g.sampler.temperature = i % 2 == 0 ? 0 : 0.9;
+  g.sampler = sampler_of(i);
   g.sampler.seed = static_cast<uint64_t>(i / 4);
   if (i % 3 == 2) g.boundaries = {static_cast<int64_t>(g.prompt.size()) / 2 + 1};
+  if (i % 7 == 3) {  // begins like others, which cut it elsewhere
+    g.prompt = joined(some_ids(200 + i, 7), some_ids(i, 100));
+    g.boundaries = {40 + i, 200, static_cast<int64_t>(g.prompt.size())};
+  }
+  if (i % 5 == 4) g.constraint = std::make_unique<Multiples>(3);
   g.owner = i % 2 == 0 ? "a" : "b";
   return g;
 }
@@ -165,9 +211,7 @@ TEST(Batcher, WhatIsFoundAtABoundaryIsWhatAColdRunReads) {
     const auto text = some_ids(300, 1);
     const auto asks = [&](int64_t shared, int64_t more, uint64_t seed) {
       Generation g;
-      g.prompt.assign(text.begin(), text.begin() + shared);
-      const auto rest = some_ids(more, seed);
-      g.prompt.insert(g.prompt.end(), rest.begin(), rest.end());
+      g.prompt = joined(std::span(text).first(static_cast<size_t>(shared)), some_ids(more, seed));
       for (const int64_t b : {100, 222, 300})
         if (b <= shared) g.boundaries.push_back(b);
       if (more > 0) g.boundaries.push_back(static_cast<int64_t>(g.prompt.size()));
@@ -185,11 +229,13 @@ TEST(Batcher, WhatIsFoundAtABoundaryIsWhatAColdRunReads) {
       return heard;
     };
     expect_same(alone(engine, asks(222, 40, 2)), warm(asks(222, 40, 2), 0));
-    expect_same(alone(engine, asks(222, 40, 2)), warm(asks(222, 40, 2), 262));  // all of it, and its logits
-    expect_same(alone(engine, asks(222, 9, 3)), warm(asks(222, 9, 3), 222));
-    expect_same(alone(engine, asks(100, 0, 3)), warm(asks(100, 0, 3), 0));  // kept without logits
-    expect_same(alone(engine, asks(100, 0, 3)), warm(asks(100, 0, 3), 100));
-    expect_same(alone(engine, asks(300, 0, 0)), warm(asks(300, 0, 0), 222));
+    expect_same(alone(engine, asks(222, 40, 2)),
+                warm(asks(222, 40, 2), kept_at(kind, 262)));  // all of it, and its logits
+    expect_same(alone(engine, asks(222, 9, 3)), warm(asks(222, 9, 3), kept_at(kind, 222)));
+    // All of it, which was kept without logits.
+    expect_same(alone(engine, asks(100, 0, 3)), warm(asks(100, 0, 3), kind.head < 128 ? 0 : 96));
+    expect_same(alone(engine, asks(100, 0, 3)), warm(asks(100, 0, 3), kept_at(kind, 100)));
+    expect_same(alone(engine, asks(300, 0, 0)), warm(asks(300, 0, 0), kept_at(kind, 222)));
 
     Generation scored = asks(222, 40, 2), cold = asks(222, 40, 2), other = asks(222, 40, 2);
     scored.prompt_logprobs = 1, cold.reuse = false, other.owner = "another";
@@ -199,6 +245,71 @@ TEST(Batcher, WhatIsFoundAtABoundaryIsWhatAColdRunReads) {
   }
 }
 
+/// A request gives what it gives alone, whatever others with the same beginning left: at their boundaries, between
+/// them, and behind what they wrote.
+TEST(Batcher, WhatOthersLeftChangesNothing) {
+  for (const Kind& kind : kKinds) {
+    SCOPED_TRACE(concat(kind.type, " ", kind.head, " ", kind.softmax_layers));
+    const Engine engine = engine_of(kind);
+    const auto text = some_ids(300, 1);
+    StateCache cache({});
+    const auto run = [&](std::vector<int32_t> prompt, std::vector<int64_t> boundaries, StateCache* shared) {
+      Generation g;
+      g.prompt = std::move(prompt), g.boundaries = std::move(boundaries), g.max_tokens = 12, g.stop_at_end = false;
+      g.logprobs = 3, g.sampler = {.temperature = 1, .seed = 7};
+      Heard heard;
+      Batcher batcher(engine, shared, {});
+      batcher.submit(listened(std::move(g), heard));
+      while (batcher.step()) {
+      }
+      return heard;
+    };
+    const auto first = [&](size_t n) { return std::vector(text.begin(), text.begin() + static_cast<int64_t>(n)); };
+    for (const size_t n : {60u, 137u, 200u, 243u}) run(first(n), {static_cast<int64_t>(n)}, &cache);
+    const Heard warm = run(text, {300}, &cache);
+    expect_same(run(text, {300}, nullptr), warm);
+    EXPECT_EQ(warm.usage.reused_tokens, kind.head < 128 ? 243 : 128);
+    const auto next = joined(joined(text, warm.ids), some_ids(20, 9));
+    const Heard second = run(next, {300, 332}, &cache);
+    expect_same(run(next, {300, 332}, nullptr), second);
+    EXPECT_EQ(second.usage.reused_tokens, kind.head < 128 ? 311 : 288);
+  }
+}
+
+TEST(Batcher, ADocumentIsReadOnceForManyQuestionsAndAPromptForAllItsAnswers) {
+  for (const Kind& kind : kKinds) {
+    SCOPED_TRACE(concat(kind.type, " ", kind.head, " ", kind.softmax_layers));
+    const Engine engine = engine_of(kind);
+    StateCache cache({});
+    const auto reused = [&](const std::vector<int32_t>& prompt) {
+      Generation g;
+      g.prompt = prompt, g.boundaries = {static_cast<int64_t>(prompt.size())}, g.max_tokens = 1;
+      Heard heard;
+      Batcher batcher(engine, &cache, {});
+      batcher.submit(listened(std::move(g), heard));
+      while (batcher.step()) {
+      }
+      return heard.usage.reused_tokens;
+    };
+    const auto document = some_ids(700, 1);
+    const auto one = joined(document, some_ids(20, 2)), other = joined(document, some_ids(30, 3));
+    EXPECT_EQ(reused(one), 0);
+    EXPECT_EQ(reused(one), kept_at(kind, 720));
+    EXPECT_EQ(reused(other), 640);
+    EXPECT_EQ(reused(joined(std::span(document).first(300), some_ids(10, 4))), 256);
+  }
+  // Not where they would push out all else.
+  const Engine engine = engine_of(kKinds[0]);
+  StateCache small({.memory_bytes = 20000});
+  Generation g;
+  g.prompt = some_ids(700, 1), g.max_tokens = 1, g.keep_end = false;
+  Batcher batcher(engine, &small, {});
+  batcher.submit(std::move(g));
+  while (batcher.step()) {
+  }
+  EXPECT_EQ(small.counts().entries, 0);
+}
+
 TEST(Batcher, WhatSeveralBeginWithIsReadOnce) {
   const Engine engine = engine_of(kKinds[0]);
   StateCache cache({});
@@ -206,10 +317,8 @@ TEST(Batcher, WhatSeveralBeginWithIsReadOnce) {
   std::vector<Heard> heard(8);
   const auto asks = [](size_t i) {
     Generation g;
-    g.prompt = some_ids(400, 1);
+    g.prompt = joined(some_ids(400, 1), some_ids(10, i));
     g.boundaries = {400};
-    const auto rest = some_ids(10, i);
-    g.prompt.insert(g.prompt.end(), rest.begin(), rest.end());
     return g;
   };
   for (size_t i = 0; i < heard.size(); ++i) batcher.submit(listened(asks(i), heard[i]));
@@ -217,6 +326,26 @@ TEST(Batcher, WhatSeveralBeginWithIsReadOnce) {
   }
   EXPECT_EQ(batcher.counts().prompt_tokens, 400 + 8 * 10);
   for (size_t i = 0; i < heard.size(); ++i) expect_same(alone(engine, asks(i)), heard[i]);
+}
+
+/// n answers to one prompt that wait take little more memory than one.
+TEST(Batcher, WhoWaitsSharesThePrompt) {
+  constexpr int64_t kIds = 1 << 20;
+  const Engine engine = engine_of(kKinds[0]);
+  Batcher batcher(engine, nullptr, {.parallel = 1, .queue = 100});
+  Generation first;
+  first.prompt = some_ids(kIds, 1);
+  std::vector<Heard> heard(64);
+  const size_t before = mallinfo2().uordblks + mallinfo2().hblkhd;
+  for (Heard& h : heard) {
+    Generation g;
+    g.prompt = first.prompt;
+    ASSERT_TRUE(batcher.submit(listened(std::move(g), h)));
+  }
+  EXPECT_LT(mallinfo2().uordblks + mallinfo2().hblkhd - before, size_t{kIds});
+  batcher.stop();
+  batcher.step();
+  for (const Heard& h : heard) EXPECT_EQ(h.ends.at(0).first, Finish::cancelled);
 }
 
 /// A boundary whose reader goes away is read by the next.
@@ -249,7 +378,7 @@ TEST(Batcher, ATextGoesOnAfterARestart) {
         .memory_bytes = 0, .folder = testing::scratch_dir("batcher-states"), .model = model_fingerprint(engine)};
     const auto turn = [&](StateCache& cache, std::vector<int32_t> prompt) {
       Generation g;
-      g.prompt = std::move(prompt), g.logprobs = 2, g.stop_at_end = false;
+      g.prompt = std::move(prompt), g.boundaries = {200}, g.logprobs = 2, g.stop_at_end = false;
       Heard heard;
       Batcher batcher(engine, &cache, {});
       batcher.submit(listened(std::move(g), heard));
@@ -258,22 +387,40 @@ TEST(Batcher, ATextGoesOnAfterARestart) {
       return heard;
     };
     auto text = some_ids(200, 4);
-    SnapshotPtr end;
     {
       StateCache cache(options);
       const Heard first = turn(cache, text);
       text.insert(text.end(), first.ids.begin(), first.ids.end());
-      end = first.end;
     }
     const auto question = some_ids(7, 5);
     text.insert(text.end(), question.begin(), question.end());
     StateCache cache(options);
     const Heard second = turn(cache, text);
-    EXPECT_EQ(second.usage.reused_tokens, 200 + 15);
-    Generation g;  // what went on without a restart
-    g.start = end, g.prompt.assign(text.begin() + 215, text.end()), g.logprobs = 2, g.stop_at_end = false;
+    EXPECT_EQ(second.usage.reused_tokens, kind.head < 128 ? 200 + 15 : 192);
+    Generation g;
+    g.prompt = text, g.boundaries = {200}, g.logprobs = 2, g.stop_at_end = false;
     expect_same(alone(engine, std::move(g)), second);
   }
+}
+
+/// States are bound to the model: to every weight of it, and to nothing else.
+TEST(Batcher, TheFingerprintKnowsEveryWeight) {
+  const Path dir = model_dir("rwkv7qwen2", 8);
+  const auto fingerprint = [&] { return model_fingerprint(Engine(dir.string(), {.tokenizer = false})); };
+  const std::string plain = fingerprint(), whole = read_file(dir / "model.safetensors");
+  const int n = threads();
+  set_threads(1);
+  EXPECT_EQ(fingerprint(), plain);
+  set_threads(n);
+  std::set<std::string> seen{plain};
+  const size_t step = whole.size() / 13 / 4 * 4;
+  for (size_t at = whole.size() - 2; at > whole.size() / 2; at -= step) {  // one bit
+    std::string changed = whole;
+    changed[at - 1] = static_cast<char>(changed[at - 1] ^ 1);
+    write_file(dir / "model.safetensors", changed);
+    EXPECT_TRUE(seen.insert(fingerprint()).second) << at;
+  }
+  EXPECT_GT(seen.size(), 6u);
 }
 
 TEST(Batcher, GreedyIsWhatASessionWrites) {
@@ -294,7 +441,7 @@ TEST(Batcher, LogprobsAreTheModels) {
   const Engine engine = engine_of(kKinds[0]);
   Generation g;
   g.prompt = some_ids(150, 8), g.max_tokens = 4, g.prompt_logprobs = 2, g.logprobs = 1000;
-  const auto prompt = g.prompt;
+  const std::vector<int32_t> prompt = g.prompt;
   const Heard heard = alone(engine, std::move(g));
   ASSERT_EQ(heard.prompt.size(), prompt.size());
   EXPECT_EQ(heard.prompts, 1);
@@ -337,7 +484,7 @@ TEST(Batcher, AForkGoesOnFromASnapshot) {
     EXPECT_EQ(document.ends.at(0).first, Finish::length);
 
     ask.start = document.end, ask.prompt = question, ask.prompt_logprobs = 0, ask.logprobs = 0;
-    whole.prompt = text, whole.prompt.insert(whole.prompt.end(), question.begin(), question.end());
+    whole.prompt = joined(text, question);
     whole.prompt_logprobs = 0, whole.logprobs = 0;
     Heard forked = alone(engine, std::move(ask)), cold = alone(engine, std::move(whole));
     EXPECT_EQ(forked.usage.prompt_tokens, 9);
@@ -345,6 +492,58 @@ TEST(Batcher, AForkGoesOnFromASnapshot) {
     expect_same(cold, forked);
     EXPECT_EQ(forked.end->ids.size(), 128u + 9 + 15);  // the last that was written has not been read
   }
+}
+
+/// What was written is read before the end, and no more of it than is wanted.
+TEST(Batcher, TheEndHasReadWhatIsAskedFor) {
+  for (const Kind& kind : kKinds) {
+    SCOPED_TRACE(concat(kind.type, " ", kind.head, " ", kind.softmax_layers));
+    const Engine engine = engine_of(kind);
+    const auto text = some_ids(140, 3);
+    const auto asks = [&](int64_t wanted) {
+      Generation g;
+      g.prompt = text, g.max_tokens = 9, g.stop_at_end = false;
+      if (wanted >= 0) g.on_last = [wanted] { return wanted; };
+      return g;
+    };
+    const Heard plain = alone(engine, asks(-1));
+    for (const int64_t wanted : {0, 1, 5, 8, 9}) {
+      SCOPED_TRACE(wanted);
+      const Heard heard = alone(engine, asks(wanted));
+      EXPECT_EQ(heard.ids, plain.ids);
+      EXPECT_EQ(heard.ends.at(0).first, Finish::length);
+      ASSERT_NE(heard.end, nullptr);
+      Generation again;
+      again.prompt = joined(text, std::span(plain.ids).first(static_cast<size_t>(wanted))), again.max_tokens = 0;
+      const SnapshotPtr expected = alone(engine, std::move(again)).end;
+      EXPECT_EQ(heard.end->ids, expected->ids);
+      EXPECT_EQ(heard.end->logits.size(), expected->logits.size());
+      if (kind.head < 128) {  // bit for bit wherever it is cut
+        EXPECT_EQ(heard.end->logits, expected->logits);
+        EXPECT_EQ(std::memcmp(heard.end->state->at(0, 1).data, expected->state->at(0, 1).data,
+                              static_cast<size_t>(expected->state->bytes())),
+                  0);
+      }
+    }
+  }
+  // It counts as tokens that a sequence must hold, and what was written is whole without it.
+  const Engine engine = engine_of(kKinds[0]);
+  Batcher batcher(engine, nullptr, {.capacity = 12});
+  const auto asks = [](int64_t tokens) {
+    Generation g;
+    g.prompt = some_ids(10, 1), g.max_tokens = tokens, g.stop_at_end = false, g.on_last = [tokens] { return tokens; };
+    return g;
+  };
+  EXPECT_PRED2(has, error_of([&] { batcher.submit(asks(3)); }), "do not fit in the 12");
+  Heard heard;
+  const auto id = batcher.submit(listened(asks(2), heard));
+  batcher.step(), batcher.step();
+  EXPECT_TRUE(heard.ends.empty()) << "the second id is to be read";
+  batcher.cancel(*id);
+  batcher.step();
+  EXPECT_EQ(heard.ends.at(0).first, Finish::length);
+  EXPECT_EQ(heard.ids.size(), 2u);
+  EXPECT_EQ(heard.end, nullptr);
 }
 
 TEST(Batcher, RunningTextsGetATokenEveryStep) {
@@ -420,6 +619,32 @@ TEST(Batcher, EndsForEveryReason) {
   EXPECT_EQ(batcher.counts().finished, 5);
 }
 
+TEST(Batcher, NoOwnerFillsTheQueueAndAllHaveTheirTurns) {
+  const Engine engine = engine_of(kKinds[0]);
+  Batcher batcher(engine, nullptr, {.parallel = 2, .queue = 14, .fair = true});
+  EXPECT_EQ(batcher.most_at_once(), 8);
+  std::vector<std::string> order;
+  const auto submit = [&](const std::string& owner) {
+    Generation g;
+    g.prompt = {1}, g.max_tokens = 1, g.owner = owner;
+    g.on_end = [&order, owner](Finish, const Usage&, SnapshotPtr, const std::string&) { order.push_back(owner); };
+    return batcher.submit(std::move(g)).has_value();
+  };
+  const auto taken = [&](const std::string& owner) {
+    int n = 0;
+    while (submit(owner)) ++n;
+    return n;
+  };
+  EXPECT_EQ(taken("a"), 8);
+  EXPECT_EQ(taken("b"), 4);
+  EXPECT_EQ(taken("c"), 2);
+  while (batcher.step()) {
+  }
+  EXPECT_EQ(order, (std::vector<std::string>{"a", "b", "c", "a", "b", "c", "a", "b", "a", "b", "a", "a", "a", "a"}));
+  Batcher only(engine, nullptr, {.parallel = 2, .queue = 14});
+  EXPECT_EQ(only.most_at_once(), 16);
+}
+
 TEST(Batcher, WhatIsLeftEndsWithTheBatcher) {
   const Engine engine = engine_of(kKinds[0]);
   std::vector<Heard> heard(2);
@@ -447,10 +672,9 @@ TEST(Batcher, RefusesWhatCannotBe) {
     change(g);
     return error_of([&] { batcher.submit(std::move(g)); });
   };
-  EXPECT_PRED2(has, message([](Generation& g) { g.prompt.clear(); }), "prompt: empty");
-  EXPECT_PRED2(has, message([](Generation& g) { g.prompt.back() = kVocab; }),
-               "token 61 is outside the vocabulary of 61");
-  EXPECT_PRED2(has, message([](Generation& g) { g.prompt[0] = -1; }), "token -1");
+  EXPECT_PRED2(has, message([](Generation& g) { g.prompt = {}; }), "prompt: empty");
+  EXPECT_PRED2(has, message([](Generation& g) { g.prompt = {0, kVocab}; }), "token 61 is outside the vocabulary of 61");
+  EXPECT_PRED2(has, message([](Generation& g) { g.prompt = {-1, 0}; }), "token -1");
   EXPECT_PRED2(has, message([](Generation& g) { g.max_tokens = -1; }), "max_tokens");
   EXPECT_PRED2(has, message([](Generation& g) { g.logprobs = -2; }), "logprobs");
   EXPECT_PRED2(has, message([](Generation& g) { g.sampler.temperature = -1; }), "temperature");
@@ -509,20 +733,6 @@ TEST(Batcher, LogitsThatAreNoNumbersEndTheirOwnText) {
     expect_same(good, later);
   }
 }
-
-/// Only ids that are a multiple of `step`.
-class Multiples : public Constraint {
- public:
-  explicit Multiples(int32_t step) : step_(step) {}
-  void allowed(std::span<uint8_t> allowed) override {
-    for (size_t i = 0; i < allowed.size(); ++i) allowed[i] = static_cast<int32_t>(i) % step_ == 0;
-  }
-  void accept(int32_t id) override { EXPECT_EQ(id % step_, 0); }
-  std::unique_ptr<Constraint> clone() const override { return std::make_unique<Multiples>(step_); }
-
- private:
-  int32_t step_;
-};
 
 TEST(Batcher, ConstraintsHold) {
   const Engine engine = engine_of(kKinds[0]);

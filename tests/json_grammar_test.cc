@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 // Constrained JSON: which texts the automaton of a schema reads, and what a model can write under its masks.
 #include <gtest/gtest.h>
+#include <sys/resource.h>
 
 #include <algorithm>
 #include <cmath>
@@ -363,6 +364,16 @@ TEST(JsonGrammar, PartsThatMerge) {
                {R"({"x": 1, "y": null})"}, {R"({"x": 1})", R"({"y": null})"});
   expect_texts(R"({"$ref": "#/$defs/a", "minLength": 2, "$defs": {"a": {"type": "string", "maxLength": 3}}})",
                {R"("ab")"}, {R"("a")", R"("abcd")"});
+  // Beside a keyword, a reference into what it stands in.
+  expect_texts(R"({"$ref": "#/$defs/a", "type": "object", "$defs": {"a": {"type": "object", "properties":
+                   {"x": {"$ref": "#/$defs/a", "type": "object"}}}}})",
+               {"{}", R"({"x":{}})", R"({"x":{"x":{"x":{}}}})"}, {R"({"x":1})", R"({"y":{}})", R"({"x":{)"});
+  expect_texts(
+      R"({"allOf": [{"properties": {"a": {"type": "null"}}}, {"properties": {"a": {"type": "null"}, "b": {}}}]})",
+      {R"({"a":null,"b":1})"}, {R"({"a":1})"});
+  EXPECT_PRED2(has,
+               refusal(R"({"allOf": [{"properties": {"a": {"type": "null"}}}, {"properties": {"a": {"enum": [1]}}}]})"),
+               "schema: /properties/a: stands in two parts that are merged, and differs");
   EXPECT_PRED2(has, refusal(R"({"allOf": [{"type": "string"}, {"type": "integer"}]})"),
                "schema: /allOf/1/type: stands in two parts that are merged, and differs");
   EXPECT_PRED2(has, refusal(R"({"allOf": [{"properties": {"a": {}}}, {"additionalProperties": false}]})"),
@@ -437,6 +448,26 @@ TEST(JsonGrammar, LargeSchemasEndInAMessageOrWork) {
   EXPECT_PRED2(has, refusal(R"({"const": ")" + std::string(300000, 'x') + "\"}"), "more than 262144 steps");
   EXPECT_PRED2(has, refusal(R"({"properties": {")" + std::string(300, 'x') + R"(": {}}, "additionalProperties": {}})"),
                "property names of more than 256 bytes");
+  EXPECT_PRED2(has, refusal(R"({"pattern": ")" + std::string(7 << 20, 'a') + "\"}"),
+               "schema: /pattern: a pattern of 7340032 bytes; at most 16384 are supported");
+  const std::string open = refusal(R"({"pattern": ")" + std::string(16000, 'a') + "(\"}");
+  EXPECT_PRED2(has, open, "at byte 16001 of \"aaa");
+  EXPECT_LT(open.size(), 400u);
+  // A large part is merged into many places: none of them copies it.
+  std::string large = R"({"$defs": {"big": {"type": "object", "properties": {"p": {"type": "null", "examples": [0)";
+  for (int i = 0; i < 30000; ++i) large += ",0";
+  large += R"(]}}}}, "type": "object", "properties": {)";
+  for (int i = 0; i < 200; ++i)
+    large += concat(i == 0 ? "" : ", ", "\"a", i, R"(": {"$ref": "#/$defs/big", "type": "object"})");
+  const OrderedJson schema = parse(large + "}}");
+  const auto peak = [] {  // in KiB
+    rusage usage{};
+    getrusage(RUSAGE_SELF, &usage);
+    return usage.ru_maxrss;
+  };
+  const long before = peak();
+  expect_texts(compile_json(schema), {R"({"a0":{"p":null},"a199":{}})"}, {R"({"a7":{"p":1})"});
+  EXPECT_LT(peak() - before, 32 << 10);
   // 2^20 parts to merge, were they all looked at.
   std::string doubling = R"({"$ref": "#/$defs/d0", "type": "object", "$defs": {)";
   for (int i = 0; i < 20; ++i)

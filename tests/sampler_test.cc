@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <map>
@@ -267,6 +268,68 @@ TEST(Sampler, TheWindowForgets) {
   ids.clear();
   for (int i = 0; i < 3; ++i) ids.push_back(all.draw(std::vector<float>{3, 2, 1}));
   EXPECT_EQ(ids, (Ids{0, 1, 2}));
+}
+
+/// What DRY takes from each logit after `text`, by its definition (docs/sampling.md).
+std::vector<double> dry_by_definition(const Ids& text, int64_t vocab, const SamplerOptions& o) {
+  const auto breaks = [&](int32_t id) { return std::ranges::find(o.dry_breakers, id) != o.dry_breakers.end(); };
+  const auto size = static_cast<int64_t>(text.size());
+  const int64_t first = o.penalty_window > 0 ? std::max<int64_t>(0, size - o.penalty_window) : 0;
+  std::vector<double> taken(static_cast<size_t>(vocab));
+  for (int64_t i = first; i + 1 < size; ++i) {
+    const auto at = [&](int64_t j) { return text[static_cast<size_t>(j)]; };
+    int64_t n = 0;
+    while (n < 50 && i - n >= first && at(i - n) == at(size - 1 - n) && !breaks(at(i - n))) ++n;
+    double& most = taken[static_cast<size_t>(at(i + 1))];
+    if (n >= o.dry_allowed_length && !breaks(at(i + 1)))
+      most = std::max(most, o.dry_multiplier * std::pow(o.dry_base, static_cast<double>(n - o.dry_allowed_length)));
+  }
+  return taken;
+}
+
+TEST(Sampler, DryIsItsDefinition) {
+  constexpr int64_t kIds = 4;
+  for (uint64_t run = 0; run < 200; ++run) {
+    const Random random(run);
+    SamplerOptions o{.temperature = 0, .dry_multiplier = 0.3, .dry_base = 1.03};
+    o.dry_allowed_length = 1 + static_cast<int64_t>(random.below(1, 4));
+    if (run % 3 == 0) o.penalty_window = 20 + static_cast<int64_t>(random.below(2, 150));
+    if (run % 4 == 0) o.dry_breakers = {3};
+    // Of few ids, and in long runs of one: repetitions of every length, more than 50 too.
+    Ids text;
+    while (text.size() < 300) {
+      const int32_t id = static_cast<int32_t>(random.below(10 + text.size(), run % 2 == 0 ? 2 : kIds));
+      text.insert(text.end(), run % 5 == 0 ? 1 + random.below(20 + text.size(), 90) : 1, id);
+    }
+    Sampler sampler(o, kIds);
+    sampler.read(text);
+    for (uint64_t i = 0; i < 100; ++i) {
+      std::vector<float> logits(kIds);
+      for (size_t k = 0; k < kIds; ++k) logits[k] = static_cast<float>(random.uniform(1000 + 4 * i + k));
+      const std::vector<double> taken = dry_by_definition(text, kIds, o);
+      std::vector<float> left = logits;
+      for (size_t k = 0; k < kIds; ++k) left[k] = static_cast<float>(double{logits[k]} - taken[k]);
+      const auto best = static_cast<int32_t>(std::ranges::max_element(left) - left.begin());
+      ASSERT_EQ(sampler.draw(logits), best) << "run " << run << " draw " << i;
+      text.push_back(best);
+    }
+  }
+}
+
+/// A draw takes time in proportion to how far DRY looks back, whatever the text: all repeats at its longest here.
+TEST(Sampler, DryLooksBackSoFar) {
+  SamplerOptions o{.temperature = 0, .dry_multiplier = 1};
+  Sampler sampler(o, 3);
+  sampler.read(Ids{1, 0, 2});
+  sampler.read(Ids(16381, 1));
+  sampler.read(Ids{1, 0});
+  const std::vector<float> logits{0, 0, 0.5};
+  EXPECT_EQ(sampler.draw(logits), 2) << "that 2 followed 1, 0 is too long ago";
+  Sampler nearer(o, 3);
+  nearer.read(Ids{1, 0, 2});
+  nearer.read(Ids(16379, 1));
+  nearer.read(Ids{1, 0});
+  EXPECT_NE(nearer.draw(logits), 2);
 }
 
 /// The token that DRY makes lose against a rival, for growing leads of the token: the penalty to a hundredth.

@@ -401,6 +401,11 @@ TEST(Serve, NamedStatesOutliveTheServer) {
   EXPECT_EQ(running.call("GET", "/state").json()["states"].dump(),
             R"([{"name":"copy","model":"m"},{"name":"doc","model":"m"}])");
   EXPECT_EQ(running.post("/state", {{"action", "restore"}, {"name", "doc"}})["tokens"], story().size());
+  EXPECT_EQ(running.call("POST", "/state", {{"action", "restore"}, {"name", "none"}}).status, 404);
+  std::vector<int32_t> text = story();
+  text.push_back(5);
+  EXPECT_EQ(running.post("/v1/completions", {{"prompt", text}})["usage"]["prompt_tokens_details"]["cached_tokens"],
+            story().size());
   warm = running.post("/v1/completions", question);
   EXPECT_EQ(warm["choices"], cold["choices"]);
   EXPECT_EQ(warm["usage"]["prompt_tokens_details"]["cached_tokens"], story().size());
@@ -492,6 +497,88 @@ TEST(Serve, ThePageMayRunWhatItIsServedWithAlone) {
     EXPECT_EQ(page.body[at + std::strlen(tag)], '>') << "with attributes it would have no hash";
     EXPECT_EQ(page.body.find(tag, at + 1), page.body.npos);
   }
+}
+
+TEST(Serve, AnAnswerOutlivesAStateThatCannotBeSaved) {
+  ServedModelOptions model = model_options();
+  model.cache.memory_bytes = 1000;
+  const Running running({}, {model});
+  OrderedJson body = {{"prompt", story()}, {"max_tokens", 5}, {"temperature", 0}};
+  const OrderedJson text = running.post("/v1/completions", body)["choices"][0]["text"];
+  body["save_state"] = "s";
+  const OrderedJson out = running.post("/v1/completions", body);
+  EXPECT_EQ(out["choices"][0]["text"], text);
+  EXPECT_EQ(out["save_state"]["error"]["param"], "save_state");
+  body["stream"] = true;
+  const HttpAnswer streamed = running.call("POST", "/v1/completions", body);
+  const std::vector<std::string> events = streamed.events();
+  ASSERT_GE(events.size(), 2u);
+  EXPECT_TRUE(parse_ordered_json(events[events.size() - 2], "event")["save_state"].contains("error"));
+  EXPECT_EQ(events.back(), "[DONE]");
+}
+
+TEST(Serve, WhatDoesNotFitWithItsLastTokenIsRefusedBeforeItIsWritten) {
+  OrderedJson body = {{"prompt", std::vector<int>(1020, 5)}, {"max_tokens", 5}, {"logit_bias", {{"2047", -100}}}};
+  EXPECT_EQ(shared().call("POST", "/v1/completions", body).status, 200);
+  body["save_state"] = "full";
+  EXPECT_EQ(shared().call("POST", "/v1/completions", body).status, 400);
+  body.erase("max_tokens");
+  EXPECT_EQ(shared().post("/v1/completions", body)["save_state"]["tokens"], 1024);
+}
+
+TEST(Serve, AStateAfterAStopStringHasReadWhatWasShown) {
+  OrderedJson body = {{"prompt", story()}, {"max_tokens", 30}, {"temperature", 0}, {"logprobs", 0}};
+  const OrderedJson whole = shared().post("/v1/completions", body)["choices"][0];
+  const std::string text = whole["text"];
+  // From the middle of one token on into the next.
+  const size_t begin = whole["logprobs"]["text_offset"][9].get<size_t>() + 1;
+  body["stop"] = text.substr(begin, 4);
+  body["save_state"] = "stopped";
+  const OrderedJson out = shared().post("/v1/completions", body);
+  const std::string shown = out["choices"][0]["text"];
+  ASSERT_EQ(shown, text.substr(0, text.find(body["stop"].get<std::string>())));
+  Session session(engine(), 256);
+  GenerateOptions options;
+  options.max_tokens = 30;
+  std::vector<int32_t> read = story();
+  std::string before;
+  for (const int32_t id : generate(session, engine(), story(), options).ids) {
+    before += engine().decode({&id, 1});
+    if (before.size() > shown.size()) break;
+    read.push_back(id);
+  }
+  EXPECT_EQ(out["save_state"]["tokens"], read.size());
+  read.push_back(5);
+  EXPECT_EQ(shared().post("/v1/completions", {{"prompt", {5}}, {"state", "stopped"}, {"temperature", 0}})["choices"],
+            shared().post("/v1/completions", {{"prompt", read}, {"temperature", 0}})["choices"]);
+}
+
+TEST(Serve, DrainSavesTheStateOfWhatItFinishes) {
+  Running running;
+  HttpClient client(running.server.port());
+  client.request("POST", "/v1/completions",
+                 OrderedJson({{"prompt", {5}},
+                              {"max_tokens", 100},
+                              {"stream", true},
+                              {"save_state", "last"},
+                              {"logit_bias", {{"2047", -100}}}})
+                     .dump());
+  ASSERT_TRUE(client.read_until("data: "));
+  running.server.drain(10);
+  EXPECT_TRUE(client.read_to_end().find("\"save_state\":{\"name\":\"last\",\"tokens\":101") != std::string::npos);
+}
+
+TEST(Serve, APromptAndADocumentAreReadOnce) {
+  const auto cached = [](const std::string& prompt) {
+    const OrderedJson usage = shared().post("/v1/completions", {{"prompt", prompt}, {"max_tokens", 2}})["usage"];
+    return std::pair(usage["prompt_tokens_details"]["cached_tokens"].get<int>(), usage["prompt_tokens"].get<int>());
+  };
+  std::string document;
+  for (int i = 0; i < 40; ++i) document += "The heron stood by the pond and saw a frog. ";
+  EXPECT_EQ(cached(document + "Who stood there?").first, 0);
+  const auto [again, all] = cached(document + "Who stood there?");
+  EXPECT_EQ(again, all);
+  EXPECT_GE(cached(document + "Where was the frog, and what did it do all day long?").first, all - 256);
 }
 
 TEST(Serve, KeysGuardAllButHealthAndThePage) {
@@ -588,6 +675,17 @@ TEST(Serve, LargeRequestsHoldUpNoSmallOnes) {
   running.until([&] { return running.answered("/tokenize", "499"); });
 }
 
+TEST(Serve, AnswersTogetherAreBounded) {
+  ServerOptions options;
+  options.limits.prompt_tokens = 100;
+  const Running running(options);
+  const OrderedJson body = {{"prompt", std::vector<int>(26, 5)}, {"n", 4}, {"max_tokens", 1}};
+  const HttpAnswer answer = running.call("POST", "/v1/completions", body);
+  EXPECT_EQ(answer.status, 400);
+  EXPECT_EQ(answer.json()["error"]["code"], "too_many_tokens");
+  EXPECT_EQ(running.call("POST", "/v1/completions", {{"prompt", std::vector<int>(25, 5)}, {"n", 4}}).status, 200);
+}
+
 TEST(Serve, AFullQueueSaysWhenToComeAgain) {
   ServedModelOptions model = model_options();
   model.batcher.parallel = 1;
@@ -608,6 +706,22 @@ TEST(Serve, AFullQueueSaysWhenToComeAgain) {
   });
   EXPECT_LT(running.metric("qwerky_generated_tokens_total{model=\"m\"}"), 1000) << "who left is not written for";
   running.until([&] { return running.answered("/v1/completions", "499"); });
+}
+
+TEST(Serve, MoreAnswersThanEverFitAreRefusedForGood) {
+  ServedModelOptions model = model_options();
+  model.batcher.parallel = model.batcher.queue = 4;
+  ServerOptions options;
+  options.keys = ApiKeys("key-of-the-first-user\nkey-of-the-other-user\n", "k");
+  const Running running(options, {model});
+  const auto ask = [&](int n, const std::string& who) {
+    return running.call("POST", "/v1/completions", {{"prompt", "a"}, {"n", n}, {"max_tokens", 1}},
+                        "Authorization: Bearer key-of-the-" + who + "-user\r\n");
+  };
+  EXPECT_EQ(ask(4, "first").status, 200);
+  const HttpAnswer refused = ask(5, "other");
+  EXPECT_EQ(refused.status, 400);
+  EXPECT_EQ(refused.json()["error"]["code"], "too_many_answers");
 }
 
 TEST(Serve, ADeadlineEndsARequest) {

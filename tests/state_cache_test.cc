@@ -250,6 +250,49 @@ TEST(StateCache, WhatIsInMemoryIsWrittenBeforeTheEnd) {
   EXPECT_EQ(without.counts().entries, 1);
 }
 
+TEST(StateCache, OneOwnerLeavesRoomForOthers) {
+  for (const bool disk : {false, true}) {
+    StateCacheOptions options{.memory_bytes = bytes_of(8) * 8, .fair = true, .model = "m"};
+    if (disk) {
+      int64_t one = 0;
+      {
+        StateCache cache({.folder = scratch_dir("state-cache"), .model = "m"});
+        cache.save("a", "1", snapshot(text(8)));
+        one = cache.counts().named_bytes;
+      }
+      options = {.folder = scratch_dir("state-cache"), .disk_bytes = one * 8, .fair = true, .model = "m"};
+    }
+    StateCache cache(options);
+    const auto saved = [&](const std::string& owner) {
+      for (int n = 0; n < 20; ++n) {
+        const std::string refused = error_of([&] { cache.save(owner, std::to_string(n), snapshot(text(8))); });
+        if (refused.empty()) continue;
+        EXPECT_PRED2(has, refused, "of your other states");
+        EXPECT_THROW(cache.save(owner, "another", snapshot(text(8))), NoRoom);
+        return n;
+      }
+      return 20;
+    };
+    EXPECT_EQ(saved("a"), 4);
+    EXPECT_EQ(saved("b"), 2);
+    EXPECT_EQ(saved("c"), 1);
+    EXPECT_EQ(saved("a"), 4) << "in place of the first, and no more";
+  }
+}
+
+/// States hold what people wrote.
+TEST(StateCache, FilesAndFoldersAreForTheirOwnerAlone) {
+  const Path parent = scratch_dir("state-cache") / "made", folder = parent / "m";
+  StateCache cache({.memory_bytes = 0, .folder = folder, .model = "m"});
+  cache.keep("a", snapshot(text(8)));
+  cache.save("a", "tea", snapshot(text(5)));
+  cache.flush();
+  const auto mode = [](const Path& path) { return static_cast<int>(std::filesystem::status(path).permissions()); };
+  EXPECT_EQ(mode(parent), 0700);
+  EXPECT_EQ(mode(folder), 0700);
+  for (const char* kind : {".state", ".named"}) EXPECT_EQ(mode(files(folder, kind).at(0)), 0600);
+}
+
 TEST(StateCache, DamagedFilesAreNeverUsed) {
   const Path folder = scratch_dir("state-cache");
   const auto open = [&] { return StateCacheOptions{.memory_bytes = 0, .folder = folder, .model = "m"}; };
@@ -299,12 +342,38 @@ TEST(StateCache, NamesAndTheirBudget) {
     EXPECT_PRED2(has, error_of([&] {
                    for (const char* name : {"3", "4"}) cache.save("b", name, snapshot(text(8)));
                  }),
-                 "do not fit");
+                 "there is no room");
     EXPECT_EQ(cache.names("a"), (std::vector<std::string>{"..", longest}));
     expect_same(cache.load("a", ".."), snapshot(text(8)));
     EXPECT_TRUE(cache.remove("a", ".."));
     cache.save("b", "5", snapshot(text(8)));
   }
+}
+
+TEST(StateCache, ARestoredStateIsFoundAndTheForksOfOneFileShareItsMemory) {
+  const Path folder = scratch_dir("state-cache");
+  const StateCacheOptions options{.memory_bytes = bytes_of(20), .folder = folder, .model = "m"};
+  {
+    StateCache cache(options);
+    cache.save("a", "tea", snapshot(text(12)));
+  }
+  StateCache cache(options);
+  EXPECT_EQ(cache.find("a", text(20)), nullptr);
+  const SnapshotPtr one = cache.load("a", "tea"), two = cache.load("a", "tea");
+  EXPECT_EQ(one, two);
+  EXPECT_EQ(cache.find("a", text(20)), nullptr) << "asked for by name alone";
+  EXPECT_EQ(cache.restore("a", "tea"), one);
+  EXPECT_EQ(cache.restore("b", "tea"), nullptr);
+  EXPECT_EQ(cache.find("a", text(20)), one);
+  EXPECT_EQ(cache.find("b", text(20)), nullptr);
+  cache.write_kept(std::chrono::steady_clock::time_point::max());
+  EXPECT_EQ(cache.counts().disk_entries, 0) << "its file is there already";
+  cache.keep("a", snapshot(text(20, 2)));  // pushes it out of memory
+  cache.flush();
+  EXPECT_EQ(cache.find("a", text(13)), nullptr);
+  EXPECT_EQ(cache.counts().disk_entries, 0) << "its file is there already";
+  cache.save("a", "tea", snapshot(text(9)));
+  expect_same(cache.load("a", "tea"), snapshot(text(9)));
 }
 
 TEST(StateCache, ManyThreads) {

@@ -82,7 +82,7 @@ struct SamplerOptions {
   double presence_penalty = 0, frequency_penalty = 0;
   /// Logits of ids in the prompt or generated are divided by it, or multiplied if negative (arXiv 1909.05858).
   double repetition_penalty = 1;
-  int64_t penalty_window = 0;  ///< last ids, of prompt and answer, that penalties and DRY look back on; 0: all
+  int64_t penalty_window = 0;  ///< last ids, of prompt and answer, that penalties and DRY look back on (DRY on 16384 at most); 0: all
   double dry_multiplier = 0, dry_base = 1.75;  ///< DRY: multiplier · base^(repeated length - allowed length)
   int64_t dry_allowed_length = 2;
   std::vector<int32_t> dry_breakers = {};  ///< ids across which no repetition is looked for

@@ -33,7 +33,7 @@ std::vector<std::pair<const char*, std::string>> facts_of(const Engine& engine, 
           {"positions allowed", std::to_string(c.max_positions)},
           {"backend", concat(engine.internals().backend->name(), ", products in ",
                              engine.internals().precision == Precision::bf16 ? "bf16" : "f32")},
-          {"fingerprint (SHA-256 of configuration, backend and a sample of every tensor)", model_fingerprint(engine)}};
+          {"fingerprint (hash of configuration, weights, tokenizer and backend)", model_fingerprint(engine)}};
 }
 
 /// One of the two models, at work.

@@ -102,6 +102,9 @@ void register_serve(Flags flags, Run& run) {
   flags.add_option("--max-tokens", o->limits.new_tokens, "most tokens that a request may ask for")
       .with_default()
       .between(1, int64_t{1} << 40);
+  flags.add_option("--prompt-tokens", o->limits.prompt_tokens, "most tokens of a request's prompts, each times n")
+      .with_default()
+      .between(1, int64_t{1} << 40);
   flags.add_option("--state-cache", o->state_cache, "memory for states of earlier texts, such as 512MiB or 2GiB")
       .with_default()
       .bytes();

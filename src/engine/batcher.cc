@@ -2,8 +2,10 @@
 #include "engine/batcher.h"
 
 #include <algorithm>
+#include <bit>
 #include <condition_variable>
 #include <deque>
+#include <map>
 #include <mutex>
 #include <utility>
 
@@ -18,6 +20,18 @@ namespace {
 /// Prompts are cut at multiples of this many tokens, counted from the beginning of the text: at the 0.5B shape in bf16
 /// as fast as larger pieces, which make everybody's next token wait longer; 64 rows are 14 % slower, 32 27 %.
 constexpr int64_t kPiece = 128;
+/// Of snapshots that nobody asked for, each may take this share of the memory for snapshots.
+constexpr int64_t kSparseShare = 32;
+/// Rows of recurrences with so many channels a head or more are read in chunks that end at multiples of kChunk in the
+/// text (backend/wkv.inl), but one by one where there are fewer. So a cut at such a multiple changes no bit of what is
+/// read before it, and another does.
+constexpr int64_t kChunk = 16, kChunkFromHead = 128;
+
+bool cuts_matter(const Config& c) {
+  return c.head_dim >= kChunkFromHead &&
+         std::ranges::any_of(c.mixers, [](MixerKind m) { return m != MixerKind::softmax; });
+}
+
 /// The capacity of states whose size does not depend on it.
 constexpr int64_t kUnlimited = int64_t{1} << 40;
 
@@ -34,35 +48,59 @@ int64_t capacity_for(const Engine& engine, const BatcherOptions& options) {
 
 struct Batcher::Sequence {
   Id id = 0;
+  uint64_t order = 0;  ///< of admission
   Generation asked;
   Sampler sampler;
-  std::vector<int32_t> ids;  ///< of the start, the prompt, and what was drawn
+  std::vector<int32_t> ids;  ///< of the start, the prompt, and what was drawn; empty until it is admitted
   int64_t prompt_begin, prompt_end;
-  std::unique_ptr<State> state;  ///< null until its first turn
+  std::unique_ptr<State> state;   ///< null until its first turn
+  std::optional<Finish> closing;  ///< no more is drawn; ids are those that the end is to have read
+  SnapshotPtr at_prompt_end;      ///< with on_last, which may ask for less than was read
   std::vector<Logprobs> of_prompt;
   Usage usage;
   Clock::time_point submitted = Clock::now(), admitted, answered;
   bool cancelled = false, done = false;
+  bool cold = true;  ///< whether it has the bits of reading ids from the beginning, cut as its own rules say
 
-  Sequence(Generation&& generation, int64_t vocab) : asked(std::move(generation)), sampler(asked.sampler, vocab) {
+  /// Cuts at multiples of `grain` only, but for those at the end of the prompt.
+  Sequence(Generation&& generation, int64_t vocab, int64_t grain)
+      : asked(std::move(generation)), sampler(std::move(asked.sampler), vocab) {
+    prompt_begin = asked.start ? static_cast<int64_t>(asked.start->ids.size()) : 0;
+    usage.prompt_tokens = static_cast<int64_t>(asked.prompt.size());
+    prompt_end = prompt_begin + usage.prompt_tokens;
+    for (int64_t& boundary : asked.boundaries) boundary = (boundary + prompt_begin) / grain * grain;
+    const auto repeated = std::ranges::unique(asked.boundaries);
+    asked.boundaries.erase(repeated.begin(), repeated.end());
+    std::erase_if(asked.boundaries, [&](int64_t boundary) { return boundary <= prompt_begin; });
+    cold = grain == 1 || prompt_begin == 0;
+  }
+
+  /// Takes memory of its own for what it begins with.
+  void open() {
+    ids.reserve(static_cast<size_t>(prompt_end + 64));
     if (asked.start) ids = asked.start->ids;
-    prompt_begin = static_cast<int64_t>(ids.size());
     ids.insert(ids.end(), asked.prompt.begin(), asked.prompt.end());
-    prompt_end = static_cast<int64_t>(ids.size());
-    for (int64_t& boundary : asked.boundaries) boundary += prompt_begin;
+    asked.prompt = {};
     sampler.read(ids);
-    usage.prompt_tokens = prompt_end - prompt_begin;
   }
 
   int64_t length() const { return static_cast<int64_t>(ids.size()); }
   int64_t read() const { return state->position(); }
-  bool prefilling() const { return state == nullptr || read() < prompt_end; }
+  bool prefilling() const { return state == nullptr || read() < (closing ? length() : prompt_end); }
   bool scores_prompt() const { return asked.prompt_logprobs >= 0; }
   /// Where the piece that begins at what has been read ends: a function of the request alone.
   int64_t piece_end() const {
     int64_t end = std::min(length(), (read() / kPiece + 1) * kPiece);
     const auto boundary = std::ranges::upper_bound(asked.boundaries, read());
     return boundary == asked.boundaries.end() ? end : std::min(end, *boundary);
+  }
+  bool cuts_at(int64_t position) const { return position % kPiece == 0 || is_boundary(position); }
+  /// Where a text that begins alike may leave this one: the last multiple of kPiece before the prompt's end, and those
+  /// 1, 3, 7, … pieces before it.
+  bool is_sparse(int64_t position) const {
+    const int64_t pieces = (prompt_end - 1) / kPiece - position / kPiece + 1;
+    return !scores_prompt() && position % kPiece == 0 && position > prompt_begin &&
+           std::has_single_bit(static_cast<uint64_t>(pieces));
   }
   bool is_boundary(int64_t position) const { return std::ranges::binary_search(asked.boundaries, position); }
   /// How far both read the same text and cut it at the same places, up to a boundary of both.
@@ -88,11 +126,14 @@ struct Batcher::Internals {
   StateCache* const cache;
   const BatcherOptions options;
   const int64_t capacity;
+  const int64_t grain;  ///< of cuts that change no bit
 
   mutable std::mutex mutex;  ///< guards what follows; only the thread that steps changes `running`
   std::condition_variable wake;
-  std::deque<std::unique_ptr<Sequence>> waiting;
-  Sequences running;  ///< by id
+  std::map<std::string, std::deque<std::unique_ptr<Sequence>>> waiting;  ///< by owner; none is empty
+  Sequences running;                                                     ///< by order
+  std::string served;                                                    ///< owner who was last admitted
+  uint64_t admissions = 0;
   BatcherCounts counts;
   Id next_id = 1;
   bool stopping = false, draining = false;
@@ -101,7 +142,7 @@ struct Batcher::Internals {
   Arena scratch{"serving scratch"};
   std::unique_ptr<State> blank;
   std::vector<std::unique_ptr<State>> free;
-  Id turn = 0;                          ///< whose prompt comes first in the next step
+  uint64_t turn = 0;                    ///< order of whose prompt comes first in the next step
   int64_t read_now = 0, drawn_now = 0;  ///< tokens of this step
 
   /// A row of logits and what it is for.
@@ -120,8 +161,11 @@ struct Batcher::Internals {
         cache(c),
         options(o),
         capacity(capacity_for(e, o)),
+        grain(cuts_matter(decoder.config()) ? kChunk : 1),
         blank(decoder.make_state(on.scalar(), 0)) {}
 
+  int64_t places() const { return options.parallel + options.queue; }
+  bool has_place_for(const std::string& owner) const;
   bool fits(const Snapshot& s) const;
   void check(const Generation& g) const;
   void settle();
@@ -134,7 +178,9 @@ struct Batcher::Internals {
   void answer(std::span<Answer> answers, const float* logits);
   void think(Answer& a, std::span<const float> logits) const;
   void take(Answer& a, std::span<const float> logits);
-  SnapshotPtr keep(Sequence& s, std::span<const float> logits);
+  SnapshotPtr snapshot(const Sequence& s, std::span<const float> logits) const;
+  bool is_small(int64_t tokens) const;
+  void close(Sequence& s, Finish finish, std::span<const float> logits);
   void end(Sequence& s, Finish finish, std::span<const float> logits, const std::string& error = {});
 };
 
@@ -147,7 +193,7 @@ bool Batcher::Internals::fits(const Snapshot& s) const {
 
 void Batcher::Internals::check(const Generation& g) const {
   const int64_t V = engine.vocab();
-  if (g.prompt.empty()) fail("prompt: empty; expected at least one token, such as Engine::beginning() gives");
+  if (g.prompt.size() == 0) fail("prompt: empty; expected at least one token, such as Engine::beginning() gives");
   for (const int32_t id : g.prompt)
     if (id < 0 || id >= V) fail("token ", id, " is outside the vocabulary of ", V);
   const auto prompt = static_cast<int64_t>(g.prompt.size());
@@ -163,7 +209,7 @@ void Batcher::Internals::check(const Generation& g) const {
     before = static_cast<int64_t>(g.start->ids.size());
     if (!fits(*g.start)) fail("start: the snapshot was made by another model");
   }
-  const int64_t written = std::max<int64_t>(0, g.max_tokens - 1);  // the last is never read
+  const int64_t written = std::max<int64_t>(0, g.max_tokens - (g.on_last ? 0 : 1));
   if (before + prompt > capacity || written > capacity - before - prompt)
     fail("context: ", before + prompt, " tokens and ", g.max_tokens, " to generate do not fit in the ", capacity,
          " a sequence may hold");
@@ -172,23 +218,40 @@ void Batcher::Internals::check(const Generation& g) const {
 std::optional<Batcher::Id> Batcher::submit(Generation&& generation) {
   Internals& in = *internals_;
   in.check(generation);
-  auto sequence = std::make_unique<Sequence>(std::move(generation), in.engine.vocab());
+  auto sequence = std::make_unique<Sequence>(std::move(generation), in.engine.vocab(), in.grain);
   const std::lock_guard lock(in.mutex);
-  if (in.stopping || in.draining ||
-      static_cast<int64_t>(in.waiting.size() + in.running.size()) >= in.options.parallel + in.options.queue) {
+  if (in.stopping || in.draining || !in.has_place_for(sequence->asked.owner)) {
     ++in.counts.refused;
     return std::nullopt;
   }
   const Id id = sequence->id = in.next_id++;
-  in.waiting.push_back(std::move(sequence));
+  in.waiting[sequence->asked.owner].push_back(std::move(sequence));
   in.wake.notify_one();
   return id;
 }
 
+int64_t Batcher::most_at_once() const {
+  const int64_t places = internals_->places();
+  return internals_->options.fair ? (places + 1) / 2 : places;
+}
+
+/// One owner never fills all places: who comes new finds one, as long as there is more than one left.
+bool Batcher::Internals::has_place_for(const std::string& owner) const {
+  auto held = std::ranges::count_if(running, [&](const auto& s) { return s->asked.owner == owner; });
+  auto all = static_cast<int64_t>(running.size());
+  for (const auto& [other, queue] : waiting) {
+    all += static_cast<int64_t>(queue.size());
+    if (other == owner) held += static_cast<int64_t>(queue.size());
+  }
+  const int64_t left = places() - all;
+  return left > 0 && (!options.fair || held < left);
+}
+
 void Batcher::cancel(Id id) {
   const std::lock_guard lock(internals_->mutex);
-  for (auto& s : internals_->waiting)
-    if (s->id == id) s->cancelled = true;
+  for (auto& [owner, queue] : internals_->waiting)
+    for (auto& s : queue)
+      if (s->id == id) s->cancelled = true;
   for (auto& s : internals_->running)
     if (s->id == id) s->cancelled = true;
   internals_->wake.notify_one();
@@ -198,7 +261,7 @@ BatcherCounts Batcher::counts() const {
   const std::lock_guard lock(internals_->mutex);
   BatcherCounts counts = internals_->counts;
   counts.running = static_cast<int64_t>(internals_->running.size());
-  counts.waiting = static_cast<int64_t>(internals_->waiting.size());
+  for (const auto& [owner, queue] : internals_->waiting) counts.waiting += static_cast<int64_t>(queue.size());
   return counts;
 }
 
@@ -214,10 +277,11 @@ void Batcher::drain() {
   internals_->wake.notify_one();
 }
 
-/// Ends what is cancelled or late, and admits who waited longest.
+/// Ends what is cancelled or late, and admits of each owner in turn who waited longest.
 void Batcher::Internals::settle() {
   const Clock::time_point now = Clock::now();
   std::vector<std::pair<Sequence*, Finish>> ended;
+  std::vector<Sequence*> fresh;
   Sequences gone;
   {
     const std::lock_guard lock(mutex);
@@ -228,21 +292,36 @@ void Batcher::Internals::settle() {
     };
     for (auto& s : running)
       if (const auto finish = over(*s)) ended.emplace_back(s.get(), *finish);
-    for (auto& s : waiting)
-      if (const auto finish = over(*s)) {
-        ended.emplace_back(s.get(), *finish);
-        gone.push_back(std::move(s));
-      }
-    std::erase(waiting, nullptr);
+    for (auto& [owner, queue] : waiting) {
+      for (auto& s : queue)
+        if (const auto finish = over(*s)) {
+          ended.emplace_back(s.get(), *finish);
+          gone.push_back(std::move(s));
+        }
+      std::erase(queue, nullptr);
+    }
+    std::erase_if(waiting, [](const auto& of_owner) { return of_owner.second.empty(); });
     const auto room = static_cast<size_t>(options.parallel) + ended.size() - gone.size();
     while (!waiting.empty() && running.size() < room) {
-      Sequence& s = *waiting.front();
+      auto next = waiting.upper_bound(served);
+      if (next == waiting.end()) next = waiting.begin();
+      served = next->first;
+      auto& queue = next->second;
+      Sequence& s = *queue.front();
+      fresh.push_back(&s);
+      s.order = ++admissions;
       s.admitted = now;
       s.usage.queued_seconds = std::chrono::duration<double>(now - s.submitted).count();
-      running.push_back(std::move(waiting.front()));
-      waiting.pop_front();
+      running.push_back(std::move(queue.front()));
+      queue.pop_front();
+      if (queue.empty()) waiting.erase(next);
     }
   }
+  for (Sequence* s : fresh) try {
+      s->open();
+    } catch (const std::exception& error) {
+      end(*s, Finish::failed, {}, error.what());
+    }
   for (const auto& [s, finish] : ended) end(*s, finish, {});
 }
 
@@ -281,9 +360,9 @@ void Batcher::run() {
 
 /// Whether another sequence is about to leave a snapshot from which this one can go on.
 bool Batcher::Internals::waits_for_another(const Sequence& s) const {
-  if (cache == nullptr || !s.asked.reuse || s.scores_prompt()) return false;
+  if (cache == nullptr || !s.asked.reuse || s.scores_prompt() || !s.cold) return false;
   return std::ranges::any_of(running, [&](const auto& other) {
-    return !other->done && other->state && other->asked.owner == s.asked.owner &&
+    return !other->done && other->state && other->cold && other->asked.owner == s.asked.owner &&
            other->read() < std::min(other->prompt_end, s.common_boundary(*other));
   });
 }
@@ -291,12 +370,16 @@ bool Batcher::Internals::waits_for_another(const Sequence& s) const {
 /// Takes a state that has read as much as is known. False: it ended.
 bool Batcher::Internals::begin(Sequence& s) try {
   SnapshotPtr from = std::move(s.asked.start);
-  if (cache != nullptr && s.asked.reuse && !s.scores_prompt())
-    if (SnapshotPtr found = cache->find(s.asked.owner, s.ids);
+  if (cache != nullptr && s.asked.reuse && !s.scores_prompt() && s.cold) {
+    const auto cuts = [&](int64_t length) { return grain == 1 || s.cuts_at(length); };
+    bool restored = false;
+    if (SnapshotPtr found = cache->find(s.asked.owner, s.ids, cuts, &restored);
         found && static_cast<int64_t>(found->ids.size()) > s.prompt_begin && fits(*found)) {
       s.usage.reused_tokens = static_cast<int64_t>(found->ids.size()) - s.prompt_begin;
+      s.cold = grain == 1 || !restored;
       from = std::move(found);
     }
+  }
   if (free.empty()) free.push_back(decoder.make_state(on.scalar(), capacity));
   decoder.copy_state(*free.back(), from ? *from->state : *blank);
   s.state = std::move(free.back());
@@ -321,19 +404,19 @@ void Batcher::Internals::plan(std::vector<std::pair<Sequence*, int64_t>>& parts)
   for (const auto& s : running)
     if (!s->done && !s->prefilling()) parts.emplace_back(s.get(), 1);
   int64_t rows = 0;
-  const auto first = std::ranges::lower_bound(running, turn, {}, [](const auto& s) { return s->id; });
+  const auto first = std::ranges::lower_bound(running, turn, {}, [](const auto& s) { return s->order; });
   const auto start = static_cast<size_t>(first - running.begin());
   for (size_t i = 0; i < running.size(); ++i) {
     Sequence& s = *running[(start + i) % running.size()];
     if (s.done || !s.prefilling() || (s.state == nullptr && (waits_for_another(s) || !begin(s)))) continue;
     const int64_t piece = s.prefilling() ? s.piece_end() - s.read() : 1;
     if (rows > 0 && rows + piece > options.prefill_rows) {
-      turn = s.id;
+      turn = s.order;
       return;
     }
     parts.emplace_back(&s, piece);
     rows += piece;
-    turn = s.id + 1;
+    turn = s.order + 1;
   }
 }
 
@@ -355,8 +438,11 @@ void Batcher::Internals::forward(std::span<const std::pair<Sequence*, int64_t>> 
   }
   const Tensor hidden = ex.make(static_cast<int64_t>(ids.size()), decoder.config().hidden);
   decoder.forward(ex, ids, batch, hidden);
-  for (const auto& [s, n] : parts)
-    if (s->read() < s->prompt_end && s->is_boundary(s->read())) keep(*s, {});
+  for (const auto& [s, n] : parts) {
+    const int64_t at = s->read();
+    if (cache != nullptr && s->cold && at < s->prompt_end && (s->is_boundary(at) || (s->is_sparse(at) && is_small(at))))
+      cache->keep(s->asked.owner, snapshot(*s, {}));
+  }
   read_logits(wanted, hidden);
 }
 
@@ -390,7 +476,7 @@ void Batcher::Internals::think(Answer& a, std::span<const float> logits) const t
   if (!all_finite(logits)) fail("the model gave logits that are not finite after ", a.position + 1, " tokens");
   if (!a.draws()) {
     a.told = logprobs_of(logits, s.ids[static_cast<size_t>(a.position) + 1], s.asked.prompt_logprobs);
-  } else if (s.asked.max_tokens > 0) {
+  } else if (s.asked.max_tokens > 0 && !s.closing) {
     std::vector<uint8_t> allowed(s.asked.constraint ? logits.size() : 0);
     if (s.asked.constraint) s.asked.constraint->allowed(allowed);
     a.told.id = s.sampler.draw(logits, allowed);
@@ -407,29 +493,51 @@ void Batcher::Internals::take(Answer& a, std::span<const float> logits) {
     s.of_prompt.push_back(std::move(a.told));
     return;
   }
+  if (s.closing) return end(s, *s.closing, logits);
   if (s.length() == s.prompt_end) {
     s.answered = Clock::now();
-    if (s.is_boundary(s.prompt_end)) keep(s, logits);
+    const bool kept = cache != nullptr && s.cold && s.is_boundary(s.prompt_end);
+    if (kept || s.asked.on_last) {
+      SnapshotPtr whole = snapshot(s, logits);
+      if (s.asked.on_last) s.at_prompt_end = whole;
+      if (kept) cache->keep(s.asked.owner, std::move(whole));
+    }
     if (s.scores_prompt() && s.asked.on_prompt) s.asked.on_prompt(std::move(s.of_prompt));
   }
   if (s.asked.max_tokens == 0) return end(s, Finish::length, logits);
-  if (s.asked.stop_at_end && engine.ends_text(a.told.id)) return end(s, Finish::end_of_text, logits);
+  if (s.asked.stop_at_end && engine.ends_text(a.told.id)) return close(s, Finish::end_of_text, logits);
   if (s.asked.constraint) s.asked.constraint->accept(a.told.id);
   s.ids.push_back(a.told.id);
   ++drawn_now;
   const bool more = !s.asked.on_token || s.asked.on_token(a.told);
-  if (++s.usage.generated_tokens == s.asked.max_tokens) return end(s, Finish::length, logits);
-  if (!more) end(s, Finish::stopped, logits);
+  if (++s.usage.generated_tokens == s.asked.max_tokens) return close(s, Finish::length, logits);
+  if (!more) close(s, Finish::stopped, logits);
 }
 
-/// A snapshot of what has been read, in the cache.
-SnapshotPtr Batcher::Internals::keep(Sequence& s, std::span<const float> logits) {
+/// No more is drawn; on_last says how much is to be read before the end.
+void Batcher::Internals::close(Sequence& s, Finish finish, std::span<const float> logits) {
+  if (!s.asked.on_last) return end(s, finish, logits);
+  s.closing = finish;
+  s.ids.resize(
+      static_cast<size_t>(s.prompt_end + std::clamp<int64_t>(s.asked.on_last(), 0, s.length() - s.prompt_end)));
+  if (s.read() > s.length()) {  // a state forgets nothing: once more from the prompt's end
+    decoder.copy_state(*s.state, *s.at_prompt_end->state);
+    logits = s.at_prompt_end->logits;
+  }
+  if (s.read() == s.length()) end(s, finish, logits);
+}
+
+/// A snapshot of what has been read.
+SnapshotPtr Batcher::Internals::snapshot(const Sequence& s, std::span<const float> logits) const {
   std::shared_ptr<State> state = decoder.make_state(on.scalar(), s.read());
   decoder.copy_state(*state, *s.state);
-  auto snapshot = std::make_shared<const Snapshot>(
+  return std::make_shared<const Snapshot>(
       Snapshot{{s.ids.begin(), s.ids.begin() + s.read()}, std::move(state), {logits.begin(), logits.end()}});
-  if (cache != nullptr) cache->keep(s.asked.owner, snapshot);
-  return snapshot;
+}
+
+/// Whether the cache holds many states of so many tokens.
+bool Batcher::Internals::is_small(int64_t tokens) const {
+  return decoder.state_scalars(tokens) * size_of(on.scalar()) <= cache->memory_bytes() / kSparseShare;
 }
 
 void Batcher::Internals::end(Sequence& s, Finish finish, std::span<const float> logits, const std::string& error) {
@@ -442,12 +550,21 @@ void Batcher::Internals::end(Sequence& s, Finish finish, std::span<const float> 
   if (s.answered != none) s.usage.decode_seconds = between(s.answered, now);
   SnapshotPtr last;
   std::string why = error;
-  if (s.asked.keep_end && finish != Finish::failed && s.state && s.read() > 0) try {
-      last = keep(s, logits);
+  bool failed = finish == Finish::failed;
+  const bool whole = !s.closing || s.read() == s.length();
+  if (s.asked.keep_end && !failed && whole && s.state && s.read() > 0) try {
+      last = snapshot(s, logits);
+      // Tokens that were read one by one have other bits where cuts matter.
+      if (cache != nullptr && grain == 1) cache->keep(s.asked.owner, last);
     } catch (const std::exception& e) {
-      finish = Finish::failed, why = e.what();
+      failed = true, why = e.what();
     }
-  if (s.state && finish != Finish::failed) free.push_back(std::move(s.state));  // what failed may hold NaN
+  if (s.state && !failed) free.push_back(std::move(s.state));  // what failed may hold NaN
+  if (s.closing) {
+    finish = *s.closing;
+  } else if (failed) {
+    finish = Finish::failed;
+  }
   s.done = true;
   {
     const std::lock_guard lock(mutex);

@@ -1,21 +1,69 @@
 // SPDX-License-Identifier: MIT
 #include "engine/fingerprint.h"
 
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <cstring>
+
+#include "base/parallel.h"
+#include "base/random.h"
+
 namespace qwerky {
+namespace {
+
+constexpr int64_t kPart = 1 << 20;  ///< bytes hashed as one: what is hashed does not depend on the threads
+
+/// 64 bits of some bytes, as fast as memory gives them. Each word of 8 bytes, the last filled up with zeros, passes
+/// through a bijection of its lane, so a change of one word is never missed. It is not made to withstand an attacker:
+/// who can write the weights needs none.
+uint64_t hash_of(std::string_view bytes) {
+  constexpr size_t kLanes = 8, kStep = kLanes * sizeof(uint64_t);
+  std::array<uint64_t, kLanes> lanes{}, words{};
+  const auto add = [&](const char* from, size_t n) {
+    std::memcpy(words.data(), from, n);
+    for (size_t k = 0; k < kLanes; ++k) lanes[k] = std::rotl((lanes[k] ^ words[k]) * 0x9e3779b97f4a7c15ULL, 32);
+  };
+  size_t at = 0;
+  for (; at + kStep <= bytes.size(); at += kStep) add(bytes.data() + at, kStep);
+  words.fill(0);
+  if (at < bytes.size()) add(bytes.data() + at, bytes.size() - at);
+  uint64_t all = bytes.size();
+  for (const uint64_t lane : lanes) all = mix64(all ^ lane);
+  return all;
+}
+
+}  // namespace
 
 std::string model_fingerprint(const Engine& engine) {
   const Model& model = *engine.internals().model;
-  std::string all = model.config_json.dump() + engine.internals().backend->name() +
-                    (engine.internals().precision == Precision::bf16 ? " bf16" : " f32");
+  Sha256 all;
+  all.update(model.config_json.dump() + engine.internals().backend->name() +
+             (engine.internals().precision == Precision::bf16 ? " bf16" : " f32"));
+  if (const auto* packed = dynamic_cast<const PackedFile*>(model.source.get())) {
+    all.update(packed->checksums());
+    return all.hex();
+  }
+  std::vector<std::string_view> parts;
+  const auto add = [&](const std::string& label, std::string_view bytes) {
+    all.update(concat(label, ' ', bytes.size(), '\n'));
+    for (; !bytes.empty(); bytes.remove_prefix(std::min<size_t>(kPart, bytes.size())))
+      parts.push_back(bytes.substr(0, kPart));
+  };
   model.params.each([&](const Param& p) {
-    if (!p.weight) return;
-    all += concat(p.name, p.shape.str(), name_of(p.weight.type));
-    constexpr int64_t kSamples = 64, kBytes = 16;
-    const int64_t bytes = p.weight.bytes(), step = std::max<int64_t>(kBytes, bytes / kSamples);
-    for (int64_t at = 0; at + kBytes <= bytes; at += step)
-      all.append(static_cast<const char*>(p.weight.data) + at, static_cast<size_t>(kBytes));
+    if (p.weight)
+      add(concat(p.name, p.shape.str(), name_of(p.weight.type)),
+          {static_cast<const char*>(p.weight.data), static_cast<size_t>(p.weight.bytes())});
   });
-  return sha256(all);
+  const TokenizerFiles tokenizer =
+      model.tokenizer_path.empty() ? TokenizerFiles() : tokenizer_contents(model.tokenizer_path);
+  for (const auto& [name, text] : tokenizer) add(name, text);
+  std::vector<uint64_t> hashes(parts.size());
+  parallel_for(static_cast<int64_t>(parts.size()), 1, [&](int64_t begin, int64_t end) {
+    for (auto i = static_cast<size_t>(begin); i < static_cast<size_t>(end); ++i) hashes[i] = hash_of(parts[i]);
+  });
+  all.update({reinterpret_cast<const char*>(hashes.data()), hashes.size() * sizeof(uint64_t)});
+  return all.hex();
 }
 
 }  // namespace qwerky

@@ -8,8 +8,9 @@
 
 namespace qwerky {
 
-/// SHA-256 of the configuration, of each tensor's name, shape, type and a sample of its values, and of the backend and
-/// the precision that compute.
+/// A hash of the configuration, of each tensor's name, shape, type and values, of the tokenizer's files, and of the
+/// backend and the precision that compute. Reads all weights once, at the speed of memory; of a packed file the
+/// checksums in its header instead.
 std::string model_fingerprint(const Engine& engine);
 
 }  // namespace qwerky

@@ -53,7 +53,9 @@ class Parser {
  private:
   template <class... Parts>
   [[noreturn]] void refuse(const Parts&... what) const {
-    fail(where_, ": ", what..., " at byte ", at_, " of \"", text_, "\" is not supported");
+    constexpr size_t kShown = 200;
+    fail(where_, ": ", what..., " at byte ", at_, " of \"", text_.substr(0, kShown), text_.size() > kShown ? "…" : "",
+         "\" is not supported");
   }
   bool more() const { return at_ < text_.size(); }
   char next() {
@@ -264,6 +266,9 @@ Place build(JsonRules& rules, const Expression& e, Place next) {
 }  // namespace
 
 Place json_pattern(JsonRules& rules, const std::string& pattern, const std::string& where, Place next) {
+  constexpr size_t kMostBytes = 16 << 10;  // an Expression takes about 100 bytes for each
+  if (pattern.size() > kMostBytes)
+    fail(where, ": a pattern of ", pattern.size(), " bytes; at most ", kMostBytes, " are supported");
   return rules.a.bytes("\"", build(rules, Parser(pattern, where).parse(), rules.a.bytes("\"", next)));
 }
 

@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <deque>
 #include <map>
 #include <optional>
 #include <set>
@@ -54,6 +53,43 @@ std::string_view pattern_of_format(std::string_view format) {
   return {};
 }
 
+/// The keywords of a schema or, where allOf and references are merged, of several: views of the document.
+class Schema {
+ public:
+  Schema() = default;
+  explicit Schema(const OrderedJson& object) {
+    for (const auto& [name, value] : object.get_ref<const OrderedJson::object_t&>()) all_.push_back({name, {&value}});
+  }
+
+  struct Keyword {
+    std::string_view name;
+    std::vector<const OrderedJson*> values;  ///< one; of properties and required, of all that are merged
+  };
+  const std::vector<Keyword>& all() const { return all_; }
+  std::vector<const OrderedJson*> values(std::string_view name) const {
+    const auto it = at(name);
+    return it == all_.end() ? std::vector<const OrderedJson*>() : it->values;
+  }
+  /// Null where there is none.
+  const OrderedJson* find(std::string_view name) const {
+    const auto it = at(name);
+    return it == all_.end() ? nullptr : it->values.front();
+  }
+  bool contains(std::string_view name) const { return find(name) != nullptr; }
+  void add(std::string_view name, const OrderedJson& value) {
+    const auto it = at(name);
+    if (it == all_.end()) return all_.push_back({name, {&value}});
+    auto& values = all_[static_cast<size_t>(it - all_.begin())].values;
+    if (std::find(values.begin(), values.end(), &value) == values.end()) values.push_back(&value);
+  }
+
+ private:
+  std::vector<Keyword>::const_iterator at(std::string_view name) const {
+    return std::find_if(all_.begin(), all_.end(), [&](const Keyword& k) { return k.name == name; });
+  }
+  std::vector<Keyword> all_;
+};
+
 class Compiler {
  public:
   /// All must outlive it.
@@ -99,9 +135,9 @@ class Compiler {
     return rule;
   }
 
-  Rule rule_at(const OrderedJson& schema, const char* keyword) {
+  Rule rule_at(const Schema& schema, const char* keyword) {
     const Step step(*this, keyword);
-    return rule_of(schema.at(keyword));
+    return rule_of(*schema.find(keyword));
   }
   Rule rule_at(const OrderedJson& list, size_t i) {
     const Step step(*this, std::to_string(i));
@@ -111,9 +147,13 @@ class Compiler {
   Place place_of(const OrderedJson& s) {
     if (s.is_boolean()) return s.get<bool>() ? a_.call(rules_.any, kReturn) : rules_.never;
     if (!s.is_object()) refuse("expected an object, found ", s.type_name());
+    return place_of(Schema(s));
+  }
+
+  Place place_of(const Schema& s) {
     int constraints = 0;
-    for (const auto& member : s.items()) {
-      const std::string& key = member.key();
+    for (const auto& keyword : s.all()) {
+      const std::string key(keyword.name);
       const bool of_type = std::any_of(kKeywordsOfType.begin(), kKeywordsOfType.end(),
                                        [&](const auto& entry) { return entry.second.contains(key); });
       if (of_type || kApplicators.contains(key)) {
@@ -124,7 +164,7 @@ class Compiler {
       }
     }
     std::vector<Place> ways;
-    if (const auto it = s.find("nullable"); it != s.end()) {
+    if (const auto* it = s.find("nullable")) {
       if (!it->is_boolean()) refuse("nullable: expected a boolean, found ", it->type_name());
       if (it->get<bool>()) ways.push_back(a_.bytes("null", kReturn));
     }
@@ -133,20 +173,19 @@ class Compiler {
   }
 
   /// `one`: it has one keyword that says something.
-  Place place_without_null(const OrderedJson& s, bool one) {
-    if (const auto it = s.find("$ref"); it != s.end() && one) {
+  Place place_without_null(const Schema& s, bool one) {
+    if (const auto* it = s.find("$ref"); it != nullptr && one) {
       Place place = rules_.never;
       follow(*it, [&](const OrderedJson& schema) { place = a_.call(rule_of(schema), kReturn); });
       return place;
     }
-    if (const auto it = s.find("allOf"); it != s.end() && one && it->is_array() && it->size() == 1) {
+    if (const auto* it = s.find("allOf"); it != nullptr && one && it->is_array() && it->size() == 1) {
       const Step step(*this, "allOf");
       return a_.call(rule_at(*it, size_t{0}), kReturn);
     }
     if (s.contains("$ref") || s.contains("allOf")) {
-      merged_.push_back(OrderedJson::object());
-      OrderedJson& merged = merged_.back();
-      merge(merged, s, 0);
+      Schema merged;
+      for (const auto& [key, values] : s.all()) merge(merged, std::string(key), *values.front(), 0);
       return place_of(merged);
     }
     if (s.contains("enum") || s.contains("const")) {
@@ -158,17 +197,18 @@ class Compiler {
       const char* keyword = s.contains("anyOf") ? "anyOf" : "oneOf";
       expect_only(s, {keyword, "nullable"}, keyword);
       const Step step(*this, keyword);
-      for (size_t i = 0; i < array(s[keyword]).size(); ++i) ways.push_back(a_.call(rule_at(s[keyword], i), kReturn));
+      const OrderedJson& schemas = array(*s.find(keyword));
+      for (size_t i = 0; i < schemas.size(); ++i) ways.push_back(a_.call(rule_at(schemas, i), kReturn));
     } else {
       for (const std::string& type : types(s)) ways.push_back(place_of_type(s, type));
     }
     return rules_.either(ways);
   }
 
-  void expect_only(const OrderedJson& s, const Names& names, const char* what) {
-    for (const auto& [key, value] : s.items())
+  void expect_only(const Schema& s, const Names& names, const char* what) {
+    for (const auto& [key, values] : s.all())
       if (!names.contains(key) && !kAnnotations.contains(key)) {
-        const Step step(*this, key);
+        const Step step(*this, std::string(key));
         refuse("cannot be enforced beside ", what);
       }
   }
@@ -220,60 +260,55 @@ class Compiler {
   }
 
   /// allOf, and a reference with keywords beside it, where each keyword stands in one part or is the same in all.
-  void merge(OrderedJson& into, const OrderedJson& from, int depth) {
-    constexpr int kMost = 10000, kDeepest = 50;
+  void merge(Schema& into, const OrderedJson& from, int depth) {
+    constexpr int kDeepest = 50;
     if (depth > kDeepest) refuse("more than ", kDeepest, " references lead to one another in what is merged");
     if (!from.is_object()) refuse("expected an object to merge, found ", from.type_name());
-    for (const auto& [key, value] : from.items()) {
-      if (kAnnotations.contains(key)) continue;
-      if (++merged_keys_ > kMost) refuse("more than ", kMost, " keywords to merge");
-      if (key == "$ref") {
-        follow(value, [&](const OrderedJson& schema) { merge(into, schema, depth + 1); });
-        continue;
+    for (const auto& [key, value] : from.get_ref<const OrderedJson::object_t&>()) merge(into, key, value, depth);
+  }
+
+  void merge(Schema& into, const std::string& key, const OrderedJson& value, int depth) {
+    if (kAnnotations.contains(key)) return;
+    count_merged();
+    if (key == "$ref") return follow(value, [&](const OrderedJson& schema) { merge(into, schema, depth + 1); });
+    const Step step(*this, key);
+    if (key == "nullable") {  // that of the outermost is not merged
+      if (depth > 0 && value != false) refuse("cannot be enforced in what is merged (allOf, or beside $ref)");
+    } else if (key == "allOf") {
+      for (size_t i = 0; i < array(value).size(); ++i) {
+        const Step at(*this, std::to_string(i));
+        merge(into, value[i], depth + 1);
       }
-      const Step step(*this, key);
-      if (key == "nullable") {  // that of the outermost is not merged
-        if (depth > 0 && value != false) refuse("cannot be enforced in what is merged (allOf, or beside $ref)");
-      } else if (key == "allOf") {
-        for (size_t i = 0; i < array(value).size(); ++i) {
-          const Step at(*this, std::to_string(i));
-          merge(into, value[i], depth + 1);
-        }
-      } else if (key == "properties" && value.is_object()) {
-        for (const auto& [name, property] : value.items()) {
-          const Step at(*this, name);
-          if (++merged_keys_ > kMost) refuse("more than ", kMost, " keywords to merge");
-          set_once(into["properties"], name, property);
-        }
-      } else if (key == "required") {
-        for (const OrderedJson& name : array(value)) {
-          if (++merged_keys_ > kMost) refuse("more than ", kMost, " keywords to merge");
-          into["required"].push_back(name);
-        }
-      } else if (key == "additionalProperties" && value != true) {
-        refuse("cannot be enforced in what is merged (allOf, or beside $ref)");
-      } else {
-        set_once(into, key, value);
-      }
+    } else if (key == "additionalProperties" && value != true) {
+      refuse("cannot be enforced in what is merged (allOf, or beside $ref)");
+    } else {
+      const OrderedJson* other = into.find(key);
+      if (other != nullptr && key != "properties" && key != "required") return expect_same(*other, value);
+      into.add(key, value);
     }
   }
 
-  void set_once(OrderedJson& into, const std::string& key, const OrderedJson& value) {
-    if (into.contains(key) && into[key] != value) refuse("stands in two parts that are merged, and differs");
-    into[key] = value;
+  void count_merged() {
+    constexpr int kMost = 10000;
+    if (++merged_keys_ > kMost) refuse("more than ", kMost, " keywords to merge");
   }
 
-  Place values(const OrderedJson& s) {
+  void expect_same(const OrderedJson& a, const OrderedJson& b) {
+    if (&a != &b && a != b) refuse("stands in two parts that are merged, and differs");
+  }
+
+  Place values(const Schema& s) {
     std::vector<std::string> texts;
+    const OrderedJson *list = s.find("enum"), *only = s.find("const");
     const auto add = [&](const OrderedJson& value) {
-      if (s.contains("enum") && s.contains("const") && value != s["const"]) return;
+      if (list != nullptr && only != nullptr && value != *only) return;
       if (!s.contains("type") || has_type(value, types(s))) texts.push_back(value.dump());
     };
-    if (s.contains("enum")) {
+    if (list != nullptr) {
       const Step step(*this, "enum");
-      for (const OrderedJson& value : array(s["enum"])) add(value);
+      for (const OrderedJson& value : array(*list)) add(value);
     } else {
-      add(s["const"]);
+      add(*only);
     }
     return rules_.one_of_texts(std::move(texts), kReturn);
   }
@@ -287,14 +322,14 @@ class Compiler {
     return is(value.type_name());
   }
 
-  std::vector<std::string> types(const OrderedJson& s) {
+  std::vector<std::string> types(const Schema& s) {
     std::vector<std::string> out;
     const auto add = [&](const OrderedJson& type) {
       if (!type.is_string() || !kKeywordsOfType.contains(type.get<std::string>()))
         refuse("expected object, array, string, number, integer, boolean or null, found ", type.dump().substr(0, 64));
       out.push_back(type);
     };
-    if (const auto it = s.find("type"); it != s.end()) {
+    if (const auto* it = s.find("type")) {
       const Step step(*this, "type");
       if (it->is_array())
         for (const OrderedJson& type : *it) add(type);
@@ -310,7 +345,7 @@ class Compiler {
     return out;
   }
 
-  Place place_of_type(const OrderedJson& s, const std::string& type) {
+  Place place_of_type(const Schema& s, const std::string& type) {
     if (type == "any") return a_.call(rules_.any, kReturn);
     if (type == "null") return a_.bytes("null", kReturn);
     if (type == "boolean") return rules_.either({a_.bytes("true", kReturn), a_.bytes("false", kReturn)});
@@ -320,20 +355,20 @@ class Compiler {
     return rules_.number(range(s), type == "integer", kReturn);
   }
 
-  std::optional<int32_t> count(const OrderedJson& s, const char* keyword) {
-    const auto it = s.find(keyword);
-    if (it == s.end()) return std::nullopt;
+  std::optional<int32_t> count(const Schema& s, const char* keyword) {
+    const auto* it = s.find(keyword);
+    if (it == nullptr) return std::nullopt;
     const double n = it->is_number() ? it->get<double>() : -1;
     if (!(n >= 0 && n <= INT32_MAX && n == std::floor(n)))
       refuse(keyword, ": expected a whole number from 0 to ", INT32_MAX, ", found ", it->dump().substr(0, 64));
     return static_cast<int32_t>(n);
   }
 
-  Place string(const OrderedJson& s) {
+  Place string(const Schema& s) {
     const auto least = count(s, "minLength"), most = count(s, "maxLength");
     for (const char* keyword : {"pattern", "format"}) {
-      const auto it = s.find(keyword);
-      if (it == s.end()) continue;
+      const auto* it = s.find(keyword);
+      if (it == nullptr) continue;
       const Step step(*this, keyword);
       if (least || most || (s.contains("pattern") && s.contains("format")))
         refuse("cannot be enforced beside minLength, maxLength, pattern or format");
@@ -350,11 +385,11 @@ class Compiler {
     return rules_.string(least.value_or(0), most.value_or(kNoLimit), kReturn);
   }
 
-  NumberRange range(const OrderedJson& s) {
+  NumberRange range(const Schema& s) {
     NumberRange out;
     const auto limit = [&](const char* keyword, bool low, bool open) {
-      const auto it = s.find(keyword);
-      if (it == s.end()) return;
+      const auto* it = s.find(keyword);
+      if (it == nullptr) return;
       const Step step(*this, keyword);
       if (!it->is_number()) refuse("expected a number, found ", it->type_name());
       constexpr auto kMost = static_cast<double>(NumberRange::kMost);
@@ -373,14 +408,14 @@ class Compiler {
     return out;
   }
 
-  Place list(const OrderedJson& s) {
+  Place list(const Schema& s) {
     const int32_t least = count(s, "minItems").value_or(0), most = count(s, "maxItems").value_or(kNoLimit);
-    if (const auto it = s.find("uniqueItems"); it != s.end() && *it != false) {
+    if (const auto* it = s.find("uniqueItems"); it != nullptr && *it != false) {
       const Step step(*this, "uniqueItems");
       refuse("cannot be enforced");
     }
     std::optional<Rule> item;
-    if (const auto it = s.find("items"); it != s.end()) {
+    if (const auto* it = s.find("items")) {
       if (*it != false) item = rule_at(s, "items");
     } else if (!s.contains("prefixItems")) {
       item = rules_.any;
@@ -388,7 +423,7 @@ class Compiler {
     std::vector<Rule> first;
     if (s.contains("prefixItems")) {
       const Step step(*this, "prefixItems");
-      const OrderedJson& prefix = array(s["prefixItems"]);
+      const OrderedJson& prefix = array(*s.find("prefixItems"));
       for (size_t i = 0; i < prefix.size() && (most == kNoLimit || static_cast<int32_t>(i) < most); ++i)
         first.push_back(rule_at(prefix, i));
     }
@@ -406,35 +441,41 @@ class Compiler {
     return a_.bytes("[", rules_.space(then));
   }
 
-  Place object(const OrderedJson& s) {
+  Place object(const Schema& s) {
     struct Property {
       std::string name;
       Rule value;
       bool required;
     };
     std::set<std::string> required;
-    if (s.contains("required")) {
+    for (const OrderedJson* list : s.values("required")) {
       const Step step(*this, "required");
-      for (const OrderedJson& name : array(s["required"])) {
+      for (const OrderedJson& name : array(*list)) {
         if (!name.is_string()) refuse("expected strings, found ", name.type_name());
         required.insert(name.get<std::string>());
       }
     }
     std::vector<Property> properties;
-    if (const auto it = s.find("properties"); it != s.end()) {
+    std::map<std::string_view, const OrderedJson*> known;
+    const auto parts = s.values("properties");
+    for (const OrderedJson* part : parts) {
       const Step step(*this, "properties");
-      if (!it->is_object()) refuse("expected an object, found ", it->type_name());
-      for (const auto& [name, property] : it->items()) {
+      if (!part->is_object()) refuse("expected an object, found ", part->type_name());
+      for (const auto& [name, property] : part->get_ref<const OrderedJson::object_t&>()) {
         const Step at(*this, name);
-        properties.push_back({name, rule_of(property), required.erase(name) > 0});
+        if (parts.size() > 1) count_merged();
+        if (const auto [of_name, fresh] = known.emplace(name, &property); !fresh)
+          expect_same(*of_name->second, property);
+        else
+          properties.push_back({name, rule_of(property), required.erase(name) > 0});
       }
     }
     std::optional<Rule> other;
-    const auto it = s.find("additionalProperties");
-    if (it != s.end() ? *it != false : !s.contains("properties"))
-      other = it == s.end() ? rules_.any : rule_at(s, "additionalProperties");
+    const auto* it = s.find("additionalProperties");
+    if (it != nullptr ? *it != false : !s.contains("properties"))
+      other = it == nullptr ? rules_.any : rule_at(s, "additionalProperties");
     for (const std::string& name : required) {
-      if (it != s.end() && !other) {
+      if (it != nullptr && !other) {
         const Step step(*this, "required");
         refuse("\"", name.substr(0, 64), "\" is none of the properties, and additionalProperties is false");
       }
@@ -475,7 +516,6 @@ class Compiler {
   const OrderedJson& root_;
   const std::string& where_;
   std::map<const OrderedJson*, Rule> made_;
-  std::deque<OrderedJson> merged_;
   std::vector<std::string> path_;
   size_t depth_ = 0;
   int merged_keys_ = 0;

@@ -164,6 +164,23 @@ void drop_top_choices(Candidates& c, double threshold) {
   std::erase_if(c, [&](const Candidate& x) { return x.weight >= least && x.id != stays; });
 }
 
+/// How far DRY looks back, in tokens: a draw takes time in proportion to it.
+constexpr size_t kDryLookback = 16384;
+
+/// For each place of a text, how many tokens, at most `most`, from there on are the text's first ones: the Z-function
+/// (Gusfield, Algorithms on Strings, 1.3), in a time that does not depend on `most`.
+std::vector<size_t> beginnings(const std::vector<int32_t>& text, size_t most) {
+  std::vector<size_t> z(text.size());
+  size_t from = 0, to = 0;  // the match that was seen to reach farthest: text[from, to) begins the text
+  for (size_t j = 1; j < text.size(); ++j) {
+    size_t n = j < to ? std::min(z[j - from], to - j) : 0;
+    while (n < most && j + n < text.size() && text[n] == text[j + n]) ++n;
+    z[j] = n;
+    if (j + n > to) from = j, to = j + n;
+  }
+  return z;
+}
+
 void expect_share(const char* name, double value) {
   if (!(value >= 0 && value <= 1)) fail(name, ": expected a number from 0 to 1, found ", value);
 }
@@ -199,8 +216,8 @@ void SamplerOptions::check() const {
   for (const auto& [id, bias] : logit_bias) expect_number("logit-bias", bias);
 }
 
-Sampler::Sampler(const SamplerOptions& options, int64_t vocab)
-    : options_(options), vocab_(vocab), mirostat_mu_(2 * options.mirostat_tau) {
+Sampler::Sampler(SamplerOptions options, int64_t vocab)
+    : options_(std::move(options)), vocab_(vocab), mirostat_mu_(2 * options_.mirostat_tau) {
   options_.check();
   const auto expect_id = [&](const char* name, int32_t id) {
     if (id < 0 || id >= vocab) fail(name, ": token ", id, " is outside the vocabulary of ", vocab);
@@ -214,12 +231,19 @@ void Sampler::read(std::span<const int32_t> prompt) {
   for (int32_t id : prompt) remember(id, false);
 }
 
+bool Sampler::penalises() const {
+  return options_.repetition_penalty != 1 || options_.presence_penalty != 0 || options_.frequency_penalty != 0;
+}
+
 void Sampler::remember(int32_t id, bool generated) {
   CHECK(id >= 0 && id < vocab_, "token ", id);
-  history_.push_back({id, generated});
-  count(history_.back(), 1);
   const auto window = static_cast<size_t>(options_.penalty_window);
-  if (window > 0 && history_.size() > window) count(history_[history_.size() - 1 - window], -1);
+  const bool dry = options_.dry_multiplier > 0;
+  if (penalises()) count({id, generated}, 1);
+  if (!dry && (window == 0 || !penalises())) return;
+  history_.push_back({id, generated});
+  if (window > 0 && penalises() && history_.size() > window) count(history_[history_.size() - 1 - window], -1);
+  if (history_.size() > std::max(window, dry ? kDryLookback : 0)) history_.pop_front();
 }
 
 void Sampler::count(Read read, int64_t by) {
@@ -243,7 +267,7 @@ void Sampler::penalise(std::span<float> logits) const {
   };
   const auto at = [&](int32_t id) { return static_cast<double>(logits[static_cast<size_t>(id)]); };
   for (const auto& [id, bias] : o.logit_bias) set(id, at(id) + bias);
-  if (o.repetition_penalty != 1 || o.presence_penalty != 0 || o.frequency_penalty != 0)
+  if (penalises())
     for (const auto& [id, seen] : seen_) {
       double x = at(id);
       // Keskar et al., arXiv 1909.05858, divide the logits; a negative one is multiplied, as transformers does.
@@ -256,23 +280,24 @@ void Sampler::penalise(std::span<float> logits) const {
 
   // DRY (p-e-w, pull request 5677 of oobabooga/text-generation-webui): a token that would lengthen a repetition of the
   // text's last n >= allowed length tokens loses multiplier · base^(n - allowed length); n is at most 50, as there.
-  constexpr int64_t kLongest = 50;
-  const auto size = static_cast<int64_t>(history_.size());
-  const int64_t first = o.penalty_window > 0 ? std::max<int64_t>(0, size - o.penalty_window) : 0;
-  const auto id_at = [&](int64_t i) { return history_[static_cast<size_t>(i)].id; };
-  const int32_t last = id_at(size - 1);
-  if (breaks(last)) return;
-  std::unordered_map<int32_t, int64_t> repeated;  // token that would go on with a repetition, and its length
-  for (int64_t i = first; i + 1 < size; ++i) {
-    if (id_at(i) != last || breaks(id_at(i + 1))) continue;
-    int64_t n = 1;
-    while (n < kLongest && i - n >= first && id_at(i - n) == id_at(size - 1 - n) && !breaks(id_at(i - n))) ++n;
-    int64_t& longest = repeated[id_at(i + 1)];
-    longest = std::max(longest, n);
+  const size_t window = o.penalty_window > 0 ? static_cast<size_t>(o.penalty_window) : kDryLookback;
+  const size_t size = std::min({history_.size(), window, kDryLookback});
+  std::vector<int32_t> back(size);  // the text from its end
+  for (size_t j = 0; j < size; ++j) back[j] = history_[history_.size() - 1 - j].id;
+  constexpr size_t kLongest = 50;
+  size_t most = 0;  // a repetition holds no breaker
+  while (most < std::min(size, kLongest) && !breaks(back[most])) ++most;
+  std::unordered_map<int32_t, size_t> repeated;  // token that would go on with a repetition, and its length
+  const std::vector<size_t> lengths = beginnings(back, most);
+  for (size_t j = 1; j < size; ++j) {
+    if (lengths[j] == 0 || breaks(back[j - 1])) continue;
+    size_t& longest = repeated[back[j - 1]];
+    longest = std::max(longest, lengths[j]);
   }
   for (const auto& [id, n] : repeated)
-    if (n >= o.dry_allowed_length)
-      set(id, at(id) - o.dry_multiplier * std::pow(o.dry_base, static_cast<double>(n - o.dry_allowed_length)));
+    if (static_cast<int64_t>(n) >= o.dry_allowed_length)
+      set(id, at(id) - o.dry_multiplier *
+                           std::pow(o.dry_base, static_cast<double>(n) - static_cast<double>(o.dry_allowed_length)));
 }
 
 int32_t Sampler::draw(std::span<const float> logits, std::span<const uint8_t> allowed) {

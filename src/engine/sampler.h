@@ -2,6 +2,7 @@
 // Draws the tokens of one sequence: penalties, truncations and the draw, each as in its source.
 #pragma once
 
+#include <deque>
 #include <span>
 #include <string>
 #include <unordered_map>
@@ -19,7 +20,7 @@ class Tokenizer;
 class Sampler {
  public:
   /// Throws Error naming an option that is out of range.
-  Sampler(const SamplerOptions& options, int64_t vocab);
+  Sampler(SamplerOptions options, int64_t vocab);
 
   /// Ids that penalties look back on, before the first draw.
   void read(std::span<const int32_t> prompt);
@@ -43,10 +44,12 @@ class Sampler {
   void penalise(std::span<float> logits) const;
   int32_t pick(std::span<const float> logits);
 
+  bool penalises() const;
+
   SamplerOptions options_;
   int64_t vocab_;
-  std::vector<Read> history_;
-  std::unordered_map<int32_t, Seen> seen_;
+  std::deque<Read> history_;                ///< the last that DRY or the end of a window look at
+  std::unordered_map<int32_t, Seen> seen_;  ///< where there are penalties
   int64_t draws_ = 0;
   double mirostat_mu_;  ///< most surprise of the next token, in bits
 };

@@ -57,11 +57,13 @@ struct StateCache::Internals {
     std::string file;      ///< empty: in memory only
     int64_t file_bytes = 0;
     bool to_write = false;  ///< waits for the writer, outside the memory budget
+    bool is_named = false;  ///< a named state, which has a place of its own on disk
   };
   using Entries = std::list<Entry>;  // the latest used first
   struct Named {
     SnapshotPtr snapshot;  ///< where there is no folder
     int64_t bytes = 0;
+    std::weak_ptr<const Snapshot> read = {};  ///< from its file, as long as somebody uses it
   };
 
   const StateCacheOptions options;
@@ -89,9 +91,10 @@ struct StateCache::Internals {
   std::string file_of(const Entry& e) const { return file_of(e.owner, concat(e.length, ' ', e.link), kCached); }
 
   void scan();
-  SnapshotPtr find(const std::string& owner, std::span<const int32_t> ids);
-  void keep(const std::string& owner, SnapshotPtr snapshot);
-  Entries::iterator locate(const std::string& owner, std::span<const int32_t> ids, std::span<const uint64_t> links);
+  SnapshotPtr find(const std::string& owner, std::span<const int32_t> ids, const Lengths& wanted, bool* restored);
+  void keep(const std::string& owner, SnapshotPtr snapshot, bool is_named);
+  Entries::iterator locate(const std::string& owner, std::span<const int32_t> ids, std::span<const uint64_t> links,
+                           const Lengths& wanted);
   Entries::iterator at(const std::string& owner, std::span<const int32_t> ids, uint64_t link);
   void add(Entry entry);
   void erase(Entries::iterator e);
@@ -168,26 +171,31 @@ StateCache::Internals::Entries::iterator StateCache::Internals::at(const std::st
 /// The longest beginning, by the lengths there are.
 StateCache::Internals::Entries::iterator StateCache::Internals::locate(const std::string& owner,
                                                                        std::span<const int32_t> ids,
-                                                                       std::span<const uint64_t> links) {
+                                                                       std::span<const uint64_t> links,
+                                                                       const Lengths& wanted) {
   const auto whole = static_cast<int64_t>(ids.size());
   for (auto next = index.lower_bound({whole + 1, 0}); next != index.begin();) {
     const int64_t length = std::prev(next)->first.first;
     const auto n = static_cast<size_t>(length);
     const auto e = at(owner, ids.first(n), links[n]);
-    if (e != entries.end() && (length < whole || e->snapshot == nullptr || !e->snapshot->logits.empty())) return e;
+    if (e != entries.end() && (length < whole || e->snapshot == nullptr || !e->snapshot->logits.empty()) &&
+        (e->is_named || !wanted || wanted(length)))
+      return e;
     next = index.lower_bound({length, 0});
   }
   return entries.end();
 }
 
-SnapshotPtr StateCache::Internals::find(const std::string& owner, std::span<const int32_t> ids) {
+SnapshotPtr StateCache::Internals::find(const std::string& owner, std::span<const int32_t> ids, const Lengths& wanted,
+                                        bool* restored) {
   const std::vector<uint64_t> links = links_of(owner, ids);
   std::span<const int32_t> candidates = ids;
   std::unique_lock held(mutex);
   while (true) {
-    auto e = locate(owner, candidates, links);
+    auto e = locate(owner, candidates, links, wanted);
     if (e == entries.end()) break;
     SnapshotPtr snapshot = e->snapshot;
+    if (restored != nullptr) *restored = e->is_named;
     const auto read = ids.first(static_cast<size_t>(e->length));
     if (snapshot == nullptr) {
       const std::string file = e->file;
@@ -225,19 +233,27 @@ SnapshotPtr StateCache::Internals::find(const std::string& owner, std::span<cons
   return nullptr;
 }
 
-void StateCache::Internals::keep(const std::string& owner, SnapshotPtr snapshot) {
+void StateCache::Internals::keep(const std::string& owner, SnapshotPtr snapshot, bool is_named) {
   const uint64_t link = links_of(owner, snapshot->ids).back();
   const std::lock_guard held(mutex);
   if (const auto known = at(owner, snapshot->ids, link); known != entries.end()) {
     entries.splice(entries.begin(), entries, known);
-    // The first stays, unless the new one can do more.
-    if (known->snapshot == nullptr || known->to_write || !known->snapshot->logits.empty() || snapshot->logits.empty())
-      return;
+    if (known->snapshot == nullptr || known->to_write) return;
+    // The first stays, unless the new one can do more. A text that was read comes before a state that was restored.
+    const bool more =
+        known->is_named == is_named ? known->snapshot->logits.empty() && !snapshot->logits.empty() : known->is_named;
+    if (!more) return;
     counts.bytes += snapshot->bytes() - known->snapshot->bytes();
     known->snapshot = std::move(snapshot);
+    known->is_named = is_named;
   } else {
     const int64_t bytes = snapshot->bytes();
-    add({owner, static_cast<int64_t>(snapshot->ids.size()), link, std::move(snapshot), {}});
+    add({.owner = owner,
+         .length = static_cast<int64_t>(snapshot->ids.size()),
+         .link = link,
+         .snapshot = std::move(snapshot),
+         .file = {},
+         .is_named = is_named});
     if (bytes > options.memory_bytes) {  // no reason to push out all others
       if (!queue(entries.begin())) erase(entries.begin());
       return;
@@ -247,9 +263,9 @@ void StateCache::Internals::keep(const std::string& owner, SnapshotPtr snapshot)
   fit_memory();
 }
 
-/// Gives an entry to the writer. False: there is no folder, or it is too far behind.
+/// Gives an entry to the writer. False: there is nothing to write or no folder, or it is too far behind.
 bool StateCache::Internals::queue(Entries::iterator e) {
-  if (!on_disk()) return false;
+  if (!on_disk() || e->is_named) return false;
   if (unwritten.size() >= kMostUnwritten) {
     ++counts.unwritten;
     return false;
@@ -330,6 +346,7 @@ void StateCache::Internals::write_kept(std::chrono::steady_clock::time_point end
   int64_t room = options.disk_bytes;
   std::vector<Entries::iterator> kept;
   for (auto e = entries.begin(); e != entries.end(); ++e) {
+    if (e->is_named) continue;
     room -= e->file.empty() ? e->snapshot->bytes() : e->file_bytes;
     if (room < 0) break;
     if (!e->file.empty() || e->to_write) continue;
@@ -352,7 +369,7 @@ void StateCache::Internals::write_kept(std::chrono::steady_clock::time_point end
 StateCache::StateCache(const StateCacheOptions& options) : internals_(std::make_unique<Internals>(options)) {
   Internals& in = *internals_;
   if (!in.on_disk()) return;
-  in.lock = std::make_unique<DirectoryLock>(options.folder);
+  in.lock = std::make_unique<DirectoryLock>(options.folder, Readers::owner);
   in.scan();
   in.writer = std::thread([&in] { in.write_all(); });
 }
@@ -367,12 +384,15 @@ StateCache::~StateCache() {
   if (in.writer.joinable()) in.writer.join();
 }
 
-SnapshotPtr StateCache::find(const std::string& owner, std::span<const int32_t> ids) {
-  return internals_->find(hash_of(owner), ids);
+SnapshotPtr StateCache::find(const std::string& owner, std::span<const int32_t> ids, const Lengths& wanted,
+                             bool* restored) {
+  return internals_->find(hash_of(owner), ids, wanted, restored);
 }
 
+int64_t StateCache::memory_bytes() const { return internals_->options.memory_bytes; }
+
 void StateCache::keep(const std::string& owner, SnapshotPtr snapshot) {
-  internals_->keep(hash_of(owner), std::move(snapshot));
+  internals_->keep(hash_of(owner), std::move(snapshot), false);
 }
 
 void StateCache::flush() {
@@ -395,10 +415,15 @@ void StateCache::save(const std::string& owner, const std::string& name, Snapsho
   {
     const std::lock_guard held(in.mutex);
     const auto old = in.named.find({hash, name});
-    const int64_t others = in.counts.named_bytes - (old == in.named.end() ? 0 : old->second.bytes);
-    if (fresh.bytes > budget - others)
-      fail("state ", name, ": ", fresh.bytes, " bytes do not fit, named states hold ", others, " of ", budget,
-           "; remove some");
+    int64_t own = 0;
+    for (const auto& [key, state] : in.named)
+      if (key.first == hash) own += state.bytes;
+    int64_t most = budget - (in.counts.named_bytes - own);
+    if (in.options.fair) most = std::max(most / 2, own);  // what is there may be replaced
+    own -= old == in.named.end() ? 0 : old->second.bytes;
+    if (own + fresh.bytes > most)
+      throw NoRoom(concat("state ", name, ": there is no room for its ", fresh.bytes, " bytes beside the ", own,
+                          " of your other states; remove some"));
     label.number = ++in.last_number;
   }
   if (in.on_disk())
@@ -419,8 +444,18 @@ SnapshotPtr StateCache::load(const std::string& owner, const std::string& name) 
     const auto found = in.named.find({hash, name});
     if (found == in.named.end()) return nullptr;
     if (found->second.snapshot) return found->second.snapshot;
+    if (SnapshotPtr read = found->second.read.lock()) return read;
   }
-  return snapshot_of(in.read_own(in.file_of(hash, name, kNamed), hash, name));
+  SnapshotPtr snapshot = snapshot_of(in.read_own(in.file_of(hash, name, kNamed), hash, name));
+  const std::lock_guard held(in.mutex);
+  in.named.at({hash, name}).read = snapshot;  // only under `naming` does a name go
+  return snapshot;
+}
+
+SnapshotPtr StateCache::restore(const std::string& owner, const std::string& name) {
+  SnapshotPtr snapshot = load(owner, name);
+  if (snapshot) internals_->keep(hash_of(owner), snapshot, true);
+  return snapshot;
 }
 
 bool StateCache::remove(const std::string& owner, const std::string& name) {

@@ -270,11 +270,12 @@ std::string read_file(const Path& path) {
   return text;
 }
 
-FileWriter::FileWriter(const Path& path) : path_(path), temporary_(path.string() + ".partial") {
+FileWriter::FileWriter(const Path& path, Readers readers) : path_(path), temporary_(path.string() + ".partial") {
   // One fixed temporary name, so what a killed run left is written over. The lock keeps a second writer out.
   Descriptor fd(open_locked(temporary_, path_));
   if (fd.get() < 0) fail("cannot write ", path_.string(), ": another writer has it open");
-  if (::ftruncate(fd.get(), 0) != 0) fail(why_write_failed(path_, errno));
+  if (::ftruncate(fd.get(), 0) != 0 || (readers == Readers::owner && ::fchmod(fd.get(), 0600) != 0))
+    fail(why_write_failed(path_, errno));
   fd_ = fd.release();
 }
 
@@ -307,9 +308,12 @@ void write_file(const Path& path, std::string_view text) {
   file.commit();
 }
 
-DirectoryLock::DirectoryLock(const Path& dir) : file_(dir / "lock") {
+DirectoryLock::DirectoryLock(const Path& dir, Readers readers) : file_(dir / "lock") {
   for (Path at = dir; !at.empty() && !is_there(at); at = at.parent_path()) made_.push_back(at);
   make_directory(dir);
+  if (readers == Readers::owner)
+    for (const Path& made : made_)
+      if (::chmod(made.c_str(), 0700) != 0) fail(why_write_failed(made, errno));
   fd_ = open_locked(file_, file_);
   if (fd_ < 0) fail(dir.string(), ": another process works in this directory; wait for it, or choose another");
 }

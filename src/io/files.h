@@ -37,12 +37,15 @@ class MappedFile {
 
 std::string read_file(const Path& path);
 
+/// Who may read what is made: whom the umask lets, or its owner alone.
+enum class Readers { all, owner };
+
 /// Writes through `fill` to a temporary name in the same directory, syncs, renames, syncs the directory: at no
 /// moment does `path` hold half a file. A full disk or an unwritable directory is an Error naming it, and the
 /// temporary is removed.
 class FileWriter {
  public:
-  explicit FileWriter(const Path& path);
+  explicit FileWriter(const Path& path, Readers readers = Readers::all);
   ~FileWriter();  ///< without commit(): removes the temporary
   FileWriter(const FileWriter&) = delete;
   FileWriter& operator=(const FileWriter&) = delete;
@@ -63,7 +66,8 @@ void write_file(const Path& path, std::string_view text);
 /// Error naming the directory. Afterwards the lock's file is gone, and so are directories it made that are still empty.
 class DirectoryLock {
  public:
-  explicit DirectoryLock(const Path& dir);
+  /// `readers` of directories that it makes.
+  explicit DirectoryLock(const Path& dir, Readers readers = Readers::all);
   ~DirectoryLock();
   DirectoryLock(const DirectoryLock&) = delete;
   DirectoryLock& operator=(const DirectoryLock&) = delete;

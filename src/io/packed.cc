@@ -202,6 +202,12 @@ void PackedFile::verify() const {
       fail(sums_[i].what, ": damaged: its SHA-256 is ", found[i], ", the header has ", sums_[i].sha256);
 }
 
+std::string PackedFile::checksums() const {
+  std::string all;
+  for (const Sum& sum : sums_) all += sum.sha256 + '\n';
+  return all;
+}
+
 int64_t write_packed(const Path& path, const PackedContents& contents) {
   std::vector<std::string_view> parts;
   for (const auto& [name, t] : contents.tensors) parts.push_back(bytes_of(t));

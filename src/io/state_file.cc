@@ -142,7 +142,7 @@ int64_t write_state(const Path& path, const StateLabel& label, std::span<const i
            {"number", label.number},     {"position", ids.size()}, {"type", name_of(state.type())},
            {"scalars", state.scalars()}, {"logits", logits.size()}}
           .dump();
-  FileWriter file(path);
+  FileWriter file(path, Readers::owner);
   uint64_t sum = 0;
   const auto put = [&](const void* data, int64_t bytes) {
     constexpr std::string_view kZeros("\0\0\0\0\0\0\0", 7);

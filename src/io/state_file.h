@@ -33,7 +33,7 @@ struct StateContents {
   std::vector<float> logits;     ///< may be empty
 };
 
-/// Written atomically. Returns the size of the file in bytes.
+/// Written atomically, for its owner alone to read. Returns the size of the file in bytes.
 int64_t write_state(const Path& path, const StateLabel& label, std::span<const int32_t> ids, const State& state,
                     std::span<const float> logits);
 

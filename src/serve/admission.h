@@ -21,6 +21,7 @@ class ApiKeys {
   ApiKeys(std::string_view text, const std::string& name);
 
   bool empty() const { return digests_.empty(); }
+  size_t size() const { return digests_.size(); }
   /// Who an Authorization header ("Bearer KEY") is: a name made from the key, that does not give it away. Nothing: no
   /// key of ours. "anyone" when there are no keys.
   std::optional<std::string> owner(std::string_view authorization) const;

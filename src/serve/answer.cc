@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "serve/answer.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "base/error.h"
@@ -29,7 +30,17 @@ Answer::Piece Answer::echo(std::span<const int32_t> prompt, std::vector<Logprobs
 Answer::Piece Answer::add(const Logprobs& told) {
   ++generated_;
   if (options_.tell_tokens) tokens_.push_back({told, before_ + stream_.characters()});
-  return show(stream_.push(told.id), false);
+  const std::string text = stream_.push(told.id);
+  ends_.push_back(before_ + stream_.characters());
+  return show(text, false);
+}
+
+int64_t Answer::before_stop() const {
+  if (!stream_.stopped()) return generated_;
+  // A part of a character is no text yet: it may be one of the stop string's.
+  const auto shown = std::upper_bound(ends_.begin(), ends_.end(), released_);
+  if (shown == ends_.begin() || *std::prev(shown) == before_) return 0;
+  return std::lower_bound(ends_.begin(), shown, *std::prev(shown)) - ends_.begin() + 1;
 }
 
 void Answer::add_end(const Logprobs& told) { tokens_.push_back({told, before_ + stream_.characters()}); }

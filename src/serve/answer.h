@@ -61,6 +61,8 @@ class Answer {
   const std::vector<ToolCall>& calls() const { return calls_; }
   std::span<const ToldToken> tokens() const { return {tokens_.data(), told_}; }
   int64_t generated() const { return generated_; }  ///< tokens that add() got
+  /// Of these, those that stand wholly before a stop string; all where there was none.
+  int64_t before_stop() const;
 
  private:
   Piece show(const std::string& text, bool last);
@@ -76,6 +78,7 @@ class Answer {
   int64_t before_ = 0;    // characters of the prompt
   int64_t released_ = 0;  // characters that the stop strings let pass, the prompt's included
   int64_t generated_ = 0;
+  std::vector<int64_t> ends_;  // of each token that add() got: characters up to its end
 };
 
 }  // namespace qwerky::serve

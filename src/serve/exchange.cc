@@ -54,10 +54,9 @@ std::optional<RequestError> failure(const Asked& asked, Finish finish, const std
 struct Exchange::One {
   One(const Tokenizer& tokenizer, const Answer::Options& options) : answer(tokenizer, options) {}
   Answer answer;
-  std::vector<int32_t> prompt;  // with echo
+  SharedIds prompt;  // with echo
   int64_t prompt_tokens = 0, start_tokens = 0;
-  bool ended = false;             // at a token that ends it
-  std::optional<int32_t> unread;  // the last token, which the model has not read
+  bool ended = false;  // at a token that ends it
   double first_token = 0;
   Finish finish = Finish::failed;
   Usage usage;
@@ -89,6 +88,7 @@ void Exchange::prepare(Generation& g, One& one, size_t index) {
       g.stop_at_end = false;  // the generated entry is told even when it ends the text
       g.prompt_logprobs = g.logprobs;
       g.keep_end = !options_.save_state.empty();  // a text to be scored is not gone on from
+      g.boundaries.clear();
       g.on_prompt = [self, &one, index](std::vector<Logprobs> told) {
         self->emit(index, one.answer.echo(one.prompt, std::move(told)));
       };
@@ -97,12 +97,16 @@ void Exchange::prepare(Generation& g, One& one, size_t index) {
     }
   }
   g.on_token = [self, &one, index](const Logprobs& told) { return self->on_token(one, index, told); };
+  if (!options_.save_state.empty()) g.on_last = [self, &one] { return one.answer.before_stop(); };
   g.on_end = [self, &one](Finish finish, const Usage& usage, SnapshotPtr end, const std::string& error) {
     self->on_end(one, finish, usage, std::move(end), error);
   };
 }
 
 void Exchange::start(std::vector<Generation>&& generations) {
+  if (const int64_t most = asked_.model.batcher().most_at_once(); static_cast<int64_t>(generations.size()) > most)
+    throw RequestError(400, concat("asks for ", generations.size(), " answers; at most ", most, " fit at once"), "n",
+                       "too_many_answers");
   running_ = static_cast<int64_t>(generations.size()) + 1;  // and this: none may end the answer before it is open
   for (size_t i = 0; i < generations.size(); ++i)
     answers_.push_back(std::make_unique<One>(asked_.model.tokenizer(), options_.answer));
@@ -146,10 +150,8 @@ bool Exchange::on_token(One& one, size_t index, const Logprobs& told) {
   if (told.id == options_.end_token || asked_.model.engine().ends_text(told.id)) {
     if (options_.echo && options_.logprobs >= 0) one.answer.add_end(told);
     one.ended = true;
-    one.unread.reset();
     return false;
   }
-  one.unread = told.id;
   emit(index, one.answer.add(told));
   return !one.answer.complete();
 }
@@ -229,17 +231,12 @@ void Exchange::finish() {
   asked_.metrics.finished(seconds_since(asked_.arrived));
   for (const auto& one : answers_)
     if (const auto error = failure(asked_, one->finish, one->error)) return fail_with(*error);
-  if (options_.save_state.empty()) return answer();
-  One& one = *answers_.front();
-  std::vector<int32_t> unread;
-  if (one.unread) unread.push_back(*one.unread);
-  read_and_save(asked_, one.end, std::move(unread), options_.save_state,
-                [self = shared_from_this()](const std::optional<RequestError>& error, const SnapshotPtr&,
-                                            const Usage&) { error ? self->fail_with(*error) : self->answer(); });
+  answer();
 }
 
 void Exchange::answer() {
-  OrderedJson whole = form_.whole();
+  OrderedJson whole = form_.whole(), saved;
+  if (!options_.save_state.empty()) saved = save_state(asked_, options_.save_state, answers_.front()->end);
   for (size_t i = 0; i < answers_.size(); ++i) {
     One& one = *answers_[i];
     emit(i, one.answer.finish());
@@ -250,11 +247,13 @@ void Exchange::answer() {
     }
     OrderedJson last = form_.last_part(i, reason);
     if (i + 1 == answers_.size()) last["timings"] = timings();
+    if (!saved.is_null()) last["save_state"] = saved;
     emit(dump(last));
   }
   if (!options_.stream || options_.include_usage) whole["usage"] = usage_json(tokens());
   if (!options_.stream) {
     whole["timings"] = timings();
+    if (!saved.is_null()) whole["save_state"] = saved;
     return answer_json(asked_, whole);
   }
   if (options_.chat) whole["object"] = "chat.completion.chunk";

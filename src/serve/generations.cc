@@ -27,8 +27,9 @@ SamplerOptions sampler_of(const ServedModel& model, const GenerationRequest& req
 int64_t tokens_of(const ServedModel& model, const GenerationRequest& request, int64_t held, int64_t otherwise) {
   const int64_t most = model.capacity();
   if (most == 0) return request.max_tokens.value_or(otherwise);
-  const int64_t wanted = request.max_tokens.value_or(std::clamp<int64_t>(most - held + 1, 1, otherwise));
-  if (held + std::max<int64_t>(0, wanted - 1) > most)  // the last is never read
+  const int64_t unread = request.save_state.empty() ? 1 : 0;  // the last, but for a state to be saved
+  const int64_t wanted = request.max_tokens.value_or(std::clamp<int64_t>(most - held + unread, 1, otherwise));
+  if (held + std::max<int64_t>(0, wanted - unread) > most)
     throw RequestError(
         400, concat("the context holds ", most, " tokens; this request has ", held, " and asks for ", wanted, " more"),
         "max_tokens", "context_length_exceeded");
@@ -53,17 +54,29 @@ Exchange::Options options_of(const GenerationRequest& request) {
   return out;
 }
 
+/// Throws RequestError when the answers would begin with more tokens, all together, than a request may have.
+void check_tokens(const std::vector<Generation>& generations, const RequestLimits& limits) {
+  int64_t all = 0;
+  for (const Generation& g : generations)
+    all += static_cast<int64_t>(g.prompt.size() + (g.start ? g.start->ids.size() : 0));
+  if (all > limits.prompt_tokens)
+    throw RequestError(400,
+                       concat("all answers together begin with ", all, " tokens, the prompt's times n; at most ",
+                              limits.prompt_tokens, " are allowed in one request"),
+                       "n", "too_many_tokens");
+}
+
 /// n answers to one prompt; number i has seed + i.
 void add_answers(std::vector<Generation>& out, const ServedModel& model, const GenerationRequest& request,
-                 const SamplerOptions& sampler, const std::vector<int32_t>& ids, const std::vector<int64_t>& boundaries,
+                 const SamplerOptions& sampler, const SharedIds& ids, const std::vector<int64_t>& boundaries,
                  const SnapshotPtr& start, int64_t otherwise, const Constraint* constraint) {
   const auto held = static_cast<int64_t>(ids.size() + (start ? start->ids.size() : 0));
   for (int64_t i = 0; i < request.n; ++i) {
     Generation g;
     g.prompt = ids;
     g.boundaries = boundaries;
-    if (request.n > 1 && (boundaries.empty() || boundaries.back() < static_cast<int64_t>(ids.size())))
-      g.boundaries.push_back(static_cast<int64_t>(ids.size()));  // the answers share the reading of it
+    if (boundaries.empty() || boundaries.back() < static_cast<int64_t>(ids.size()))
+      g.boundaries.push_back(static_cast<int64_t>(ids.size()));  // the answers, and whoever asks again, read it once
     g.start = start;
     g.max_tokens = tokens_of(model, request, held, otherwise);
     g.sampler = sampler;
@@ -76,7 +89,7 @@ void add_answers(std::vector<Generation>& out, const ServedModel& model, const G
 
 }  // namespace
 
-void complete(Asked&& asked, CompletionRequest&& request) {
+void complete(Asked&& asked, CompletionRequest&& request, const RequestLimits& limits) {
   ServedModel& model = asked.model;
   SnapshotPtr start;
   if (!request.state.empty()) start = find_state(asked, request.state);
@@ -86,6 +99,7 @@ void complete(Asked&& asked, CompletionRequest&& request) {
   for (const Prompt& prompt : request.prompts)
     add_answers(generations, model, request, sampler, start ? model.ids_after_state(prompt) : model.ids_of(prompt), {},
                 start, kCompletionTokens, constraint.get());
+  check_tokens(generations, limits);
   Exchange::Options options = options_of(request);
   options.echo = request.echo;
   if (constraint) options.end_token = model.turn_end().token;
@@ -120,8 +134,9 @@ void chat(Asked&& asked, ChatRequest&& request, const RequestLimits& limits) {
   const auto constraint = request.must_call.empty() ? constraint_of(model, request)
                                                     : model.calls(request.must_call, !request.one_tool_call);
   std::vector<Generation> generations;
-  add_answers(generations, model, request, sampler_of(model, request), ids, boundaries, start, limits.chat_tokens,
-              constraint.get());
+  add_answers(generations, model, request, sampler_of(model, request), std::move(ids), boundaries, start,
+              limits.chat_tokens, constraint.get());
+  check_tokens(generations, limits);
   Exchange::Options options = options_of(request);
   options.chat = true;
   options.end_token = model.turn_end().token;

@@ -7,7 +7,7 @@
 namespace qwerky::serve {
 
 /// Throw RequestError (or Error: the request is wrong) before anything is answered.
-void complete(Asked&& asked, CompletionRequest&& request);
+void complete(Asked&& asked, CompletionRequest&& request, const RequestLimits& limits);
 void chat(Asked&& asked, ChatRequest&& request, const RequestLimits& limits);
 
 }  // namespace qwerky::serve

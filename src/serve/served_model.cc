@@ -20,7 +20,7 @@ ServedModel::ServedModel(const ServedModelOptions& options)
     turn_end_ = format_->turn_end();
   }
   StateCacheOptions cache = options.cache;
-  cache.model = model_fingerprint(engine_);
+  if (!cache.folder.empty()) cache.model = model_fingerprint(engine_);
   cache_ = std::make_unique<StateCache>(cache);
   batcher_ = std::make_unique<Batcher>(engine_, cache_.get(), options.batcher);
   thread_ = std::thread([this] { batcher_->run(); });

@@ -197,7 +197,7 @@ struct Server::Internals : HttpHandler {
     const auto ask = [&](const std::string& model) { return asked(request, reply, arrived, model); };
     if (path == "/v1/completions") {
       CompletionRequest r = read_completion(body, options.limits);
-      complete(ask(r.model), std::move(r));
+      complete(ask(r.model), std::move(r), options.limits);
     } else if (path == "/v1/chat/completions") {
       ChatRequest r = read_chat(body, options.limits);
       chat(ask(r.model), std::move(r), options.limits);
@@ -358,7 +358,10 @@ Server::~Server() = default;
 int Server::port() const { return internals_->http->port(); }
 
 void Server::load(const std::vector<ServedModelOptions>& models) {
-  for (const ServedModelOptions& model : models) internals_->models.push_back(std::make_unique<ServedModel>(model));
+  for (ServedModelOptions model : models) {
+    model.batcher.fair = model.cache.fair = internals_->options.keys.size() > 1;
+    internals_->models.push_back(std::make_unique<ServedModel>(model));
+  }
   internals_->state = ServerState::ready;
 }
 

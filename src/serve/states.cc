@@ -12,22 +12,35 @@ namespace {
 
 constexpr size_t kMostStates = 256;  // that one owner may name: they are never evicted
 
-OrderedJson described(const std::string& name, const Snapshot& state, double seconds) {
-  return {{"name", name},
-          {"tokens", state.ids.size()},
-          {"bytes", state.bytes()},
-          {"milliseconds", std::round(seconds * 1e6) / 1e3}};
+OrderedJson described(const std::string& name, const Snapshot& state) {
+  return {{"name", name}, {"tokens", state.ids.size()}, {"bytes", state.bytes()}};
+}
+OrderedJson described(const std::string& name, const Snapshot& state, const Asked& asked) {
+  OrderedJson out = described(name, state);
+  out["milliseconds"] = std::round(seconds_since(asked.arrived) * 1e6) / 1e3;
+  return out;
 }
 
-/// RequestError when the owner has too many, or there is nothing to save.
-void save(const Asked& asked, const std::string& name, SnapshotPtr state) {
+/// RequestError 400 when the owner has too many, or too much; 500 when there is nothing to save, or it cannot be
+/// written.
+void save(const Asked& asked, const std::string& name, const SnapshotPtr& state) {
   if (!state) throw RequestError(500, "the generation left no state to save", "save_state");
   StateCache& cache = asked.model.cache();
   const std::vector<std::string> names = cache.names(asked.owner);
   if (names.size() >= kMostStates && std::find(names.begin(), names.end(), name) == names.end())
     throw RequestError(400, concat("there are ", names.size(), " saved states, as many as may be; delete one"), "name",
                        "too_many_states");
-  cache.save(asked.owner, name, std::move(state));
+  try {
+    cache.save(asked.owner, name, state);
+  } catch (const NoRoom& e) {
+    throw RequestError(400, e.what(), "name", "no_room_for_state");
+  } catch (const Error& e) {
+    throw our_fault(asked, "the state could not be saved", e.what());
+  }
+}
+
+RequestError no_state(const std::string& name, const char* field) {
+  return RequestError(404, concat("there is no state named ", name), field, "state_not_found");
 }
 
 /// What `work` throws.
@@ -42,41 +55,47 @@ std::optional<RequestError> error_of(const std::function<void()>& work) {
   }
 }
 
-}  // namespace
-
-void read_and_save(const Asked& asked, SnapshotPtr start, std::vector<int32_t>&& ids, const std::string& name,
-                   Saved done) {
-  if (ids.empty()) return done(error_of([&] { save(asked, name, start); }), start, {});
+/// Reads ids and answers when their state is saved.
+void read_and_save(const std::shared_ptr<const Asked>& asked, std::vector<int32_t>&& ids, const std::string& name) {
   Generation g;
-  g.owner = asked.owner;
-  g.deadline = asked.deadline;
+  g.owner = asked->owner;
+  g.deadline = asked->deadline;
+  g.boundaries = {static_cast<int64_t>(ids.size())};
   g.prompt = std::move(ids);
-  g.start = std::move(start);
   g.max_tokens = 0;
-  g.on_end = [&asked, name, done](Finish finish, const Usage& usage, SnapshotPtr end, const std::string& why) {
-    asked.later([&asked, name, done, finish, usage, end = std::move(end), why] {
-      auto error = failure(asked, finish, why);
-      if (!error) error = error_of([&] { save(asked, name, end); });
-      done(error, end, usage);
+  g.on_end = [asked, name](Finish finish, const Usage& usage, SnapshotPtr end, const std::string& why) {
+    asked->later([asked, name, finish, usage, end = std::move(end), why] {
+      auto error = failure(*asked, finish, why);
+      if (!error) error = error_of([&] { save(*asked, name, end); });
+      if (error) return answer_error(*asked, *error);
+      OrderedJson out = described(name, *end, *asked);
+      out["cached_tokens"] = usage.reused_tokens;
+      answer_json(*asked, out);
     });
   };
-  const auto refused = error_of([&] {
-    const auto id = asked.model.batcher().submit(std::move(g));
-    if (!id) throw queue_full(asked);
-    asked.reply->on_leave([&model = asked.model, id = *id] { model.batcher().cancel(id); });
-  });
-  if (refused) done(refused, nullptr, {});
+  const auto id = asked->model.batcher().submit(std::move(g));
+  if (!id) throw queue_full(*asked);
+  asked->reply->on_leave([&model = asked->model, id = *id] { model.batcher().cancel(id); });
 }
 
-SnapshotPtr find_state(const Asked& asked, const std::string& name) {
+}  // namespace
+
+OrderedJson save_state(const Asked& asked, const std::string& name, const SnapshotPtr& state) {
+  const auto error = error_of([&] { save(asked, name, state); });
+  if (error) return error_json(error->status, error->what(), "save_state", error->code);
+  return described(name, *state);
+}
+
+SnapshotPtr find_state(const Asked& asked, const std::string& name, bool restore) {
   SnapshotPtr state;
   try {
-    state = asked.model.cache().load(asked.owner, name);
+    StateCache& cache = asked.model.cache();
+    state = restore ? cache.restore(asked.owner, name) : cache.load(asked.owner, name);
   } catch (const Error& e) {
     throw our_fault(asked, "the state could not be read", e.what());
   }
   if (state) return state;
-  throw RequestError(404, concat("there is no state named ", name), "state", "state_not_found");
+  throw no_state(name, restore ? "name" : "state");
 }
 
 void list_states(const Asked& asked, std::span<const std::unique_ptr<ServedModel>> models) {
@@ -108,20 +127,12 @@ void change_states(Asked&& asked, const OrderedJson& body, const RequestLimits& 
     if (const int64_t most = model.capacity(); most > 0 && static_cast<int64_t>(ids.size()) > most)
       throw RequestError(400, concat("the context holds ", most, " tokens; this text has ", ids.size()), "prompt",
                          "context_length_exceeded");
-    const auto kept = std::make_shared<const Asked>(std::move(asked));
-    return read_and_save(
-        *kept, nullptr, std::move(ids), name,
-        [kept, name](const std::optional<RequestError>& error, const SnapshotPtr& state, const Usage& usage) {
-          if (error) return answer_error(*kept, *error);
-          OrderedJson out = described(name, *state, seconds_since(kept->arrived));
-          out["cached_tokens"] = usage.reused_tokens;
-          answer_json(*kept, out);
-        });
+    return read_and_save(std::make_shared<const Asked>(std::move(asked)), std::move(ids), name);
   }
   if (action == "restore") {
     fields.finish();
-    const SnapshotPtr state = find_state(asked, name);
-    return answer_json(asked, described(name, *state, seconds_since(asked.arrived)));
+    const SnapshotPtr state = find_state(asked, name, true);
+    return answer_json(asked, described(name, *state, asked));
   }
   if (action == "fork") {
     const std::string to = fields.text("to");
@@ -129,12 +140,11 @@ void change_states(Asked&& asked, const OrderedJson& body, const RequestLimits& 
     fields.finish();
     const SnapshotPtr state = find_state(asked, name);
     save(asked, to, state);
-    return answer_json(asked, described(to, *state, seconds_since(asked.arrived)));
+    return answer_json(asked, described(to, *state, asked));
   }
   if (action == "delete") {
     fields.finish();
-    if (!model.cache().remove(asked.owner, name))
-      throw RequestError(404, concat("there is no state named ", name), "name", "state_not_found");
+    if (!model.cache().remove(asked.owner, name)) throw no_state(name, "name");
     return answer_json(asked, {{"name", name}, {"deleted", true}});
   }
   refuse_field("action", "expected save, restore, fork or delete");

@@ -8,13 +8,11 @@
 
 namespace qwerky::serve {
 
-/// The state of that name. Throws RequestError: 404, or 500 when its file is damaged.
-SnapshotPtr find_state(const Asked& asked, const std::string& name);
-using Saved = std::function<void(const std::optional<RequestError>& error, const SnapshotPtr& state, const Usage&)>;
-/// Reads ids, if any, after `start` (null: from the beginning) and saves the state under that name. `done` is called
-/// once, and keeps `asked` alive. Does not throw.
-void read_and_save(const Asked& asked, SnapshotPtr start, std::vector<int32_t>&& ids, const std::string& name,
-                   Saved done);
+/// The state of that name; with `restore`, texts that begin with it go on from it. Throws RequestError: 404, or 500 when
+/// its file is damaged.
+SnapshotPtr find_state(const Asked& asked, const std::string& name, bool restore = false);
+/// {"name", "tokens", "bytes"} of a state that was saved, or {"error"}. Does not throw.
+OrderedJson save_state(const Asked& asked, const std::string& name, const SnapshotPtr& state);
 
 /// {"states": [{"name", "model"}, …]} of all models.
 void list_states(const Asked& asked, std::span<const std::unique_ptr<ServedModel>> models);
