@@ -212,7 +212,7 @@ Outcome convert_model(Job& job, const ConvertOptions& options) {
                       {"training_tokens", data.shards.train->hash()},
                       {"backend", job.backend->name()},
                       {"precision", options.run.precision}};
-  const auto student = make_model(config, true);
+  const auto student = make_student(config, job.recipe, *teacher);
   auto trainer = std::make_unique<Trainer>(*job.backend, *student, teacher.get(), *data.shards.train,
                                            data.shards.validation.get(), job.recipe, trainer_options(job, settings));
   const auto ids = data.shards.train->tokens();

@@ -30,7 +30,7 @@ struct PlanInput {
 
 struct Plan {
   std::vector<double> step_seconds;  ///< of each stage
-  int64_t memory_bytes = 0;          ///< the most the run holds beside the teacher
+  int64_t memory_bytes = 0;          ///< the most a rank of the run holds beside the teacher
   int64_t disk_bytes = 0;
 };
 

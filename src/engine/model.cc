@@ -91,6 +91,15 @@ std::unique_ptr<Model> make_model(const Config& config, bool train, bool bf16) {
 
 Checkpoint open_model(const Path& path) { return open_checkpoint(path, check_family); }
 
+std::unique_ptr<Model> make_model(const Config& config, const std::function<bool(const Param& p)>& own) {
+  auto model = declare_model(config);
+  int64_t count = 0;
+  model->params.each([&](const Param& p) { count += own(p) ? p.count() : 0; });
+  check_memory(count * size_of(DType::f32));
+  model->params.allocate(*model->weights, DType::f32, own);
+  return model;
+}
+
 std::unique_ptr<Model> load_model(const Path& path, const LoadOptions& options) {
   return load_model(open_model(path), options);
 }

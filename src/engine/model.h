@@ -60,6 +60,8 @@ DType stored_matrix_type(const TensorSource& source);
 std::unique_ptr<Model> declare_model(const Config& config);
 /// A model with memory but zero weights, to be filled by an initialiser.
 std::unique_ptr<Model> make_model(const Config& config, bool train, bool bf16 = false);
+/// The same for training, where only parameters that are `own` have memory.
+std::unique_ptr<Model> make_model(const Config& config, const std::function<bool(const Param& p)>& own);
 
 /// Which names a checkpoint may hold although nothing reads them.
 std::function<bool(std::string_view)> ignored_names(const Config& config);

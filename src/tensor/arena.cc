@@ -5,7 +5,6 @@
 
 #include <algorithm>
 #include <utility>
-#include <vector>
 
 namespace qwerky {
 namespace {
@@ -55,11 +54,16 @@ char* Arena::take(int64_t bytes) {
   bytes = round_up(bytes, kAlign);
   auto& list = blocks_->list;
   while (block_ < list.size() && used_ + bytes > list[block_].bytes()) {
-    before_ += list[block_].bytes();
+    filled_.push_back(used_);
+    before_ += used_;
     ++block_;
     used_ = 0;
   }
-  if (block_ == list.size()) list.emplace_back(std::max({bytes, before_, kSmallestBlock}), purpose_);
+  if (block_ == list.size()) {
+    int64_t mapped = 0;
+    for (const Block& block : list) mapped += block.bytes();
+    list.emplace_back(std::max({bytes, mapped, kSmallestBlock}), purpose_);
+  }
   char* memory = list[block_].data() + used_;
   used_ += bytes;
   peak_ = std::max(peak_, before_ + used_);
@@ -84,10 +88,10 @@ Tensor Arena::zeros(DType type, Shape shape) {
 }
 
 void Arena::release(Mark m) {
-  auto& list = blocks_->list;
   while (block_ > m.block) {
     --block_;
-    before_ -= list[block_].bytes();
+    before_ -= filled_.back();
+    filled_.pop_back();
   }
   used_ = m.used;
 }

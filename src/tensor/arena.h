@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "tensor/memory.h"
 #include "tensor/tensor.h"
@@ -48,7 +49,7 @@ class Arena {
   };
   Mark mark() const { return {block_, used_}; }
   void release(Mark m);
-  /// Most bytes ever in use at once.
+  /// Most bytes ever in use at once; the same for the same sequence of calls, whatever blocks there are.
   int64_t peak_bytes() const { return peak_; }
 
  private:
@@ -59,7 +60,8 @@ class Arena {
   std::shared_ptr<Blocks> blocks_;
   size_t block_ = 0;
   int64_t used_ = 0;
-  int64_t before_ = 0;  // bytes of the blocks before block_
+  std::vector<int64_t> filled_;  // bytes taken from each block before block_: what was too large for its rest went on
+  int64_t before_ = 0;           // their sum
   int64_t peak_ = 0;
 };
 

@@ -86,8 +86,9 @@ class Params {
   /// one Error. Needs no memory for weights. Extents of 1 may be added or dropped ([1,1,A] = [A]). `ignore(name)` tells
   /// which unused names are fine.
   void check(const TensorSource& source, const std::function<bool(std::string_view)>& ignore = nullptr) const;
-  /// One block of `type` in `arena` for all parameters, zero-filled, in declaration order. Sets offset.
-  void allocate(Arena& arena, DType type);
+  /// One block of `type` in `arena` for all parameters, zero-filled, in declaration order. Sets offset. Those that are
+  /// not `own` stay out of it, for the caller to point elsewhere.
+  void allocate(Arena& arena, DType type, const std::function<bool(const Param& p)>& own = nullptr);
   /// The same with a type of their own for matrices (two extents above 1): what inference holds. No common block.
   void allocate(Arena& arena, DType matrices, DType vectors);
   /// check(), then copies every declared tensor from `source` into allocated memory with conversion of type, or, where
