@@ -19,7 +19,9 @@ class Mpi final : public Collective {
  public:
   Mpi() {
     started = true;
-    MPI_Init(nullptr, nullptr);  // its errors end all ranks with a message, which is its default
+    int level = 0;  // its errors end all ranks with a message, which is its default
+    MPI_Init_thread(nullptr, nullptr, MPI_THREAD_SERIALIZED, &level);
+    if (level < MPI_THREAD_SERIALIZED) fail("MPI: this installation allows calls of the main thread alone");
     MPI_Comm_rank(MPI_COMM_WORLD, &rank_);
     MPI_Comm_size(MPI_COMM_WORLD, &size_);
     MPI_Comm machine;

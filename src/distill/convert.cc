@@ -12,6 +12,7 @@
 #include "distill/prepare.h"
 #include "distill/training_log.h"
 #include "engine/engine.h"
+#include "engine/layer_buffers.h"
 
 namespace qwerky {
 namespace {
@@ -72,7 +73,8 @@ Job make_job(const RunOptions& options, const Say& say, const std::atomic<bool>&
 
 /// The plan, before anything is read, sampled or written; not again when only the closing measurement is left.
 /// `text_tokens`: about what the run's text holds; `copies`: of it on disk while it is prepared.
-void plan(Job& job, const Config& config, const Model* teacher, int64_t text_tokens, int64_t copies, DType stored_as) {
+void plan(Job& job, const Config& config, const Model* teacher, int64_t text_tokens, int64_t copies, DType stored_as,
+          int64_t teacher_shard_bytes = 0) {
   if (!job.ranks.first()) return;
   lock_out(job);
   const Peaks peaks = measure_peaks(threads(), 0.3);
@@ -88,6 +90,7 @@ void plan(Job& job, const Config& config, const Model* teacher, int64_t text_tok
                                 .shard_bytes = 4 * copies * text_tokens,
                                 .scalar_bytes = size_of(stored_as),
                                 .out = job.out(),
+                                .teacher_shard_bytes = teacher_shard_bytes,
                                 .ranks = job.ranks.size(),
                                 .ranks_on_this_machine = job.ranks.on_this_machine()},
                                job.say, job.stop)
@@ -170,7 +173,16 @@ void write_card(const Job& job, const RunData& data, const Model& student, const
 }
 
 Outcome convert_model(Job& job, const ConvertOptions& options) {
-  const auto teacher = load_model(options.teacher, {.rows = true});
+  if (options.teacher_memory != "whole" && options.teacher_memory != "layers" && options.teacher_memory != "ranks")
+    fail("--teacher-memory: expected whole, layers or ranks, found ", options.teacher_memory);
+  const auto teacher = load_model(options.teacher, {.rows = true, .map = options.teacher_memory != "whole"});
+  LayerBuffers* layers = nullptr;
+  if (options.teacher_memory != "whole") {
+    auto made = std::make_unique<LayerBuffers>(*teacher);
+    layers = made.get();
+    teacher->layers = std::move(made);
+  }
+  const bool over_ranks = options.teacher_memory == "ranks" && job.ranks.size() > 1;
   const bool control = mixer_kind(options.to) == MixerKind::softmax;  // the teacher itself, trained alike
   if (control) std::erase_if(job.recipe.stages, [](const Stage& stage) { return stage.loss == "align"; });
   job.recipe.check();
@@ -197,7 +209,7 @@ Outcome convert_model(Job& job, const ConvertOptions& options) {
   const DType stored_as = bf16 ? DType::bf16 : DType::f32;
 
   plan(job, config, teacher.get(), sampled ? options.sample_tokens : check_text(options.run), sampled ? 1 : 2,
-       stored_as);
+       stored_as, over_ranks ? layers->shard_bytes(job.ranks.size()) : 0);
   if (options.run.dry_run) return Outcome::finished;
   const RunData data = first_then_others(job.ranks, [&] {
     return sampled ? sample_data(job.out(), *teacher, *job.backend, options.sample_tokens, window, job.recipe.seed,
@@ -213,8 +225,11 @@ Outcome convert_model(Job& job, const ConvertOptions& options) {
                       {"backend", job.backend->name()},
                       {"precision", options.run.precision}};
   const auto student = make_student(config, job.recipe, *teacher);
+  TrainerOptions how = trainer_options(job, settings);
+  how.teacher_over_ranks = over_ranks;
   auto trainer = std::make_unique<Trainer>(*job.backend, *student, teacher.get(), *data.shards.train,
-                                           data.shards.validation.get(), job.recipe, trainer_options(job, settings));
+                                           data.shards.validation.get(), job.recipe, how);
+  if (over_ranks) layers->shard(job.ranks);
   const auto ids = data.shards.train->tokens();
   const Windows calibration{ids.first(std::min(static_cast<size_t>(job.recipe.calibration_tokens), ids.size())),
                             window};
@@ -236,8 +251,10 @@ Outcome convert_model(Job& job, const ConvertOptions& options) {
   if (run_stages(job, *trainer, initialise, before_stage) == Outcome::interrupted) return Outcome::interrupted;
   const double seconds = seconds_since(start);
   trainer.reset();  // its memory is not needed any more
+  if (over_ranks) layers->unshard();
   if (!job.ranks.first()) return Outcome::finished;
 
+  read_shared_from_files(*student, *teacher);
   save_model(job.out(), config, student->params, stored_as, teacher->tokenizer_path);
   const auto stored = load_model(job.out(), {.need_tokenizer = false});  // the figures are those of what was written
   const auto measurer =

@@ -47,6 +47,7 @@ struct ConvertOptions {
   std::vector<int64_t> keep_softmax;
   std::string store = "auto";
   int64_t sample_tokens = 1'000'000;
+  std::string teacher_memory = "whole";
   RunOptions run;
 };
 

@@ -153,12 +153,20 @@ std::unique_ptr<Model> make_student(const Config& config, const Recipe& recipe, 
   student->params.each([&](Param& p) {
     if (p.offset < 0) p.weight = counterpart(teacher, p)->weight;
   });
+  student->decoder->set_layer_weights(teacher.layers.get());
   return student;
 }
 
 void copy_from_teacher(Model& student, const Model& teacher) {
   student.params.each([&](Param& p) {
-    if (const Param* from = counterpart(teacher, p); from != nullptr && p.offset >= 0) convert(p.weight, from->weight);
+    if (const Param* from = counterpart(teacher, p); from != nullptr && p.offset >= 0)
+      convert(p.weight, teacher.stored_weight(*from));
+  });
+}
+
+void read_shared_from_files(Model& student, const Model& teacher) {
+  student.params.each([&](Param& p) {
+    if (p.offset < 0) p.weight = teacher.stored_weight(*counterpart(teacher, p));
   });
 }
 

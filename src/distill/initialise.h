@@ -20,6 +20,8 @@ std::function<bool(const Param& p)> owned_by_student(const Config& config, const
 std::unique_ptr<Model> make_student(const Config& config, const Recipe& recipe, const Model& teacher);
 /// Copies every tensor the two models have by name and shape, and do not share.
 void copy_from_teacher(Model& student, const Model& teacher);
+/// What the student shares becomes what the host reads, for save_model(): it computes no more.
+void read_shared_from_files(Model& student, const Model& teacher);
 /// Published values of the new tensors (RADLADS, reset_parameters).
 void init_published(Model& student, uint64_t seed);
 /// Values from the teacher's statistics on `ids`: half-lives at the quantiles of each head's look-back, neutral gate,

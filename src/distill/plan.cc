@@ -125,9 +125,9 @@ Plan make_plan(const PlanInput& in, const Say& say, const std::atomic<bool>& sto
         true);
   }
   plan.memory_bytes = held + scratch;
-  say(concat("plan: memory ", bytes_text(plan.memory_bytes + (in.teacher ? in.teacher->weights->peak_bytes() : 0)),
-             ": weights ", bytes_text(weights),
-             in.teacher ? ", teacher " + bytes_text(in.teacher->weights->peak_bytes()) : "",
+  const int64_t teacher = in.teacher ? in.teacher->weight_bytes() + in.teacher_shard_bytes : 0;
+  say(concat("plan: memory ", bytes_text(plan.memory_bytes + teacher), ": weights ", bytes_text(weights),
+             in.teacher ? ", teacher " + bytes_text(teacher) : "",
              ", gradients and optimiser ", bytes_text(optimiser), ", scratch ", bytes_text(scratch),
              " (measured on made-up tokens); ", bytes_text(available), " available beside the teacher"),
       true);
@@ -143,7 +143,7 @@ Plan make_plan(const PlanInput& in, const Say& say, const std::atomic<bool>& sto
              in.corpus_tokens, "; ", duration_text(seconds),
              " in all, besides the preparation of text, validation and the closing comparison"),
       true);
-  if (plan.memory_bytes > available)
+  if (plan.memory_bytes + in.teacher_shard_bytes > available)
     fail("plan: the run needs ", bytes_text(plan.memory_bytes), " of memory beside the teacher, this machine has ",
          bytes_text(available), " available; lower batch, windows_at_once or lanes, or set recompute (--set)");
   if (plan.disk_bytes - there > free)

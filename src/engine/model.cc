@@ -139,6 +139,17 @@ std::unique_ptr<Model> load_model(const Checkpoint& checkpoint, const LoadOption
     model->params.bind(
         *checkpoint.tensors, [&](Param& p, Tensor t) { packer.place(p, t); }, ignore,
         [&](Param& p) { return blocks != nullptr && packer.place_blocks(p, *blocks); });
+  } else if (options.map) {
+    model->source = checkpoint.tensors;
+    const auto place = [&](Param& p, Tensor t) {
+      if (!is_matrix(p.shape)) return convert(p.weight = model->weights->tensor(DType::f32, p.shape), t);
+      if (t.type != (bf16 ? DType::bf16 : DType::f32) || !model->source->prefetch(p.name))
+        fail(path.string(), ": tensor ", p.name, " is ", name_of(t.type),
+             "; layers are read from their files only where these are safetensors with all matrices in f32 or bf16");
+      p.weight = t;
+      model->source->forget(p.name);
+    };
+    model->params.bind(*checkpoint.tensors, place, ignore);
   } else {
     allocate(*model, options.train, bf16);
     model->params.bind(*checkpoint.tensors, false, ignore);
