@@ -81,8 +81,8 @@ TEST(Plan, MemoryIsWhatTheRunTakes) {
   for (const std::string& line : s.lines) EXPECT_FALSE(has(line, "from steps of")) << line;
 }
 
-/// Within 5 % also where stages freeze what the student then shares with its teacher, and where steps are too long to be
-/// measured whole.
+/// Within 5 % also where stages freeze what the student then shares with its teacher, and where steps are too long to
+/// be measured whole.
 TEST(Plan, MemoryOfEachKindOfStage) {
   for (const char* kind : {"stage 1", "stage 2", "stage 2, mixers alone", "stage 2, mixers alone, recomputing"})
     for (double seconds : {5.0, 0.0}) {

@@ -23,9 +23,10 @@ void register_convert(CLI::App& app, Run& run) {
       ->capture_default_str();
   app.add_option("--sample-tokens", o->sample_tokens, "without --data: tokens sampled from the teacher")
       ->capture_default_str();
-  app.add_option("--teacher-memory", o->teacher_memory,
-                 "the teacher's layers: whole | layers (two at a time, from its files) | ranks (two at a time, from parts "
-                 "that ranks hold)")
+  app.add_option(
+         "--teacher-memory", o->teacher_memory,
+         "the teacher's layers: whole | layers (two at a time, from its files) | ranks (two at a time, from parts "
+         "that ranks hold)")
       ->capture_default_str();
   Flags flags{app};
   o->run.visit(flags);

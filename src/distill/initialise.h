@@ -13,8 +13,8 @@ namespace qwerky {
 
 /// Normal(0, 0.02), residual projections scaled by 1/√(2L), norms 1, biases 0; RWKV tensors as published.
 void init_random(Model& model, uint64_t seed);
-/// Whether the student holds a parameter itself: a stage trains it, it belongs to a new mixer, or the teacher (null: there
-/// is none) has no such values. The arguments must outlive what is returned.
+/// Whether the student holds a parameter itself: a stage trains it, it belongs to a new mixer, or the teacher (null:
+/// there is none) has no such values. The arguments must outlive what is returned.
 std::function<bool(const Param& p)> owned_by_student(const Config& config, const Recipe& recipe, const Model* teacher);
 /// A student without values yet: f32 masters of what it owns; the rest is the teacher's memory, which must outlive it.
 std::unique_ptr<Model> make_student(const Config& config, const Recipe& recipe, const Model& teacher);

@@ -127,9 +127,9 @@ Plan make_plan(const PlanInput& in, const Say& say, const std::atomic<bool>& sto
   plan.memory_bytes = held + scratch;
   const int64_t teacher = in.teacher ? in.teacher->weight_bytes() + in.teacher_shard_bytes : 0;
   say(concat("plan: memory ", bytes_text(plan.memory_bytes + teacher), ": weights ", bytes_text(weights),
-             in.teacher ? ", teacher " + bytes_text(teacher) : "",
-             ", gradients and optimiser ", bytes_text(optimiser), ", scratch ", bytes_text(scratch),
-             " (measured on made-up tokens); ", bytes_text(available), " available beside the teacher"),
+             in.teacher ? ", teacher " + bytes_text(teacher) : "", ", gradients and optimiser ", bytes_text(optimiser),
+             ", scratch ", bytes_text(scratch), " (measured on made-up tokens); ", bytes_text(available),
+             " available beside the teacher"),
       true);
   const int64_t checkpoint = weights * (1 + blocks.moments), result = in.scalar_bytes * declared.count();
   const int64_t free = free_disk_bytes(in.out), there = bytes_under(in.out);  // of an earlier start

@@ -106,8 +106,14 @@ Trainer::Trainer(const Backend& on, Model& student, const Model* teacher, const 
            " windows; start fewer, or raise it (--set)");
   for (const Stage& s : recipe_.stages)
     if (const int64_t parts = s.lanes * options_.ranks->size(); options_.teacher_over_ranks && s.batch % parts != 0)
-      fail("stage ", s.name, ": ranks that share the teacher's weights need windows of equal number: a batch that is a "
-           "multiple of ", parts, " (", options_.ranks->size(), " ranks of ", s.lanes, " lanes), found ", s.batch);
+      fail("stage ", s.name,
+           ": ranks that share the teacher's weights need windows of equal number: a batch that is a "
+           "multiple of ",
+           parts, " (", options_.ranks->size(), " ranks of ", s.lanes, " lanes), found ", s.batch);
+  for (const Stage& s : recipe_.stages)
+    if (options_.teacher_over_ranks && s.cache_targets)
+      fail("stage ", s.name,
+           ": ranks that share the teacher's weights run it at the same time; set cache_targets=false");
   const TrainerBlocks blocks(recipe_);
   const Shape block{student_.params.block_count()}, owned{shard(options_.ranks->rank(), options_.ranks->size()).count};
   first_moment_ = memory_.zeros(DType::f32, owned);
@@ -120,7 +126,8 @@ Trainer::Trainer(const Backend& on, Model& student, const Model* teacher, const 
 }
 
 int64_t Trainer::memory_bytes() const {
-  return memory_.peak_bytes() + student_.params.block().bytes() + (teacher_ ? teacher_->weight_bytes() : 0) + scratch_bytes();
+  return memory_.peak_bytes() + student_.params.block().bytes() + (teacher_ ? teacher_->weight_bytes() : 0) +
+         scratch_bytes();
 }
 
 int64_t Trainer::scratch_bytes() const {

@@ -10,7 +10,6 @@ namespace qwerky {
 namespace {
 
 constexpr int64_t kAlign = 64;
-constexpr int64_t kMostRanks = 4096;
 
 int64_t aligned(int64_t bytes) { return (bytes + kAlign - 1) / kAlign * kAlign; }
 
@@ -22,7 +21,7 @@ int64_t layer_of(const std::string& name) {
 
 }  // namespace
 
-LayerBuffers::LayerBuffers(Model& model)
+LayerBuffers::LayerBuffers(Model& model, int ranks)
     : files_(*model.source), layers_(static_cast<size_t>(model.config().layers)) {
   std::vector<int64_t> used(layers_.size());
   const auto in_layer = [](const Param& p) { return is_matrix(p.shape) && layer_of(p.name) >= 0; };
@@ -34,7 +33,7 @@ LayerBuffers::LayerBuffers(Model& model)
     layer_bytes_ = std::max(layer_bytes_, used[layer]);
   });
   for (Tensor& buffer : buffers_)
-    buffer = memory_.tensor(DType::f32, {(layer_bytes_ + kAlign * kMostRanks) / size_of(DType::f32)});
+    buffer = memory_.tensor(DType::f32, {ranks * part_bytes(ranks) / size_of(DType::f32)});
   std::vector<size_t> at(layers_.size());
   model.params.each([&](Param& p) {
     if (!is_matrix(p.shape)) return;
@@ -60,9 +59,8 @@ void LayerBuffers::read(int64_t layer, char* to, int64_t begin, int64_t end) {
     constexpr int64_t kGrain = 1 << 20;
     const char* source = static_cast<const char*>(place.stored.data) + (from - place.begin);
     char* target = to + (from - begin);
-    parallel_for(until - from, kGrain, [=](int64_t b, int64_t e) {
-      std::memcpy(target + b, source + b, static_cast<size_t>(e - b));
-    });
+    parallel_for(until - from, kGrain,
+                 [=](int64_t b, int64_t e) { std::memcpy(target + b, source + b, static_cast<size_t>(e - b)); });
     files_.forget(place.name);
   }
 }
@@ -83,13 +81,13 @@ void LayerBuffers::fetch(int64_t layer, int64_t after) {
   read(layer, static_cast<char*>(buffer.data), 0, layer_bytes_);
 }
 
-int64_t LayerBuffers::shard_bytes(int ranks) const {
-  return static_cast<int64_t>(layers_.size()) * aligned((layer_bytes_ + ranks - 1) / ranks);
-}
+int64_t LayerBuffers::part_bytes(int ranks) const { return aligned((layer_bytes_ + ranks - 1) / ranks); }
+
+int64_t LayerBuffers::shard_bytes(int ranks) const { return static_cast<int64_t>(layers_.size()) * part_bytes(ranks); }
 
 void LayerBuffers::shard(Collective& ranks) {
-  if (ranks.size() > kMostRanks) fail("weights over ranks: at most ", kMostRanks, " ranks, found ", ranks.size());
-  const int64_t each = shard_bytes(ranks.size()) / static_cast<int64_t>(layers_.size());
+  const int64_t each = part_bytes(ranks.size());
+  CHECK(ranks.size() * each <= buffers_[0].bytes(), "buffers for fewer than ", ranks.size(), " ranks");
   shard_memory_ = std::make_unique<Arena>("this rank's part of frozen weights");
   shards_.clear();
   for (int64_t layer = 0; layer < static_cast<int64_t>(layers_.size()); ++layer) {

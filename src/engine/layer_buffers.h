@@ -15,7 +15,8 @@ namespace qwerky {
 class LayerBuffers final : public LayerWeights {
  public:
   /// `model` was loaded with LoadOptions::map. Its matrices move into the buffers' places; its decoder enters layers.
-  explicit LayerBuffers(Model& model);
+  /// `ranks`: how many may share them.
+  explicit LayerBuffers(Model& model, int ranks = 1);
 
   /// From now on each rank holds its part of every layer in memory, and a layer is gathered from all of them instead of
   /// read from files: all ranks make the same passes. unshard(): from files again, each rank for itself.
@@ -32,6 +33,7 @@ class LayerBuffers final : public LayerWeights {
     int64_t begin;  // in the buffer, bytes
   };
   void fetch(int64_t layer, int64_t after) override;
+  int64_t part_bytes(int ranks) const;  // of a layer
   /// Copies bytes [begin, end) of a layer as it lies in a buffer to `to`, which stands for `begin`.
   void read(int64_t layer, char* to, int64_t begin, int64_t end);
 
@@ -39,7 +41,7 @@ class LayerBuffers final : public LayerWeights {
   std::vector<std::vector<Place>> layers_;
   int64_t layer_bytes_ = 0, tables_ = 0;  // of the largest layer; of matrices outside layers
   Arena memory_{"layers of the teacher"};
-  Tensor buffers_[2];  // [layer_bytes_ and room for shards of equal size] / 4 f32, whatever they hold
+  Tensor buffers_[2];  // [ranks × a part of a layer] of f32, whatever the layer holds
   Collective* ranks_ = nullptr;
   std::unique_ptr<Arena> shard_memory_;
   std::vector<Tensor> shards_;  // of this rank, per layer

@@ -117,7 +117,8 @@ std::unique_ptr<Model> load_model(const Checkpoint& checkpoint, const LoadOption
     if (options.train || options.rows)
       fail(path.string(), ": a packed model is for inference only; use the model it was made from");
     model->params.bind(
-        *checkpoint.tensors, [&](Param& p, Tensor t) { borrow(*model, p, t, options.copy || device_memory() != nullptr); }, ignore);
+        *checkpoint.tensors,
+        [&](Param& p, Tensor t) { borrow(*model, p, t, options.copy || device_memory() != nullptr); }, ignore);
     model->source = checkpoint.tensors;
   } else if (options.pack_for != nullptr && (options.formats != nullptr || options.pack_for->prefers_panels())) {
     std::optional<PackFormats> formats;

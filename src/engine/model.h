@@ -31,8 +31,8 @@ struct LoadOptions {
   bool rows = false;
   /// The weights of a packed file are copied into huge pages instead of used where they are mapped.
   bool copy = false;
-  /// Matrices stay where their files are mapped, read-only (`source` keeps them): an Error where they are not stored there
-  /// as they would be held.
+  /// Matrices stay where their files are mapped, read-only (`source` keeps them): an Error where they are not stored
+  /// there as they would be held.
   bool map = false;
   /// Changes the configuration that was read, before anything is built from it.
   std::function<void(Config&)> edit = nullptr;

@@ -167,7 +167,8 @@ ShardedTensors::ShardedTensors(const Path& dir, const Json& index) : name_(dir.s
       if (!is_file(dir / file)) fail(where, ": shard ", file, " (for tensor ", tensor, ") is missing from ", name_);
       shard = shards_.emplace_back(std::make_unique<SafetensorsFile>(dir / file)).get();
     }
-    if (!shard->find(tensor)) fail(where, ": tensor ", tensor, " is listed in shard ", file, ", which does not hold it");
+    if (!shard->find(tensor))
+      fail(where, ": tensor ", tensor, " is listed in shard ", file, ", which does not hold it");
     shard_of_.emplace(tensor, shard);
   }
   for (const auto& [file, shard] : opened)

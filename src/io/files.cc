@@ -257,7 +257,8 @@ MappedFile::~MappedFile() {
 bool MappedFile::advise(const void* begin, int64_t bytes, bool whole_pages, int advice) const {
   const int64_t page = ::sysconf(_SC_PAGESIZE), first = static_cast<const char*>(begin) - data_, end = first + bytes;
   if (first < 0 || end > size_) return false;
-  const int64_t from = (whole_pages ? first + page - 1 : first) / page * page, to = whole_pages ? end / page * page : end;
+  const int64_t from = (whole_pages ? first + page - 1 : first) / page * page,
+                to = whole_pages ? end / page * page : end;
   if (from < to) ::madvise(const_cast<char*>(data_) + from, static_cast<size_t>(to - from), advice);  // a hint
   return true;
 }

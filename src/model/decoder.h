@@ -35,8 +35,8 @@ class Decoder {
   /// Scalars of state for a sequence of at most `capacity` tokens.
   int64_t state_scalars(int64_t capacity) const;
   std::unique_ptr<State> make_state(DType type, int64_t capacity) const;
-  /// `to` becomes what `from` is, whose capacity may be another (its position: nothing unused). Only what `from` uses is
-  /// copied; the rest of `to` keeps values that are never read.
+  /// `to` becomes what `from` is, whose capacity may be another (its position: nothing unused). Only what `from` uses
+  /// is copied; the rest of `to` keeps values that are never read.
   void copy_state(State& to, const State& from) const;
 
   /// Hidden rows after the last norm [R, D]. Advances each segment's state. All states of a batch must have the same

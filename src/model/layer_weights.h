@@ -8,7 +8,8 @@
 
 namespace qwerky {
 
-/// Holds at most two layers at once. One pass over the layers at a time, in any direction, a step of one layer at a time.
+/// Holds at most two layers at once. One pass over the layers at a time, in any direction, a step of one layer at a
+/// time.
 class LayerWeights {
  public:
   virtual ~LayerWeights() = default;

@@ -163,8 +163,7 @@ void Params::allocate(Arena& arena, DType type, const std::function<bool(const P
   }
   block_ = arena.zeros(type, {block_count_});
   for (Param& p : list_)
-    if (p.offset >= 0)
-      p.weight = Tensor(static_cast<char*>(block_.data) + p.offset * size_of(type), type, p.shape);
+    if (p.offset >= 0) p.weight = Tensor(static_cast<char*>(block_.data) + p.offset * size_of(type), type, p.shape);
 }
 
 void Params::allocate(Arena& arena, DType matrices, DType vectors) {

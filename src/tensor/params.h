@@ -42,8 +42,8 @@ class TensorSource {
     if (!t) return std::nullopt;
     return Info{t.type, t.shape, false, t.layout};
   }
-  /// The caller is done with this tensor: a source that made its memory on demand may free it, one that maps a file lets
-  /// its pages go until they are read again.
+  /// The caller is done with this tensor: a source that made its memory on demand may free it, one that maps a file
+  /// lets its pages go until they are read again.
   virtual void forget(std::string_view) const {}
   /// Begins to read what find() gives from its file. False when it does not lie in a mapped file; true also means that
   /// it stays valid after forget().
