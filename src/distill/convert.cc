@@ -60,6 +60,8 @@ Job make_job(const RunOptions& options, const Say& say, const std::atomic<bool>&
   if (options.holdout < 0) fail("--holdout: expected at least 0, found ", options.holdout);
   if (!(options.checkpoint_seconds >= 0))
     fail("--checkpoint-seconds: expected at least 0, found ", options.checkpoint_seconds);
+  if (options.optimiser_memory != "device" && options.optimiser_memory != "host")
+    fail("--optimiser-memory: expected device or host, found ", options.optimiser_memory);
   Job job{options, say, stop, &ranks, load_recipe(options.recipe, options.set), nullptr};
   job.backend = make_backend(options.backend, resolve_precision(options.precision, DType::f32, options.backend));
   job.ranks = &between_devices(ranks);
@@ -91,6 +93,7 @@ void plan(Job& job, const Config& config, const Model* teacher, int64_t text_tok
                                 .shard_bytes = 4 * copies * text_tokens,
                                 .scalar_bytes = size_of(stored_as),
                                 .out = job.out(),
+                                .optimiser_on_host = job.options.optimiser_memory == "host",
                                 .teacher_shard_bytes = teacher_shard_bytes,
                                 .ranks = job.ranks->size(),
                                 .ranks_on_this_machine = job.ranks->on_this_machine()},
@@ -146,7 +149,8 @@ TrainerOptions trainer_options(const Job& job, const Json& settings) {
           .step_seconds = job.step_seconds,
           .report = [&say = job.say](const TrainStatus& s) { say(progress_line(s), s.validated); },
           .stop = &job.stop,
-          .ranks = job.ranks};
+          .ranks = job.ranks,
+          .optimiser_on_host = job.options.optimiser_memory == "host"};
 }
 
 /// The held-out tokens of the closing measurement.

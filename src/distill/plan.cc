@@ -83,7 +83,9 @@ Plan make_plan(const PlanInput& in, const Say& say, const std::atomic<bool>& sto
              own < declared.count() ? concat(declared.count() - own, " of them the teacher's, ") : "", "state ",
              bytes_text(4 * shape.state_scalars(0)), " per sequence"),
       true);
-  if (const int64_t need = 4 * own * (1 + blocks.lanes) + 4 * own * blocks.moments / in.ranks; need > available)
+  const bool on_host = in.optimiser_on_host && device_memory() != nullptr;
+  if (const int64_t need = 4 * own * (1 + blocks.lanes) + (on_host ? 0 : 4 * own * blocks.moments / in.ranks);
+      need > available)
     fail("plan: training needs ", bytes_text(need), " for weights, gradients and optimiser alone (", own,
          " parameters, ", blocks.lanes, " lanes); this machine has ", bytes_text(available), " available");
 
@@ -95,16 +97,18 @@ Plan make_plan(const PlanInput& in, const Say& say, const std::atomic<bool>& sto
     init_random(*student, recipe.seed);
   }
   const TokenStream tokens = made_up_tokens(recipe, in.student.vocab);
-  Trainer trainer(in.on, *student, in.teacher, tokens, nullptr, recipe, {.dir = {}, .settings = {}, .report = nullptr});
+  Trainer trainer(in.on, *student, in.teacher, tokens, nullptr, recipe,
+                  {.dir = {}, .settings = {}, .report = nullptr, .optimiser_on_host = in.optimiser_on_host});
   const int64_t weights = student->params.block().bytes(), moments = blocks.moments * weights,
-                optimiser = trainer.optimiser_bytes() - moments + moments / in.ranks, held = weights + optimiser;
+                optimiser = trainer.optimiser_bytes() - moments + moments / in.ranks, held = weights + optimiser,
+                elsewhere = on_host ? moments / in.ranks : 0;
 
   Plan plan;
   double seconds = 0;
   int64_t scratch = 0, trained_tokens = 0, targets = 0;
   for (size_t i = 0; i < recipe.stages.size(); ++i) {
     const Stage& s = recipe.stages[i];
-    Cost cost = measure_stage(trainer, s, in.ranks, available - held, in.stage_seconds, stop);
+    Cost cost = measure_stage(trainer, s, in.ranks, available - held + elsewhere, in.stage_seconds, stop);
     cost.step_seconds /= in.ranks;
     const double stage_seconds = cost.step_seconds * static_cast<double>(s.steps());
     const double rate = static_cast<double>(s.batch * s.context) / cost.step_seconds;
@@ -143,7 +147,7 @@ Plan make_plan(const PlanInput& in, const Say& say, const std::atomic<bool>& sto
              in.corpus_tokens, "; ", duration_text(seconds),
              " in all, besides the preparation of text, validation and the closing comparison"),
       true);
-  if (plan.memory_bytes + in.teacher_shard_bytes > available)
+  if (plan.memory_bytes - elsewhere + in.teacher_shard_bytes > available)
     fail("plan: the run needs ", bytes_text(plan.memory_bytes), " of memory beside the teacher, this machine has ",
          bytes_text(available), " available; lower batch, windows_at_once or lanes, or set recompute (--set)");
   if (plan.disk_bytes - there > free)

@@ -23,6 +23,7 @@ struct PlanInput {
   int64_t shard_bytes;    ///< on disk for them while they are made
   int64_t scalar_bytes;   ///< of a stored weight of the result
   Path out;
+  bool optimiser_on_host = false;
   int64_t teacher_shard_bytes = 0;  ///< of its layers that a rank will hold, not in memory yet
   int ranks = 1;                    ///< that share each step's windows, as fast as this one
   int ranks_on_this_machine = 1;

@@ -92,7 +92,8 @@ Trainer::Trainer(const Backend& on, Model& student, const Model* teacher, const 
       train_(train),
       validation_(validation),
       recipe_(recipe),
-      options_(std::move(options)) {
+      options_(std::move(options)),
+      state_memory_("moments of the optimiser", 0, options_.optimiser_on_host) {
   recipe_.check();
   for (const Stage& s : recipe_.stages) {
     if (s.loss != "cross_entropy" && teacher == nullptr) fail("stage ", s.name, ": loss ", s.loss, " needs a teacher");
@@ -116,9 +117,9 @@ Trainer::Trainer(const Backend& on, Model& student, const Model* teacher, const 
            ": ranks that share the teacher's weights run it at the same time; set cache_targets=false");
   const TrainerBlocks blocks(recipe_);
   const Shape block{student_.params.block_count()}, owned{shard(options_.ranks->rank(), options_.ranks->size()).count};
-  first_moment_ = memory_.zeros(DType::f32, owned);
-  second_moment_ = memory_.zeros(DType::f32, owned);
-  if (blocks.moments > 2) average_ = memory_.zeros(DType::f32, owned);
+  first_moment_ = state_memory_.zeros(DType::f32, owned);
+  second_moment_ = state_memory_.zeros(DType::f32, owned);
+  if (blocks.moments > 2) average_ = state_memory_.zeros(DType::f32, owned);
   for (int64_t i = 0; i < blocks.lanes; ++i) {
     gradients_.push_back(memory_.zeros(DType::f32, block));
     scratch_.push_back(std::make_unique<Arena>("training scratch"));
@@ -126,7 +127,7 @@ Trainer::Trainer(const Backend& on, Model& student, const Model* teacher, const 
 }
 
 int64_t Trainer::memory_bytes() const {
-  return memory_.peak_bytes() + student_.params.block().bytes() + (teacher_ ? teacher_->weight_bytes() : 0) +
+  return optimiser_bytes() + student_.params.block().bytes() + (teacher_ ? teacher_->weight_bytes() : 0) +
          scratch_bytes();
 }
 

@@ -52,6 +52,7 @@ struct TrainerOptions {
   const std::atomic<bool>* stop = nullptr;  ///< set by a signal handler: save and return
   int64_t stop_after_steps = 0;             ///< for tests: as if stopped after so many steps of this call
   Collective* ranks = &one_process();       ///< they share the windows of a step and the optimiser's state
+  bool optimiser_on_host = false;           ///< moments and average stay in the host's memory where a device computes
   bool teacher_over_ranks = false;          ///< its layers are gathered from all ranks, which make the same passes
 };
 
@@ -80,7 +81,8 @@ class Trainer {
   int64_t memory_bytes() const;
   /// The most all lanes have held at once.
   int64_t scratch_bytes() const;
-  int64_t optimiser_bytes() const { return memory_.peak_bytes(); }  ///< gradients, moments and average
+  /// Gradients, moments and average.
+  int64_t optimiser_bytes() const { return memory_.peak_bytes() + state_memory_.peak_bytes(); }
 
  private:
   struct Run {  // consecutive parameters that share a rate
@@ -115,7 +117,7 @@ class Trainer {
   const TokenStream* validation_;
   Recipe recipe_;
   TrainerOptions options_;
-  Arena memory_{"gradients and optimiser"};
+  Arena memory_{"gradients"}, state_memory_;       // of moments and average
   std::vector<std::unique_ptr<Arena>> scratch_;    // per lane
   int64_t scratch_before_ = 0;                     // the most of stages before this one
   std::vector<Tensor> gradients_;                  // per lane

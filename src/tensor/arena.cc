@@ -17,10 +17,11 @@ int64_t round_up(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
 
 }  // namespace
 
-Block::Block(int64_t bytes, const std::string& purpose) : bytes_(round_up(std::max<int64_t>(bytes, 1), kAlign)) {
+Block::Block(int64_t bytes, const std::string& purpose, bool on_host)
+    : bytes_(round_up(std::max<int64_t>(bytes, 1), kAlign)) {
   if (bytes_ >= kHugePage) bytes_ = round_up(bytes_, kHugePage);
   if (from_ = device_memory(); from_ != nullptr) {
-    data_ = static_cast<char*>(from_->allocate(bytes_, purpose));
+    data_ = static_cast<char*>(from_->allocate(bytes_, purpose, on_host));
     return;
   }
   void* memory = mmap(nullptr, static_cast<size_t>(bytes_), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -45,9 +46,9 @@ struct Arena::Blocks {
   std::vector<Block> list;
 };
 
-Arena::Arena(std::string purpose, int64_t first_block_bytes)
-    : purpose_(std::move(purpose)), blocks_(std::make_shared<Blocks>()) {
-  if (first_block_bytes > 0) blocks_->list.emplace_back(first_block_bytes, purpose_);
+Arena::Arena(std::string purpose, int64_t first_block_bytes, bool on_host)
+    : purpose_(std::move(purpose)), on_host_(on_host), blocks_(std::make_shared<Blocks>()) {
+  if (first_block_bytes > 0) blocks_->list.emplace_back(first_block_bytes, purpose_, on_host_);
 }
 
 char* Arena::take(int64_t bytes) {
@@ -62,7 +63,7 @@ char* Arena::take(int64_t bytes) {
   if (block_ == list.size()) {
     int64_t mapped = 0;
     for (const Block& block : list) mapped += block.bytes();
-    list.emplace_back(std::max({bytes, mapped, kSmallestBlock}), purpose_);
+    list.emplace_back(std::max({bytes, mapped, kSmallestBlock}), purpose_, on_host_);
   }
   char* memory = list[block_].data() + used_;
   used_ += bytes;

@@ -17,8 +17,8 @@ namespace qwerky {
 class Block {
  public:
   Block() = default;
-  /// Throws Error when the system refuses; `purpose` names the block in that message.
-  Block(int64_t bytes, const std::string& purpose);
+  /// Throws Error when the system refuses; `purpose` names the block in that message. `on_host`: not on the device.
+  Block(int64_t bytes, const std::string& purpose, bool on_host = false);
   Block(Block&& other) noexcept { *this = std::move(other); }
   Block& operator=(Block&& other) noexcept;
   ~Block();
@@ -35,7 +35,7 @@ class Block {
 /// system call. Not shared between threads.
 class Arena {
  public:
-  explicit Arena(std::string purpose = "scratch", int64_t first_block_bytes = 0);
+  explicit Arena(std::string purpose = "scratch", int64_t first_block_bytes = 0, bool on_host = false);
 
   /// Uninitialised memory, 64-byte aligned, valid until release() to an earlier mark.
   Tensor tensor(DType type, Shape shape);
@@ -56,6 +56,7 @@ class Arena {
   char* take(int64_t bytes);
 
   std::string purpose_;
+  bool on_host_;
   struct Blocks;
   std::shared_ptr<Blocks> blocks_;
   size_t block_ = 0;
