@@ -367,7 +367,7 @@ for command in "generate seven" "logits seven --tokens 1 --out z.safetensors" "e
   for backend in reference avx2; do refused "precision bf16: the $backend backend\|this CPU lacks" $command --precision bf16 --backend $backend; done
 done
 for backend in gpu ""; do refused "backend.*expected auto, cuda, avx512, avx2 or reference" generate seven --backend "$backend"; done
-command -v nvidia-smi >/dev/null || refused "backend cuda: (this program was built without CUDA|no device found)" generate seven --backend cuda
+command -v nvidia-smi >/dev/null || refused "backend cuda: \(this program was built without CUDA\|no device found\)" generate seven --backend cuda
 : >empty.txt
 printf 'fine\nnot \xff\xfe fine\n' >latin.txt
 # shellcheck disable=SC2046
@@ -383,6 +383,10 @@ refused "latin.txt, line 2: not UTF-8" convert teacher --data latin.txt --out y 
 # shellcheck disable=SC2046
 refused "plan: with the .* h at the measured .* more than ten years are refused" convert teacher "${data[@]}" --out y $(stages 2 2) --set stages.1.tokens=1e18
 [ -e y/conversion.json ] && die "an absurd plan was started"
+# shellcheck disable=SC2046
+refused "teacher-memory: expected whole, layers or ranks, found disk" convert teacher "${data[@]}" --out y --teacher-memory disk $(stages 2 2)
+# shellcheck disable=SC2046
+refused "optimiser-memory: expected device or host, found disk" convert teacher "${data[@]}" --out y --optimiser-memory disk $(stages 2 2)
 # shellcheck disable=SC2046
 refused "report-steps" convert teacher "${data[@]}" --out y --report-steps 0 $(stages 2 2)
 # shellcheck disable=SC2046

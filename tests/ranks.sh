@@ -75,7 +75,32 @@ on 2 convert teacher --to rad-rwkv7 "${data[@]}" --out dead $(shape 0 2000) $(sh
 wait
 grep -q "process rank [01] .*signal 9" err || die "nothing names the rank that died"
 
+echo "frozen weights of a teacher of 12 layers over ranks"
+sed 's/"num_hidden_layers": 3/"num_hidden_layers": 12/' config.json >deep.json
+on 1 train deep.json --vocab 300 "${data[@]}" --out deep $(shape 0 10) --set stages.0.lr=5e-3 || die "train 12 layers"
+frozen=($(shape 0 10) $(shape 1 10) --set calibration_tokens=2048 --set 'stages.1.train=*.self_attn.*')
+# planned_teacher: bytes of the teacher by the plan in `err`
+planned_teacher() { sed -n 's/.*plan: memory.*, teacher \([0-9.]*\) \([KM]\)iB.*/\1 \2/p' err | awk '{ print int($1 * ($2 == "M" ? 1048576 : 1024)) }'; }
+on 1 convert deep --to rad-rwkv7 "${data[@]}" --out whole "${frozen[@]}" || die "12 layers, teacher whole"
+whole=$(planned_teacher)
+on 1 convert deep --to rad-rwkv7 "${data[@]}" --out layers "${frozen[@]}" --teacher-memory layers || die "12 layers, from files"
+cmp whole/model.safetensors layers/model.safetensors || die "layers from files give other bits"
+for ranks in 2 4; do
+  on "$ranks" convert deep --to rad-rwkv7 "${data[@]}" --out "whole$ranks" "${frozen[@]}" || die "12 layers on $ranks ranks"
+  on "$ranks" convert deep --to rad-rwkv7 "${data[@]}" --out "over$ranks" "${frozen[@]}" --teacher-memory ranks || die "12 layers over $ranks ranks"
+  cmp "whole$ranks/model.safetensors" "over$ranks/model.safetensors" || die "layers over $ranks ranks give other bits"
+  for key in loss validation_kl; do
+    cmp <(grep -o "\"$key\":[^,}]*" "whole$ranks/training/log.jsonl") <(grep -o "\"$key\":[^,}]*" "over$ranks/training/log.jsonl") ||
+      die "$key over $ranks ranks"
+  done
+  part=$(planned_teacher)  # 1/R of 12 layers, two layers, and a tenth for embedding and norms
+  [ "$part" -gt 0 ] && [ $((part * 12 * ranks)) -lt $((whole * (12 + 2 * ranks + ranks * 2))) ] ||
+    die "teacher of $whole bytes takes $part on each of $ranks ranks"
+done
+
 echo "refusals"
+on 2 convert deep --to rad-rwkv7 "${data[@]}" --out few "${frozen[@]}" --teacher-memory ranks --set stages.0.batch=6 && die "uneven windows"
+grep -q "need windows of equal number: a batch that is a multiple of 4 (2 ranks of 2 lanes), found 6" err || die "no message of uneven windows"
 on 4 convert teacher --to rad-rwkv7 "${data[@]}" --out few "${steps[@]}" --set stages.0.batch=2 && die "2 windows for 4 ranks"
 grep -q "rank [0-3] of 4 on .*: error: stage .*: 4 ranks cannot share a batch of 2 windows" err || die "no message of ranks and windows"
 echo "passed"

@@ -49,6 +49,10 @@ Collective& one_process();
 /// did and this program was built without MPI. Call once, before threads are made.
 Collective& ranks_of_this_run();
 
+/// The same ranks, where a backend has been made that computes on devices: what they share goes from device to device
+/// by NCCL if this program was built with it. Throws Error when NCCL cannot connect them. Other ranks as they are.
+Collective& between_devices(Collective& ranks);
+
 /// "rank 2 of 4 on HOST" once ranks_of_this_run() found several processes; else empty.
 std::string rank_name();
 

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cstdlib>
+#include <sstream>
 #include <vector>
 
 #include "backend/collective.h"
@@ -15,16 +16,33 @@ namespace {
 
 bool started = false;
 
+/// This process sees one of the machine's GPUs alone, number `number` of those it would see. Before CUDA starts.
+void own_device(int number) {
+  constexpr const char* kVisible = "CUDA_VISIBLE_DEVICES";
+  std::string own = std::to_string(number);
+  if (const char* visible = std::getenv(kVisible)) {
+    std::istringstream list(visible);
+    for (int i = 0; i <= number; ++i)
+      if (!std::getline(list, own, ',')) return;  // fewer than ranks
+  }
+  ::setenv(kVisible, own.c_str(), 1);
+}
+
 class Mpi final : public Collective {
  public:
   Mpi() {
     started = true;
-    MPI_Init(nullptr, nullptr);  // its errors end all ranks with a message, which is its default
+    int level = 0;  // its errors end all ranks with a message, which is its default
+    MPI_Init_thread(nullptr, nullptr, MPI_THREAD_SERIALIZED, &level);
+    if (level < MPI_THREAD_SERIALIZED) fail("MPI: this installation allows calls of the main thread alone");
     MPI_Comm_rank(MPI_COMM_WORLD, &rank_);
     MPI_Comm_size(MPI_COMM_WORLD, &size_);
     MPI_Comm machine;
     MPI_Comm_split_type(MPI_COMM_WORLD, MPI_COMM_TYPE_SHARED, rank_, MPI_INFO_NULL, &machine);
     MPI_Comm_size(machine, &on_this_machine_);
+    int number = 0;
+    MPI_Comm_rank(machine, &number);
+    if (on_this_machine_ > 1) own_device(number);
     MPI_Comm_free(&machine);
   }
   ~Mpi() override { MPI_Finalize(); }

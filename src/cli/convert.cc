@@ -22,6 +22,12 @@ void register_convert(Flags flags, Run& run) {
   flags.add_option("--store", o->store, "matrices of the result: auto (as the teacher's) | f32 | bf16").with_default();
   flags.add_option("--sample-tokens", o->sample_tokens, "without --data: tokens sampled from the teacher")
       .with_default();
+  flags
+      .add_option(
+          "--teacher-memory", o->teacher_memory,
+          "the teacher's layers: whole | layers (two at a time, from its files) | ranks (two at a time, from parts "
+          "that ranks hold)")
+      .with_default();
   FieldFlags fields{flags};
   o->run.visit(fields);
   flags.callback([o, &run] { run = [o] { return status(convert(*o, say, interrupted(), ranks_of_this_run())); }; });

@@ -12,6 +12,7 @@
 #include "distill/prepare.h"
 #include "distill/training_log.h"
 #include "engine/engine.h"
+#include "engine/layer_buffers.h"
 
 namespace qwerky {
 namespace {
@@ -36,7 +37,7 @@ struct Job {
   const RunOptions& options;
   const Say& say;
   const std::atomic<bool>& stop;
-  Collective& ranks;
+  Collective* ranks;
   Recipe recipe;
   std::unique_ptr<Backend> backend;
   double peak_gflops = 0;                 // of the precision used
@@ -49,7 +50,7 @@ struct Job {
 
 /// No other run may write there until this one ends. A dry run writes nothing.
 void lock_out(Job& job) {
-  if (job.ranks.first() && !job.lock && !job.options.dry_run)
+  if (job.ranks->first() && !job.lock && !job.options.dry_run)
     job.lock = std::make_unique<DirectoryLock>(job.training());
 }
 
@@ -59,8 +60,11 @@ Job make_job(const RunOptions& options, const Say& say, const std::atomic<bool>&
   if (options.holdout < 0) fail("--holdout: expected at least 0, found ", options.holdout);
   if (!(options.checkpoint_seconds >= 0))
     fail("--checkpoint-seconds: expected at least 0, found ", options.checkpoint_seconds);
-  Job job{options, say, stop, ranks, load_recipe(options.recipe, options.set), nullptr};
+  if (options.optimiser_memory != "device" && options.optimiser_memory != "host")
+    fail("--optimiser-memory: expected device or host, found ", options.optimiser_memory);
+  Job job{options, say, stop, &ranks, load_recipe(options.recipe, options.set), nullptr};
   job.backend = make_backend(options.backend, resolve_precision(options.precision, DType::f32, options.backend));
+  job.ranks = &between_devices(ranks);
   if (!ranks.first()) return job;  // the first looks at what is there, before it or another changes it
   if (is_there(job.out() / "config.json") && !is_there(job.training()))
     fail("--out: ", job.out().string(),
@@ -72,8 +76,9 @@ Job make_job(const RunOptions& options, const Say& say, const std::atomic<bool>&
 
 /// The plan, before anything is read, sampled or written; not again when only the closing measurement is left.
 /// `text_tokens`: about what the run's text holds; `copies`: of it on disk while it is prepared.
-void plan(Job& job, const Config& config, const Model* teacher, int64_t text_tokens, int64_t copies, DType stored_as) {
-  if (!job.ranks.first()) return;
+void plan(Job& job, const Config& config, const Model* teacher, int64_t text_tokens, int64_t copies, DType stored_as,
+          int64_t teacher_shard_bytes = 0) {
+  if (!job.ranks->first()) return;
   lock_out(job);
   const Peaks peaks = measure_peaks(threads(), 0.3);
   job.peak_gflops = job.options.precision == "bf16" ? peaks.bf16_gflops : peaks.f32_gflops;
@@ -88,8 +93,10 @@ void plan(Job& job, const Config& config, const Model* teacher, int64_t text_tok
                                 .shard_bytes = 4 * copies * text_tokens,
                                 .scalar_bytes = size_of(stored_as),
                                 .out = job.out(),
-                                .ranks = job.ranks.size(),
-                                .ranks_on_this_machine = job.ranks.on_this_machine()},
+                                .optimiser_on_host = job.options.optimiser_memory == "host",
+                                .teacher_shard_bytes = teacher_shard_bytes,
+                                .ranks = job.ranks->size(),
+                                .ranks_on_this_machine = job.ranks->on_this_machine()},
                                job.say, job.stop)
                          .step_seconds;
 }
@@ -142,7 +149,8 @@ TrainerOptions trainer_options(const Job& job, const Json& settings) {
           .step_seconds = job.step_seconds,
           .report = [&say = job.say](const TrainStatus& s) { say(progress_line(s), s.validated); },
           .stop = &job.stop,
-          .ranks = &job.ranks};
+          .ranks = job.ranks,
+          .optimiser_on_host = job.options.optimiser_memory == "host"};
 }
 
 /// The held-out tokens of the closing measurement.
@@ -170,7 +178,16 @@ void write_card(const Job& job, const RunData& data, const Model& student, const
 }
 
 Outcome convert_model(Job& job, const ConvertOptions& options) {
-  const auto teacher = load_model(options.teacher, {.rows = true});
+  if (options.teacher_memory != "whole" && options.teacher_memory != "layers" && options.teacher_memory != "ranks")
+    fail("--teacher-memory: expected whole, layers or ranks, found ", options.teacher_memory);
+  const auto teacher = load_model(options.teacher, {.rows = true, .map = options.teacher_memory != "whole"});
+  LayerBuffers* layers = nullptr;
+  if (options.teacher_memory != "whole") {
+    auto made = std::make_unique<LayerBuffers>(*teacher, job.ranks->size());
+    layers = made.get();
+    teacher->layers = std::move(made);
+  }
+  const bool over_ranks = options.teacher_memory == "ranks" && job.ranks->size() > 1;
   const bool control = mixer_kind(options.to) == MixerKind::softmax;  // the teacher itself, trained alike
   if (control) std::erase_if(job.recipe.stages, [](const Stage& stage) { return stage.loss == "align"; });
   job.recipe.check();
@@ -197,9 +214,9 @@ Outcome convert_model(Job& job, const ConvertOptions& options) {
   const DType stored_as = bf16 ? DType::bf16 : DType::f32;
 
   plan(job, config, teacher.get(), sampled ? options.sample_tokens : check_text(options.run), sampled ? 1 : 2,
-       stored_as);
+       stored_as, over_ranks ? layers->shard_bytes(job.ranks->size()) : 0);
   if (options.run.dry_run) return Outcome::finished;
-  const RunData data = first_then_others(job.ranks, [&] {
+  const RunData data = first_then_others(*job.ranks, [&] {
     return sampled ? sample_data(job.out(), *teacher, *job.backend, options.sample_tokens, window, job.recipe.seed,
                                  job.say, job.stop)
                    : read_data(options.run, *teacher->tokenizer, job.say, job.stop);
@@ -212,9 +229,12 @@ Outcome convert_model(Job& job, const ConvertOptions& options) {
                       {"training_tokens", data.shards.train->hash()},
                       {"backend", job.backend->name()},
                       {"precision", options.run.precision}};
-  const auto student = make_model(config, true);
+  const auto student = make_student(config, job.recipe, *teacher);
+  TrainerOptions how = trainer_options(job, settings);
+  how.teacher_over_ranks = over_ranks;
   auto trainer = std::make_unique<Trainer>(*job.backend, *student, teacher.get(), *data.shards.train,
-                                           data.shards.validation.get(), job.recipe, trainer_options(job, settings));
+                                           data.shards.validation.get(), job.recipe, how);
+  if (over_ranks) layers->shard(*job.ranks);
   const auto ids = data.shards.train->tokens();
   const Windows calibration{ids.first(std::min(static_cast<size_t>(job.recipe.calibration_tokens), ids.size())),
                             window};
@@ -236,8 +256,10 @@ Outcome convert_model(Job& job, const ConvertOptions& options) {
   if (run_stages(job, *trainer, initialise, before_stage) == Outcome::interrupted) return Outcome::interrupted;
   const double seconds = seconds_since(start);
   trainer.reset();  // its memory is not needed any more
-  if (!job.ranks.first()) return Outcome::finished;
+  if (over_ranks) layers->unshard();
+  if (!job.ranks->first()) return Outcome::finished;
 
+  read_shared_from_files(*student, *teacher);
   save_model(job.out(), config, student->params, stored_as, teacher->tokenizer_path);
   const auto stored = load_model(job.out(), {.need_tokenizer = false});  // the figures are those of what was written
   const auto measurer =
@@ -302,7 +324,7 @@ Outcome train_model(Job& job, const TrainOptions& options) {
 
   plan(job, planned, nullptr, check_text(options.run), 2, DType::bf16);
   if (options.run.dry_run) return Outcome::finished;
-  const auto tokenizer = first_then_others(job.ranks, [&] {
+  const auto tokenizer = first_then_others(*job.ranks, [&] {
     if (!is_there(tokenizer_file)) make_tokenizer(job, tokenizer_file, options.vocab);
     return load_tokenizer(job.out());
   });
@@ -310,7 +332,7 @@ Outcome train_model(Job& job, const TrainOptions& options) {
   if (!tokenizer->eos.empty()) json["eos_token_id"] = tokenizer->eos.front();
   const Config config = read_config(json, nullptr, options.config);
   const RunData data =
-      first_then_others(job.ranks, [&] { return read_data(options.run, *tokenizer, job.say, job.stop); });
+      first_then_others(*job.ranks, [&] { return read_data(options.run, *tokenizer, job.say, job.stop); });
 
   const Json settings{{"recipe", to_json(job.recipe)},   {"config", write_config(config)},
                       {"data", data.shards.corpus_hash}, {"training_tokens", data.shards.train->hash()},
@@ -320,7 +342,7 @@ Outcome train_model(Job& job, const TrainOptions& options) {
                   trainer_options(job, settings));
   const auto initialise = [&] { init_random(*model, job.recipe.seed); };
   if (run_stages(job, trainer, initialise) == Outcome::interrupted) return Outcome::interrupted;
-  if (!job.ranks.first()) return Outcome::finished;
+  if (!job.ranks->first()) return Outcome::finished;
   save_model(job.out(), config, model->params, DType::bf16, {});
   const auto stored = load_model(job.out());  // the figure is that of what was written
   const auto measurer =

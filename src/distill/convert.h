@@ -18,6 +18,7 @@ struct RunOptions {
   std::string recipe = "small";
   std::vector<std::string> set;
   std::string backend = "auto", precision = "auto";
+  std::string optimiser_memory = "device";
   bool dry_run = false;
   double checkpoint_seconds = 60;
   int64_t report_steps = 20;
@@ -35,6 +36,7 @@ struct RunOptions {
     v("set", set, "change a recipe value, e.g. --set stages.1.lr=3e-4 --set init=published");
     v("backend", backend, "auto | reference | avx2 | avx512 | cuda");
     v("precision", precision, "of matrix products while training: auto (f32) | f32 | bf16");
+    v("optimiser_memory", optimiser_memory, "with cuda: moments stay in memory of the device | host");
     v("dry_run", dry_run, "print the plan and stop; nothing is written");
     v("checkpoint_seconds", checkpoint_seconds, "seconds between checkpoints");
     v("report_steps", report_steps, "steps between progress lines");
@@ -47,6 +49,7 @@ struct ConvertOptions {
   std::vector<int64_t> keep_softmax;
   std::string store = "auto";
   int64_t sample_tokens = 1'000'000;
+  std::string teacher_memory = "whole";
   RunOptions run;
 };
 

@@ -115,6 +115,14 @@ void solve(const std::vector<double>& l, int64_t n, double* x) {
   }
 }
 
+/// What the teacher has for a tensor of the student; null if nothing.
+const Param* counterpart(const Model& teacher, const Param& p) {
+  const Param* from = teacher.params.find(p.name);
+  if (p.name == "lm_head.weight" && from == nullptr) from = teacher.params.find("model.embed_tokens.weight");
+  CHECK(from == nullptr || from->shape == p.shape, p.name, ": ", from->shape.str(), " and ", p.shape.str());
+  return from;
+}
+
 }  // namespace
 
 void init_random(Model& model, uint64_t seed) {
@@ -129,13 +137,36 @@ void init_random(Model& model, uint64_t seed) {
   init_published(model, seed);
 }
 
+std::function<bool(const Param& p)> owned_by_student(const Config& config, const Recipe& recipe, const Model* teacher) {
+  return [&config, &recipe, teacher](const Param& p) {
+    if (teacher == nullptr || counterpart(*teacher, p) == nullptr) return true;
+    for (const Stage& stage : recipe.stages)
+      if (glob_match(stage.train, p.name)) return true;
+    for (int64_t layer = 0; layer < config.layers; ++layer)
+      if (config.is_linear(layer) && p.name.starts_with(mixer_prefix(layer))) return true;
+    return false;
+  };
+}
+
+std::unique_ptr<Model> make_student(const Config& config, const Recipe& recipe, const Model& teacher) {
+  auto student = make_model(config, owned_by_student(config, recipe, &teacher));
+  student->params.each([&](Param& p) {
+    if (p.offset < 0) p.weight = counterpart(teacher, p)->weight;
+  });
+  student->decoder->set_layer_weights(teacher.layers.get());
+  return student;
+}
+
 void copy_from_teacher(Model& student, const Model& teacher) {
   student.params.each([&](Param& p) {
-    const Param* from = teacher.params.find(p.name);
-    if (p.name == "lm_head.weight" && from == nullptr) from = teacher.params.find("model.embed_tokens.weight");
-    if (from == nullptr) return;
-    CHECK(from->shape == p.shape, p.name, ": ", from->shape.str(), " and ", p.shape.str());
-    convert(p.weight, from->weight);
+    if (const Param* from = counterpart(teacher, p); from != nullptr && p.offset >= 0)
+      convert(p.weight, teacher.stored_weight(*from));
+  });
+}
+
+void read_shared_from_files(Model& student, const Model& teacher) {
+  student.params.each([&](Param& p) {
+    if (p.offset < 0) p.weight = teacher.stored_weight(*counterpart(teacher, p));
   });
 }
 

@@ -3,6 +3,8 @@
 // the published values or values calibrated on the teacher's own attention.
 #pragma once
 
+#include <functional>
+
 #include "distill/stage.h"
 #include "engine/measure.h"
 #include "engine/model.h"
@@ -11,8 +13,15 @@ namespace qwerky {
 
 /// Normal(0, 0.02), residual projections scaled by 1/√(2L), norms 1, biases 0; RWKV tensors as published.
 void init_random(Model& model, uint64_t seed);
-/// Copies every tensor the two models share by name and shape.
+/// Whether the student holds a parameter itself: a stage trains it, it belongs to a new mixer, or the teacher (null:
+/// there is none) has no such values. The arguments must outlive what is returned.
+std::function<bool(const Param& p)> owned_by_student(const Config& config, const Recipe& recipe, const Model* teacher);
+/// A student without values yet: f32 masters of what it owns; the rest is the teacher's memory, which must outlive it.
+std::unique_ptr<Model> make_student(const Config& config, const Recipe& recipe, const Model& teacher);
+/// Copies every tensor the two models have by name and shape, and do not share.
 void copy_from_teacher(Model& student, const Model& teacher);
+/// What the student shares becomes what the host reads, for save_model(): it computes no more.
+void read_shared_from_files(Model& student, const Model& teacher);
 /// Published values of the new tensors (RADLADS, reset_parameters).
 void init_published(Model& student, uint64_t seed);
 /// Values from the teacher's statistics on `ids`: half-lives at the quantiles of each head's look-back, neutral gate,

@@ -24,9 +24,9 @@ struct Cost {
 
 /// Steps that grow, first in the length of a window, then in windows, up to the stage's own shape as long as time and
 /// memory allow. Beyond that, time is proportional to tokens, and scratch memory goes on along its last slope.
-Cost measure_stage(Trainer& trainer, const Stage& stage, int64_t scratch_left, double budget,
+Cost measure_stage(Trainer& trainer, const Stage& stage, int ranks, int64_t scratch_left, double budget,
                    const std::atomic<bool>& stop) {
-  const int64_t a_lane = (stage.batch + stage.lanes - 1) / stage.lanes;
+  const int64_t lanes = stage.lanes * ranks, a_lane = (stage.batch + lanes - 1) / lanes;
   const int64_t at_once = stage.windows_at_once > 0 ? std::min(stage.windows_at_once, a_lane) : a_lane;
   const double all_rows = static_cast<double>(at_once * stage.context);
   Stage probe = stage;
@@ -76,14 +76,20 @@ Plan make_plan(const PlanInput& in, const Say& say, const std::atomic<bool>& sto
   const TrainerBlocks blocks(recipe);
   Params declared;
   const Decoder shape(in.student, declared);  // declares without memory
-  say(concat("plan: student of ", declared.count(), " parameters in ", in.student.layers, " layers, state ",
+  int64_t own = 0;
+  const auto owned = owned_by_student(in.student, recipe, in.teacher);
+  declared.each([&](const Param& p) { own += owned(p) ? p.count() : 0; });
+  say(concat("plan: student of ", declared.count(), " parameters in ", in.student.layers, " layers, ",
+             own < declared.count() ? concat(declared.count() - own, " of them the teacher's, ") : "", "state ",
              bytes_text(4 * shape.state_scalars(0)), " per sequence"),
       true);
-  if (const int64_t need = 4 * declared.count() * (1 + blocks.moments + blocks.lanes); need > available)
-    fail("plan: training needs ", bytes_text(need), " for weights, gradients and optimiser alone (", declared.count(),
+  const bool on_host = in.optimiser_on_host && device_memory() != nullptr;
+  if (const int64_t need = 4 * own * (1 + blocks.lanes) + (on_host ? 0 : 4 * own * blocks.moments / in.ranks);
+      need > available)
+    fail("plan: training needs ", bytes_text(need), " for weights, gradients and optimiser alone (", own,
          " parameters, ", blocks.lanes, " lanes); this machine has ", bytes_text(available), " available");
 
-  const auto student = make_model(in.student, true);
+  const auto student = in.teacher ? make_student(in.student, recipe, *in.teacher) : make_model(in.student, true);
   if (in.teacher) {
     copy_from_teacher(*student, *in.teacher);
     init_published(*student, recipe.seed);
@@ -91,15 +97,18 @@ Plan make_plan(const PlanInput& in, const Say& say, const std::atomic<bool>& sto
     init_random(*student, recipe.seed);
   }
   const TokenStream tokens = made_up_tokens(recipe, in.student.vocab);
-  Trainer trainer(in.on, *student, in.teacher, tokens, nullptr, recipe, {.dir = {}, .settings = {}, .report = nullptr});
-  const int64_t weights = student->params.block().bytes(), held = weights + trainer.optimiser_bytes();
+  Trainer trainer(in.on, *student, in.teacher, tokens, nullptr, recipe,
+                  {.dir = {}, .settings = {}, .report = nullptr, .optimiser_on_host = in.optimiser_on_host});
+  const int64_t weights = student->params.block().bytes(), moments = blocks.moments * weights,
+                optimiser = trainer.optimiser_bytes() - moments + moments / in.ranks, held = weights + optimiser,
+                elsewhere = on_host ? moments / in.ranks : 0;
 
   Plan plan;
   double seconds = 0;
   int64_t scratch = 0, trained_tokens = 0, targets = 0;
   for (size_t i = 0; i < recipe.stages.size(); ++i) {
     const Stage& s = recipe.stages[i];
-    Cost cost = measure_stage(trainer, s, available - held, in.stage_seconds, stop);
+    Cost cost = measure_stage(trainer, s, in.ranks, available - held + elsewhere, in.stage_seconds, stop);
     cost.step_seconds /= in.ranks;
     const double stage_seconds = cost.step_seconds * static_cast<double>(s.steps());
     const double rate = static_cast<double>(s.batch * s.context) / cost.step_seconds;
@@ -120,11 +129,11 @@ Plan make_plan(const PlanInput& in, const Say& say, const std::atomic<bool>& sto
         true);
   }
   plan.memory_bytes = held + scratch;
-  say(concat("plan: memory ", bytes_text(plan.memory_bytes + (in.teacher ? in.teacher->weights->peak_bytes() : 0)),
-             ": weights ", bytes_text(weights),
-             in.teacher ? ", teacher " + bytes_text(in.teacher->weights->peak_bytes()) : "",
-             ", gradients and optimiser ", bytes_text(trainer.optimiser_bytes()), ", scratch ", bytes_text(scratch),
-             " (measured on made-up tokens); ", bytes_text(available), " available beside the teacher"),
+  const int64_t teacher = in.teacher ? in.teacher->weight_bytes() + in.teacher_shard_bytes : 0;
+  say(concat("plan: memory ", bytes_text(plan.memory_bytes + teacher), ": weights ", bytes_text(weights),
+             in.teacher ? ", teacher " + bytes_text(teacher) : "", ", gradients and optimiser ", bytes_text(optimiser),
+             ", scratch ", bytes_text(scratch), " (measured on made-up tokens); ", bytes_text(available),
+             " available beside the teacher"),
       true);
   const int64_t checkpoint = weights * (1 + blocks.moments), result = in.scalar_bytes * declared.count();
   const int64_t free = free_disk_bytes(in.out), there = bytes_under(in.out);  // of an earlier start
@@ -138,7 +147,7 @@ Plan make_plan(const PlanInput& in, const Say& say, const std::atomic<bool>& sto
              in.corpus_tokens, "; ", duration_text(seconds),
              " in all, besides the preparation of text, validation and the closing comparison"),
       true);
-  if (plan.memory_bytes > available)
+  if (plan.memory_bytes - elsewhere + in.teacher_shard_bytes > available)
     fail("plan: the run needs ", bytes_text(plan.memory_bytes), " of memory beside the teacher, this machine has ",
          bytes_text(available), " available; lower batch, windows_at_once or lanes, or set recompute (--set)");
   if (plan.disk_bytes - there > free)

@@ -23,14 +23,16 @@ struct PlanInput {
   int64_t shard_bytes;    ///< on disk for them while they are made
   int64_t scalar_bytes;   ///< of a stored weight of the result
   Path out;
-  int ranks = 1;  ///< that share each step's windows, as fast as this one
+  bool optimiser_on_host = false;
+  int64_t teacher_shard_bytes = 0;  ///< of its layers that a rank will hold, not in memory yet
+  int ranks = 1;                    ///< that share each step's windows, as fast as this one
   int ranks_on_this_machine = 1;
   double stage_seconds = 5;  ///< about what measuring a stage may take
 };
 
 struct Plan {
   std::vector<double> step_seconds;  ///< of each stage
-  int64_t memory_bytes = 0;          ///< the most the run holds beside the teacher
+  int64_t memory_bytes = 0;          ///< the most a rank of the run holds beside the teacher
   int64_t disk_bytes = 0;
 };
 

@@ -67,7 +67,9 @@ std::string fingerprint(const Model& model) {
   Sha256 hash;
   hash.update(write_config(model.config()).dump());
   model.params.each([&](const Param& p) {
-    if (p.weight) hash.update({static_cast<const char*>(p.weight.data), static_cast<size_t>(p.weight.bytes())});
+    const Tensor w = model.stored_weight(p);
+    if (w) hash.update({static_cast<const char*>(w.data), static_cast<size_t>(w.bytes())});
+    if (model.layers) model.source->forget(p.name);
   });
   return hash.hex();
 }

@@ -92,7 +92,8 @@ Trainer::Trainer(const Backend& on, Model& student, const Model* teacher, const 
       train_(train),
       validation_(validation),
       recipe_(recipe),
-      options_(std::move(options)) {
+      options_(std::move(options)),
+      state_memory_("moments of the optimiser", 0, options_.optimiser_on_host) {
   recipe_.check();
   for (const Stage& s : recipe_.stages) {
     if (s.loss != "cross_entropy" && teacher == nullptr) fail("stage ", s.name, ": loss ", s.loss, " needs a teacher");
@@ -104,11 +105,21 @@ Trainer::Trainer(const Backend& on, Model& student, const Model* teacher, const 
     if (s.batch < options_.ranks->size())
       fail("stage ", s.name, ": ", options_.ranks->size(), " ranks cannot share a batch of ", s.batch,
            " windows; start fewer, or raise it (--set)");
+  for (const Stage& s : recipe_.stages)
+    if (const int64_t parts = s.lanes * options_.ranks->size(); options_.teacher_over_ranks && s.batch % parts != 0)
+      fail("stage ", s.name,
+           ": ranks that share the teacher's weights need windows of equal number: a batch that is a "
+           "multiple of ",
+           parts, " (", options_.ranks->size(), " ranks of ", s.lanes, " lanes), found ", s.batch);
+  for (const Stage& s : recipe_.stages)
+    if (options_.teacher_over_ranks && s.cache_targets)
+      fail("stage ", s.name,
+           ": ranks that share the teacher's weights run it at the same time; set cache_targets=false");
   const TrainerBlocks blocks(recipe_);
   const Shape block{student_.params.block_count()}, owned{shard(options_.ranks->rank(), options_.ranks->size()).count};
-  first_moment_ = memory_.zeros(DType::f32, owned);
-  second_moment_ = memory_.zeros(DType::f32, owned);
-  if (blocks.moments > 2) average_ = memory_.zeros(DType::f32, owned);
+  first_moment_ = state_memory_.zeros(DType::f32, owned);
+  second_moment_ = state_memory_.zeros(DType::f32, owned);
+  if (blocks.moments > 2) average_ = state_memory_.zeros(DType::f32, owned);
   for (int64_t i = 0; i < blocks.lanes; ++i) {
     gradients_.push_back(memory_.zeros(DType::f32, block));
     scratch_.push_back(std::make_unique<Arena>("training scratch"));
@@ -116,14 +127,19 @@ Trainer::Trainer(const Backend& on, Model& student, const Model* teacher, const 
 }
 
 int64_t Trainer::memory_bytes() const {
-  return memory_.peak_bytes() + student_.params.block().bytes() + (teacher_ ? teacher_->weights->peak_bytes() : 0) +
+  return optimiser_bytes() + student_.params.block().bytes() + (teacher_ ? teacher_->weight_bytes() : 0) +
          scratch_bytes();
 }
 
 int64_t Trainer::scratch_bytes() const {
   int64_t bytes = 0;
   for (const auto& arena : scratch_) bytes += arena->peak_bytes();
-  return bytes;
+  return std::max(bytes, scratch_before_);
+}
+
+void Trainer::renew_scratch() {
+  scratch_before_ = scratch_bytes();
+  for (auto& arena : scratch_) arena = std::make_unique<Arena>("training scratch");
 }
 
 Tensor Trainer::slice(Tensor block, const Run& run) const { return block.rows(run.offset, run.count); }
@@ -213,7 +229,7 @@ double Trainer::step(const Stage& stage, int64_t index, int64_t step) {
   const double weight = 1.0 / static_cast<double>(stage.batch * stage.context * layers);
   std::vector<double> losses(static_cast<size_t>(stage.lanes));
   std::vector<std::exception_ptr> failures(static_cast<size_t>(stage.lanes));  // no exception may leave a thread
-  parallel_for(stage.lanes, 1, [&](int64_t begin, int64_t end) {
+  const auto run_lanes = [&](int64_t begin, int64_t end) {
     for (int64_t lane = begin; lane < end; ++lane) {
       try {
         losses[static_cast<size_t>(lane)] = lane_step(stage, index, step, lane, tokens, weight);
@@ -221,7 +237,12 @@ double Trainer::step(const Stage& stage, int64_t index, int64_t step) {
         failures[static_cast<size_t>(lane)] = std::current_exception();
       }
     }
-  });
+  };
+  if (teacher_ && teacher_->layers) {  // one pass over its layers at a time, in the same order on all ranks
+    run_lanes(0, stage.lanes);
+  } else {
+    parallel_for(stage.lanes, 1, run_lanes);
+  }
   for (const std::exception_ptr& failure : failures)
     if (failure) std::rethrow_exception(failure);
   double total = 0;
@@ -280,7 +301,8 @@ double Trainer::measure_step_seconds(const Stage& measured, int64_t steps) {
   if (stage.windows_at_once > 0)
     stage.batch = std::min(stage.batch, stage.lanes * stage.windows_at_once);  // the rest repeats these
   prepare(stage);
-  for (auto& arena : scratch_) arena = std::make_unique<Arena>("training scratch");
+  renew_scratch();
+  scratch_before_ = 0;
   step(stage, 0, 0);  // maps scratch memory
   const auto start = Clock::now();
   for (int64_t i = 0; i < steps; ++i) {
@@ -424,6 +446,7 @@ Outcome Trainer::run(const std::function<void(int64_t)>& before_stage) {
     const Tensor weights = student_.params.block();
     ranks.broadcast(weights.data, weights.bytes());
     prepare(stage);
+    renew_scratch();
     const int64_t steps = stage.steps();
     TrainStatus status{.stage = &stage, .stage_index = stage_, .steps = steps};
     double busy = 0;
@@ -450,7 +473,7 @@ Outcome Trainer::run(const std::function<void(int64_t)>& before_stage) {
         status.memory_bytes = memory_bytes();
         status.validated =
             options_.validate_reports > 0 && (++reports_ % options_.validate_reports == 0 || step_ == steps);
-        if (status.validated && ranks.first()) validate(stage, status);
+        if (status.validated && (ranks.first() || options_.teacher_over_ranks)) validate(stage, status);
         Json entry{{"stage", stage_},
                    {"name", stage.name},
                    {"step", step_},

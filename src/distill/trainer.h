@@ -52,6 +52,8 @@ struct TrainerOptions {
   const std::atomic<bool>* stop = nullptr;  ///< set by a signal handler: save and return
   int64_t stop_after_steps = 0;             ///< for tests: as if stopped after so many steps of this call
   Collective* ranks = &one_process();       ///< they share the windows of a step and the optimiser's state
+  bool optimiser_on_host = false;           ///< moments and average stay in the host's memory where a device computes
+  bool teacher_over_ranks = false;          ///< its layers are gathered from all ranks, which make the same passes
 };
 
 enum class Outcome { finished, interrupted };
@@ -79,7 +81,8 @@ class Trainer {
   int64_t memory_bytes() const;
   /// The most all lanes have held at once.
   int64_t scratch_bytes() const;
-  int64_t optimiser_bytes() const { return memory_.peak_bytes(); }  ///< gradients, moments and average
+  /// Gradients, moments and average.
+  int64_t optimiser_bytes() const { return memory_.peak_bytes() + state_memory_.peak_bytes(); }
 
  private:
   struct Run {  // consecutive parameters that share a rate
@@ -87,6 +90,8 @@ class Trainer {
     bool mixer;
   };
   void prepare(const Stage& stage);
+  /// Stages begin with none, so that each takes what it takes alone.
+  void renew_scratch();
   double step(const Stage& stage, int64_t index, int64_t step);
   double lane_step(const Stage& stage, int64_t index, int64_t step, int64_t lane, std::span<const int32_t> tokens,
                    double weight);
@@ -112,8 +117,9 @@ class Trainer {
   const TokenStream* validation_;
   Recipe recipe_;
   TrainerOptions options_;
-  Arena memory_{"gradients and optimiser"};
+  Arena memory_{"gradients"}, state_memory_;       // of moments and average
   std::vector<std::unique_ptr<Arena>> scratch_;    // per lane
+  int64_t scratch_before_ = 0;                     // the most of stages before this one
   std::vector<Tensor> gradients_;                  // per lane
   Tensor first_moment_, second_moment_, average_;  // of this rank's shard
   std::vector<Run> runs_;

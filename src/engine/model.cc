@@ -91,6 +91,15 @@ std::unique_ptr<Model> make_model(const Config& config, bool train, bool bf16) {
 
 Checkpoint open_model(const Path& path) { return open_checkpoint(path, check_family); }
 
+std::unique_ptr<Model> make_model(const Config& config, const std::function<bool(const Param& p)>& own) {
+  auto model = declare_model(config);
+  int64_t count = 0;
+  model->params.each([&](const Param& p) { count += own(p) ? p.count() : 0; });
+  check_memory(count * size_of(DType::f32));
+  model->params.allocate(*model->weights, DType::f32, own);
+  return model;
+}
+
 std::unique_ptr<Model> load_model(const Path& path, const LoadOptions& options) {
   return load_model(open_model(path), options);
 }
@@ -108,7 +117,8 @@ std::unique_ptr<Model> load_model(const Checkpoint& checkpoint, const LoadOption
     if (options.train || options.rows)
       fail(path.string(), ": a packed model is for inference only; use the model it was made from");
     model->params.bind(
-        *checkpoint.tensors, [&](Param& p, Tensor t) { borrow(*model, p, t, options.copy || device_memory() != nullptr); }, ignore);
+        *checkpoint.tensors,
+        [&](Param& p, Tensor t) { borrow(*model, p, t, options.copy || device_memory() != nullptr); }, ignore);
     model->source = checkpoint.tensors;
   } else if (options.pack_for != nullptr && (options.formats != nullptr || options.pack_for->prefers_panels())) {
     std::optional<PackFormats> formats;
@@ -130,6 +140,17 @@ std::unique_ptr<Model> load_model(const Checkpoint& checkpoint, const LoadOption
     model->params.bind(
         *checkpoint.tensors, [&](Param& p, Tensor t) { packer.place(p, t); }, ignore,
         [&](Param& p) { return blocks != nullptr && packer.place_blocks(p, *blocks); });
+  } else if (options.map) {
+    model->source = checkpoint.tensors;
+    const auto place = [&](Param& p, Tensor t) {
+      if (!is_matrix(p.shape)) return convert(p.weight = model->weights->tensor(DType::f32, p.shape), t);
+      if (t.type != (bf16 ? DType::bf16 : DType::f32) || !model->source->prefetch(p.name))
+        fail(path.string(), ": tensor ", p.name, " is ", name_of(t.type),
+             "; layers are read from their files only where these are safetensors with all matrices in f32 or bf16");
+      p.weight = t;
+      model->source->forget(p.name);
+    };
+    model->params.bind(*checkpoint.tensors, place, ignore);
   } else {
     allocate(*model, options.train, bf16);
     model->params.bind(*checkpoint.tensors, false, ignore);

@@ -167,9 +167,9 @@ ShardedTensors::ShardedTensors(const Path& dir, const Json& index) : name_(dir.s
       if (!is_file(dir / file)) fail(where, ": shard ", file, " (for tensor ", tensor, ") is missing from ", name_);
       shard = shards_.emplace_back(std::make_unique<SafetensorsFile>(dir / file)).get();
     }
-    const Tensor found = shard->find(tensor);
-    if (!found) fail(where, ": tensor ", tensor, " is listed in shard ", file, ", which does not hold it");
-    tensors_.emplace(tensor, found);
+    if (!shard->find(tensor))
+      fail(where, ": tensor ", tensor, " is listed in shard ", file, ", which does not hold it");
+    shard_of_.emplace(tensor, shard);
   }
   for (const auto& [file, shard] : opened)
     for (std::string& tensor : shard->names())
@@ -177,8 +177,17 @@ ShardedTensors::ShardedTensors(const Path& dir, const Json& index) : name_(dir.s
 }
 
 Tensor ShardedTensors::find(std::string_view name) const {
-  const auto at = tensors_.find(name);
-  return at == tensors_.end() ? Tensor() : at->second;
+  const auto at = shard_of_.find(name);
+  return at == shard_of_.end() ? Tensor() : at->second->find(name);
+}
+
+void ShardedTensors::forget(std::string_view name) const {
+  if (const auto at = shard_of_.find(name); at != shard_of_.end()) at->second->forget(name);
+}
+
+bool ShardedTensors::prefetch(std::string_view name) const {
+  const auto at = shard_of_.find(name);
+  return at != shard_of_.end() && at->second->prefetch(name);
 }
 
 Checkpoint open_checkpoint(const Path& path, ConfigCheck check) {

@@ -31,12 +31,14 @@ class ShardedTensors : public TensorSource {
   std::string describe() const override { return name_; }
   std::vector<std::string> names() const override { return order_; }
   Tensor find(std::string_view name) const override;
+  void forget(std::string_view name) const override;
+  bool prefetch(std::string_view name) const override;
 
  private:
   std::string name_;
   std::vector<std::unique_ptr<SafetensorsFile>> shards_;
   std::vector<std::string> order_;
-  std::map<std::string, Tensor, std::less<>> tensors_;
+  std::map<std::string, const SafetensorsFile*, std::less<>> shard_of_;
 };
 
 /// Opens a Hugging Face directory (config.json; model.safetensors, or the shards that

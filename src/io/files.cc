@@ -254,6 +254,19 @@ MappedFile::~MappedFile() {
   if (size_ > 0) ::munmap(const_cast<char*>(data_), static_cast<size_t>(size_));
 }
 
+bool MappedFile::advise(const void* begin, int64_t bytes, bool whole_pages, int advice) const {
+  const int64_t page = ::sysconf(_SC_PAGESIZE), first = static_cast<const char*>(begin) - data_, end = first + bytes;
+  if (first < 0 || end > size_) return false;
+  const int64_t from = (whole_pages ? first + page - 1 : first) / page * page,
+                to = whole_pages ? end / page * page : end;
+  if (from < to) ::madvise(const_cast<char*>(data_) + from, static_cast<size_t>(to - from), advice);  // a hint
+  return true;
+}
+
+bool MappedFile::prefetch(const void* begin, int64_t bytes) const { return advise(begin, bytes, false, MADV_WILLNEED); }
+
+void MappedFile::forget(const void* begin, int64_t bytes) const { advise(begin, bytes, true, MADV_DONTNEED); }
+
 std::string read_file(const Path& path) {
   int64_t size = 0;
   const Descriptor fd(open_regular(path, size));

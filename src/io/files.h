@@ -28,8 +28,14 @@ class MappedFile {
   std::string_view bytes() const { return {data_, static_cast<size_t>(size_)}; }
   int64_t size() const { return size_; }
   const Path& path() const { return path_; }
+  /// Begins to read these bytes from the disk; false when they lie elsewhere.
+  bool prefetch(const void* begin, int64_t bytes) const;
+  /// The whole pages among these bytes leave memory until they are read again.
+  void forget(const void* begin, int64_t bytes) const;
 
  private:
+  /// madvise() on the pages that hold these bytes, or on those that hold nothing else. False outside the mapping.
+  bool advise(const void* begin, int64_t bytes, bool whole_pages, int advice) const;
   Path path_;
   const char* data_ = nullptr;
   int64_t size_ = 0;

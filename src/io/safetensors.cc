@@ -176,6 +176,15 @@ Tensor SafetensorsFile::find(std::string_view name) const {
   return at == tensors_.end() ? Tensor() : at->second;
 }
 
+void SafetensorsFile::forget(std::string_view name) const {
+  if (const Tensor t = find(name); t && file_) file_->forget(t.data, t.bytes());
+}
+
+bool SafetensorsFile::prefetch(std::string_view name) const {
+  const Tensor t = find(name);
+  return t && file_ && file_->prefetch(t.data, t.bytes());
+}
+
 void write_safetensors(FileWriter& file, const std::vector<NamedTensor>& tensors,
                        const std::map<std::string, std::string>& metadata) {
   wait_for_device();

@@ -24,6 +24,8 @@ class SafetensorsFile : public TensorSource {
   std::string describe() const override { return name_; }
   std::vector<std::string> names() const override;
   Tensor find(std::string_view name) const override;
+  void forget(std::string_view name) const override;
+  bool prefetch(std::string_view name) const override;
   /// The "__metadata__" string map.
   const std::map<std::string, std::string>& metadata() const { return metadata_; }
 

@@ -65,8 +65,15 @@ Decoder::Shared Decoder::share(const Exec& ex, Batch batch, int64_t rows, bool w
   return shared;
 }
 
+void Decoder::enter(size_t layer, int64_t step) const {
+  if (layer_weights_ == nullptr) return;
+  const int64_t at = static_cast<int64_t>(layer), next = at + step;
+  layer_weights_->enter(at, next < config_.layers ? next : -1);
+}
+
 void Decoder::forward(const Exec& ex, std::span<const int32_t> tokens, Batch batch, Tensor hidden, const Tap& tap,
                       int64_t layers) const {
+  const auto pass = this->pass();
   Scope scope(ex.scratch);
   const int64_t rows = static_cast<int64_t>(tokens.size()), D = config_.hidden;
   const Shared shared = share(ex, batch, rows, false);
@@ -83,6 +90,7 @@ void Decoder::forward(const Exec& ex, std::span<const int32_t> tokens, Batch bat
   for (size_t i = 0; i < layers_.size() && static_cast<int64_t>(i) < layers; ++i) {
     const Layer& layer = layers_[i];
     const Io io{h, y, shared.rope, shared.v_first, offset};
+    enter(i, 1);
     layer.mixer->forward(ex, io, batch);
     offset += layer.mixer->state_scalars(capacity);
     if (tap) tap(static_cast<int64_t>(i), io);
@@ -107,6 +115,7 @@ void Decoder::logits_vjp(const Exec& ex, Tensor hidden, Tensor dhidden, Tensor d
 
 void Decoder::train(const Exec& ex, std::span<const int32_t> tokens, Batch batch, const HiddenLoss& loss,
                     bool recompute) const {
+  const auto pass = this->pass();
   Scope scope(ex.scratch);
   const int64_t rows = static_cast<int64_t>(tokens.size()), D = config_.hidden;
   const Shared shared = share(ex, batch, rows, true);
@@ -120,6 +129,7 @@ void Decoder::train(const Exec& ex, std::span<const int32_t> tokens, Batch batch
       Tensor next = ex.make(rows, D);
       Scope inner(ex.scratch);
       const Tensor h = ex.make(rows, D), y = ex.make(rows, D);
+      enter(inputs.size() - 1, 1);
       ex.on.rmsnorm(h, inputs.back(), layer.input_norm->weight, config_.norm_eps);
       layer.mixer->forward(ex, {h, y, shared.rope, shared.v_first}, batch);
       ex.on.add_rmsnorm(next, h, inputs.back(), y, layer.post_norm->weight, config_.norm_eps);
@@ -128,7 +138,10 @@ void Decoder::train(const Exec& ex, std::span<const int32_t> tokens, Batch batch
       inputs.push_back(next);
     }
     head_vjp(ex, inputs.back(), dx, loss);
-    for (size_t i = layers_.size(); i-- > 0;) layer_vjp(ex, layers_[i], inputs[i], dx, shared, batch, nullptr);
+    for (size_t i = layers_.size(); i-- > 0;) {
+      enter(i, -1);
+      layer_vjp(ex, layers_[i], inputs[i], dx, shared, batch, nullptr);
+    }
   }
   if (const Tensor d = ex.grad(embedding_)) ex.on.embed_vjp(d, dx, tokens);
 }
@@ -138,8 +151,11 @@ void Decoder::train(const Exec& ex, std::span<const int32_t> tokens, Batch batch
 void Decoder::descend(const Exec& ex, size_t layer, Tensor x, Tensor dx, const Shared& shared, Batch batch,
                       const HiddenLoss& loss) const {
   if (layer == layers_.size()) return head_vjp(ex, x, dx, loss);
-  layer_vjp(ex, layers_[layer], x, dx, shared, batch,
-            [&](Tensor out) { descend(ex, layer + 1, out, dx, shared, batch, loss); });
+  enter(layer, 1);
+  layer_vjp(ex, layers_[layer], x, dx, shared, batch, [&](Tensor out) {
+    descend(ex, layer + 1, out, dx, shared, batch, loss);
+    enter(layer, -1);
+  });
 }
 
 void Decoder::head_vjp(const Exec& ex, Tensor x, Tensor dx, const HiddenLoss& loss) const {

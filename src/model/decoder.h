@@ -9,6 +9,7 @@
 #include <span>
 #include <vector>
 
+#include "model/layer_weights.h"
 #include "model/mixer.h"
 #include "model/mlp.h"
 
@@ -19,7 +20,7 @@ using Tap = std::function<void(int64_t layer, const Io& io)>;
 /// Reads the final hidden rows [R, D] (after the last norm) and fills their gradient.
 using HiddenLoss = std::function<void(Tensor hidden, Tensor dhidden)>;
 
-/// Declares its parameters in `params`, which must outlive it; immutable afterwards.
+/// Declares its parameters in `params`, which must outlive it; immutable afterwards, but for set_layer_weights().
 class Decoder {
  public:
   Decoder(Config config, Params& params);
@@ -27,12 +28,15 @@ class Decoder {
   const Config& config() const { return config_; }
   const Param& head() const { return *head_; }
   const Mixer& mixer(int64_t layer) const { return *layers_[static_cast<size_t>(layer)].mixer; }
+  /// Weights of layers are there only from the moment these are told (null: always). They must outlive its use.
+  void set_layer_weights(LayerWeights* weights) { layer_weights_ = weights; }
+  LayerWeights* layer_weights() const { return layer_weights_; }
 
   /// Scalars of state for a sequence of at most `capacity` tokens.
   int64_t state_scalars(int64_t capacity) const;
   std::unique_ptr<State> make_state(DType type, int64_t capacity) const;
-  /// `to` becomes what `from` is, whose capacity may be another (its position: nothing unused). Only what `from` uses is
-  /// copied; the rest of `to` keeps values that are never read.
+  /// `to` becomes what `from` is, whose capacity may be another (its position: nothing unused). Only what `from` uses
+  /// is copied; the rest of `to` keeps values that are never read.
   void copy_state(State& to, const State& from) const;
 
   /// Hidden rows after the last norm [R, D]. Advances each segment's state. All states of a batch must have the same
@@ -61,6 +65,11 @@ class Decoder {
     std::unique_ptr<Mlp> mlp;
   };
   using Next = std::function<void(Tensor x)>;
+  std::unique_lock<std::mutex> pass() const {
+    return layer_weights_ ? layer_weights_->pass() : std::unique_lock<std::mutex>();
+  }
+  /// Layer `layer` runs now, then the one `step` (1 or -1) further.
+  void enter(size_t layer, int64_t step) const;
   void layer_vjp(const Exec& ex, const Layer& layer, Tensor x, Tensor dx, const Shared& shared, Batch batch,
                  const Next& next) const;
   void descend(const Exec& ex, size_t layer, Tensor x, Tensor dx, const Shared& shared, Batch batch,
@@ -71,6 +80,7 @@ class Decoder {
   std::vector<double> frequencies_;
   std::vector<Layer> layers_;
   Param *embedding_, *final_norm_, *head_;
+  LayerWeights* layer_weights_ = nullptr;
 };
 
 }  // namespace qwerky

@@ -5,7 +5,6 @@
 
 #include <algorithm>
 #include <utility>
-#include <vector>
 
 namespace qwerky {
 namespace {
@@ -18,10 +17,11 @@ int64_t round_up(int64_t n, int64_t to) { return (n + to - 1) / to * to; }
 
 }  // namespace
 
-Block::Block(int64_t bytes, const std::string& purpose) : bytes_(round_up(std::max<int64_t>(bytes, 1), kAlign)) {
+Block::Block(int64_t bytes, const std::string& purpose, bool on_host)
+    : bytes_(round_up(std::max<int64_t>(bytes, 1), kAlign)) {
   if (bytes_ >= kHugePage) bytes_ = round_up(bytes_, kHugePage);
   if (from_ = device_memory(); from_ != nullptr) {
-    data_ = static_cast<char*>(from_->allocate(bytes_, purpose));
+    data_ = static_cast<char*>(from_->allocate(bytes_, purpose, on_host));
     return;
   }
   void* memory = mmap(nullptr, static_cast<size_t>(bytes_), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -46,20 +46,25 @@ struct Arena::Blocks {
   std::vector<Block> list;
 };
 
-Arena::Arena(std::string purpose, int64_t first_block_bytes)
-    : purpose_(std::move(purpose)), blocks_(std::make_shared<Blocks>()) {
-  if (first_block_bytes > 0) blocks_->list.emplace_back(first_block_bytes, purpose_);
+Arena::Arena(std::string purpose, int64_t first_block_bytes, bool on_host)
+    : purpose_(std::move(purpose)), on_host_(on_host), blocks_(std::make_shared<Blocks>()) {
+  if (first_block_bytes > 0) blocks_->list.emplace_back(first_block_bytes, purpose_, on_host_);
 }
 
 char* Arena::take(int64_t bytes) {
   bytes = round_up(bytes, kAlign);
   auto& list = blocks_->list;
   while (block_ < list.size() && used_ + bytes > list[block_].bytes()) {
-    before_ += list[block_].bytes();
+    filled_.push_back(used_);
+    before_ += used_;
     ++block_;
     used_ = 0;
   }
-  if (block_ == list.size()) list.emplace_back(std::max({bytes, before_, kSmallestBlock}), purpose_);
+  if (block_ == list.size()) {
+    int64_t mapped = 0;
+    for (const Block& block : list) mapped += block.bytes();
+    list.emplace_back(std::max({bytes, mapped, kSmallestBlock}), purpose_, on_host_);
+  }
   char* memory = list[block_].data() + used_;
   used_ += bytes;
   peak_ = std::max(peak_, before_ + used_);
@@ -84,10 +89,10 @@ Tensor Arena::zeros(DType type, Shape shape) {
 }
 
 void Arena::release(Mark m) {
-  auto& list = blocks_->list;
   while (block_ > m.block) {
     --block_;
-    before_ -= list[block_].bytes();
+    before_ -= filled_.back();
+    filled_.pop_back();
   }
   used_ = m.used;
 }

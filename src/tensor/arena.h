@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "tensor/memory.h"
 #include "tensor/tensor.h"
@@ -16,8 +17,8 @@ namespace qwerky {
 class Block {
  public:
   Block() = default;
-  /// Throws Error when the system refuses; `purpose` names the block in that message.
-  Block(int64_t bytes, const std::string& purpose);
+  /// Throws Error when the system refuses; `purpose` names the block in that message. `on_host`: not on the device.
+  Block(int64_t bytes, const std::string& purpose, bool on_host = false);
   Block(Block&& other) noexcept { *this = std::move(other); }
   Block& operator=(Block&& other) noexcept;
   ~Block();
@@ -34,7 +35,7 @@ class Block {
 /// system call. Not shared between threads.
 class Arena {
  public:
-  explicit Arena(std::string purpose = "scratch", int64_t first_block_bytes = 0);
+  explicit Arena(std::string purpose = "scratch", int64_t first_block_bytes = 0, bool on_host = false);
 
   /// Uninitialised memory, 64-byte aligned, valid until release() to an earlier mark.
   Tensor tensor(DType type, Shape shape);
@@ -48,18 +49,20 @@ class Arena {
   };
   Mark mark() const { return {block_, used_}; }
   void release(Mark m);
-  /// Most bytes ever in use at once.
+  /// Most bytes ever in use at once; the same for the same sequence of calls, whatever blocks there are.
   int64_t peak_bytes() const { return peak_; }
 
  private:
   char* take(int64_t bytes);
 
   std::string purpose_;
+  bool on_host_;
   struct Blocks;
   std::shared_ptr<Blocks> blocks_;
   size_t block_ = 0;
   int64_t used_ = 0;
-  int64_t before_ = 0;  // bytes of the blocks before block_
+  std::vector<int64_t> filled_;  // bytes taken from each block before block_: what was too large for its rest went on
+  int64_t before_ = 0;           // their sum
   int64_t peak_ = 0;
 };
 

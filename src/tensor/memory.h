@@ -12,7 +12,8 @@ class DeviceMemory {
  public:
   virtual ~DeviceMemory() = default;
   /// Zero-filled, at least 64-byte aligned. Throws Error when there is not enough; `purpose` names it in the message.
-  virtual void* allocate(int64_t bytes, const std::string& purpose) = 0;
+  /// `on_host`: it stays in the host's memory, where the device reads and writes it.
+  virtual void* allocate(int64_t bytes, const std::string& purpose, bool on_host) = 0;
   virtual void release(void* memory) noexcept = 0;
   /// Bytes that allocate() can still give.
   virtual int64_t available() = 0;

@@ -153,15 +153,17 @@ Param* Params::find(std::string_view name) {
 
 const Param* Params::find(std::string_view name) const { return const_cast<Params*>(this)->find(name); }
 
-void Params::allocate(Arena& arena, DType type) {
+void Params::allocate(Arena& arena, DType type, const std::function<bool(const Param& p)>& own) {
   constexpr int64_t kAlignElements = 64;  // every tensor starts on a cache line whatever the type
   block_count_ = 0;
   for (Param& p : list_) {
-    p.offset = block_count_;
+    p.offset = own && !own(p) ? -1 : block_count_;
+    if (p.offset < 0) continue;
     block_count_ += (p.count() + kAlignElements - 1) / kAlignElements * kAlignElements;
   }
   block_ = arena.zeros(type, {block_count_});
-  for (Param& p : list_) p.weight = Tensor(static_cast<char*>(block_.data) + p.offset * size_of(type), type, p.shape);
+  for (Param& p : list_)
+    if (p.offset >= 0) p.weight = Tensor(static_cast<char*>(block_.data) + p.offset * size_of(type), type, p.shape);
 }
 
 void Params::allocate(Arena& arena, DType matrices, DType vectors) {

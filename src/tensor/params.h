@@ -42,8 +42,12 @@ class TensorSource {
     if (!t) return std::nullopt;
     return Info{t.type, t.shape, false, t.layout};
   }
-  /// The caller is done with this tensor: a source that made its memory on demand may free it.
+  /// The caller is done with this tensor: a source that made its memory on demand may free it, one that maps a file
+  /// lets its pages go until they are read again.
   virtual void forget(std::string_view) const {}
+  /// Begins to read what find() gives from its file. False when it does not lie in a mapped file; true also means that
+  /// it stays valid after forget().
+  virtual bool prefetch(std::string_view) const { return false; }
   /// All values were seen to be finite when the source was made: reading them to see it again is a waste.
   virtual bool checked() const { return false; }
 };
@@ -86,8 +90,9 @@ class Params {
   /// one Error. Needs no memory for weights. Extents of 1 may be added or dropped ([1,1,A] = [A]). `ignore(name)` tells
   /// which unused names are fine.
   void check(const TensorSource& source, const std::function<bool(std::string_view)>& ignore = nullptr) const;
-  /// One block of `type` in `arena` for all parameters, zero-filled, in declaration order. Sets offset.
-  void allocate(Arena& arena, DType type);
+  /// One block of `type` in `arena` for all parameters, zero-filled, in declaration order. Sets offset. Those that are
+  /// not `own` stay out of it, for the caller to point elsewhere.
+  void allocate(Arena& arena, DType type, const std::function<bool(const Param& p)>& own = nullptr);
   /// The same with a type of their own for matrices (two extents above 1): what inference holds. No common block.
   void allocate(Arena& arena, DType matrices, DType vectors);
   /// check(), then copies every declared tensor from `source` into allocated memory with conversion of type, or, where

@@ -46,8 +46,8 @@ extern dim3 blockDim, gridDim;
 enum cudaError_t { cudaSuccess, cudaErrorInvalidValue, cudaErrorMemoryAllocation, cudaErrorNoDevice };
 enum cudaFuncAttribute { cudaFuncAttributeMaxDynamicSharedMemorySize };
 enum cudaMemcpyKind { cudaMemcpyDefault, cudaMemcpyDeviceToDevice };
-enum cudaMemoryAdvise { cudaMemAdviseSetPreferredLocation };
-enum cudaMemLocationType { cudaMemLocationTypeDevice };
+enum cudaMemoryAdvise { cudaMemAdviseSetPreferredLocation, cudaMemAdviseSetAccessedBy };
+enum cudaMemLocationType { cudaMemLocationTypeDevice, cudaMemLocationTypeHost };
 enum cudaDeviceAttr {
   cudaDevAttrComputeCapabilityMajor,
   cudaDevAttrComputeCapabilityMinor,

@@ -17,15 +17,21 @@ constexpr int kLeastMajor = 8;  // bf16 on tensor cores, asynchronous copies
 class ManagedMemory final : public DeviceMemory {
  public:
   explicit ManagedMemory(Device& on) : on_(on) {}
-  void* allocate(int64_t bytes, const std::string& purpose) override {
+  void* allocate(int64_t bytes, const std::string& purpose, bool on_host) override {
     const Device::Turn turn(on_);
     void* memory = nullptr;
     // Managed memory may exceed the device's; it would then be paged over the bus for each operation.
-    if (bytes > available()) fail_for_memory(bytes, purpose);
+    if (!on_host && bytes > available()) fail_for_memory(bytes, purpose);
     if (cudaMallocManaged(&memory, static_cast<size_t>(bytes)) != cudaSuccess) fail_for_memory(bytes, purpose);
-    cudaMemLocation here{};
-    here.type = cudaMemLocationTypeDevice, here.id = 0;
-    check(cudaMemAdvise(memory, static_cast<size_t>(bytes), cudaMemAdviseSetPreferredLocation, here), "memory advice");
+    cudaMemLocation device{}, home{};
+    device.type = cudaMemLocationTypeDevice, device.id = 0;
+    home = device;
+    if (on_host) home.type = cudaMemLocationTypeHost;
+    const auto advise = [&](cudaMemoryAdvise advice, cudaMemLocation where) {
+      check(cudaMemAdvise(memory, static_cast<size_t>(bytes), advice, where), "memory advice");
+    };
+    advise(cudaMemAdviseSetPreferredLocation, home);
+    if (on_host) advise(cudaMemAdviseSetAccessedBy, device);  // mapped there, so that its pages do not move
     check(cudaMemsetAsync(memory, 0, static_cast<size_t>(bytes), on_.stream()), "clearing memory");
     wait();
     return memory;

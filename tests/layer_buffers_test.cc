@@ -1,0 +1,166 @@
+// SPDX-License-Identifier: MIT
+// A teacher whose layers are in memory two at a time trains a student to the same bits as one that is there whole, and
+// a student shares with its teacher what no stage trains.
+#include "engine/layer_buffers.h"
+
+#include <gtest/gtest.h>
+
+#include <fstream>
+
+#include "base/random.h"
+#include "data.h"
+#include "distill/initialise.h"
+#include "distill/trainer.h"
+#include "expect_error.h"
+
+namespace qwerky {
+namespace {
+
+using testing::error_of;
+using testing::has;
+
+constexpr int64_t kLayers = 12, kVocab = 53;
+
+/// A model of many layers in several files.
+Path many_layers(const std::string& name, DType type) {
+  const Json config{
+      {"model_type", "qwen2"},        {"hidden_size", 128},       {"intermediate_size", 512}, {"vocab_size", kVocab},
+      {"num_hidden_layers", kLayers}, {"num_attention_heads", 4}, {"num_key_value_heads", 2}, {"head_dim", 32},
+      {"max_position_embeddings", 64}};
+  const auto model = make_model(read_config(config, nullptr), true);
+  init_random(*model, 5);
+  std::vector<NamedTensor> tensors;
+  model->params.each([&](const Param& p) { tensors.push_back({p.name, p.weight, type}); });
+  const Path dir = testing::scratch_dir(name);
+  write_checkpoint(dir, write_config(model->config()), tensors, 1 << 20);
+  return dir;
+}
+
+std::unique_ptr<Model> load(const Path& dir, bool map) {
+  auto model = load_model(dir, {.need_tokenizer = false, .rows = true, .map = map});
+  if (map) model->layers = std::make_unique<LayerBuffers>(*model);
+  return model;
+}
+
+Recipe recipe(bool recompute) {
+  Recipe r{.name = "test", .init = "calibrated", .calibration_tokens = 64, .stages = {}};
+  for (const char* loss : {"align", "kl"})
+    r.stages.push_back({.name = loss,
+                        .loss = loss,
+                        .train = "*.self_attn.*",
+                        .tokens = 2 * 4 * 16,
+                        .context = 16,
+                        .batch = 4,
+                        .lanes = 2,
+                        .recompute = recompute});
+  return r;
+}
+
+struct Result {
+  std::vector<float> weights;
+  std::vector<double> losses;
+  int64_t teacher_bytes, student_bytes;
+};
+
+Result trained(const Path& dir, bool map, bool recompute) {
+  const auto teacher = load(dir, map);
+  const auto on = make_backend("auto", Precision::f32);
+  const Recipe r = recipe(recompute);
+  const auto student = make_student(student_config(teacher->config(), MixerKind::rwkv7, {}), r, *teacher);
+  std::vector<int32_t> ids(500);
+  for (size_t i = 0; i < ids.size(); ++i) ids[i] = static_cast<int32_t>(Random(1).below(i, kVocab));
+  const TokenStream text{std::vector<int32_t>(ids)};
+  copy_from_teacher(*student, *teacher);
+  init_calibrated(*student, *teacher, *on, {std::span(ids).first(64), 16}, r);
+  Result result;
+  Trainer trainer(*on, *student, teacher.get(), text, &text, r,
+                  {.dir = testing::scratch_dir("layers-run"),
+                   .settings = {},
+                   .report_steps = 1,
+                   .validate_reports = 1,
+                   .validation_tokens = 40,
+                   .report = [&](const TrainStatus& s) {
+                     result.losses.push_back(s.loss);
+                     result.losses.push_back(s.validation_kl);
+                   }});
+  trainer.run();
+  const Tensor block = student->params.block();
+  result.weights.assign(block.as<float>(), block.as<float>() + block.count());
+  result.teacher_bytes = teacher->weight_bytes();
+  result.student_bytes = student->weights->peak_bytes();
+  return result;
+}
+
+TEST(LayerBuffers, TheSameBitsInTheMemoryOfTwoLayers) {
+  for (DType type : {DType::f32, DType::bf16}) {
+    const Path dir = many_layers("many-layers", type);
+    for (bool recompute : {false, true}) {
+      const Result whole = trained(dir, false, recompute), layers = trained(dir, true, recompute);
+      EXPECT_EQ(whole.losses, layers.losses) << name_of(type);
+      EXPECT_EQ(whole.weights, layers.weights) << name_of(type);
+      EXPECT_LT(static_cast<double>(layers.teacher_bytes), 2.5 / kLayers * static_cast<double>(whole.teacher_bytes));
+    }
+  }
+}
+
+TEST(LayerBuffers, AStudentSharesWhatNoStageTrains) {
+  const auto teacher = load(many_layers("shared-layers", DType::bf16), false);
+  const Recipe r = recipe(false);
+  const auto student = make_student(student_config(teacher->config(), MixerKind::rwkv7, {}), r, *teacher);
+  int64_t own = 0;
+  student->params.each([&](const Param& p) {
+    const Param* from = teacher->params.find(p.name);
+    if (has(p.name, ".self_attn.")) {
+      EXPECT_EQ(p.weight.type, DType::f32) << p.name;
+      own += p.count();
+    } else {
+      ASSERT_NE(from, nullptr);
+      EXPECT_EQ(p.weight.data, from->weight.data) << p.name;
+    }
+  });
+  EXPECT_LT(own, student->params.count() / 2);
+  EXPECT_LT(student->weights->peak_bytes(), 4 * own + 64 * 4 * kLayers * 32);
+}
+
+/// Pages of files that this process maps and has in memory, in bytes.
+int64_t resident_of_files() {
+  std::ifstream status("/proc/self/status");
+  for (std::string word; status >> word;)
+    if (word == "RssFile:") {
+      int64_t kib = 0;
+      status >> kib;
+      return kib << 10;
+    }
+  return -1;
+}
+
+TEST(LayerBuffers, PagesOfFilesLeaveMemoryAgain) {
+  const auto teacher = load(many_layers("resident-layers", DType::f32), true);
+  const int64_t before = resident_of_files();
+  if (before < 0) GTEST_SKIP() << "the system does not tell what is resident";
+  int64_t layers = 0, most = 0;
+  teacher->params.each([&](const Param& p) { layers += p.weight.bytes(); });
+  const auto on = make_backend("auto", Precision::f32);
+  Arena scratch;
+  const Exec ex{*on, scratch};
+  const std::vector<int32_t> ids(8, 3);
+  const Segment segment{nullptr, 0, 8};
+  teacher->decoder->forward(ex, ids, {&segment, 1}, ex.make(8, teacher->config().hidden),
+                            [&](int64_t, const Io&) { most = std::max(most, resident_of_files()); });
+  EXPECT_LT(most - before, layers / 4) << "of " << layers;
+}
+
+TEST(LayerBuffers, RefusesWhatCannotStayInItsFile) {
+  const Path dir = many_layers("f32-layers", DType::f32);
+  const auto whole = load(dir, false);
+  std::vector<NamedTensor> tensors;
+  whole->params.each([&](const Param& p) {
+    tensors.push_back({p.name, p.weight, has(p.name, "layers.3.mlp.up") ? DType::bf16 : DType::f32});
+  });
+  write_checkpoint(dir, whole->config_json, tensors);
+  const std::string why = error_of([&] { load(dir, true); });
+  EXPECT_PRED2(has, why, "tensor model.layers.3.mlp.up_proj.weight is bf16; layers are read from their files only");
+}
+
+}  // namespace
+}  // namespace qwerky
