@@ -185,7 +185,7 @@ class Compiler {
     }
     if (s.contains("$ref") || s.contains("allOf")) {
       Schema merged;
-      for (const auto& [key, values] : s.all()) merge(merged, std::string(key), *values.front(), 0);
+      for (const auto& [key, values] : s.all()) merge(merged, key, *values.front(), 0);
       return place_of(merged);
     }
     if (s.contains("enum") || s.contains("const")) {
@@ -267,11 +267,11 @@ class Compiler {
     for (const auto& [key, value] : from.get_ref<const OrderedJson::object_t&>()) merge(into, key, value, depth);
   }
 
-  void merge(Schema& into, const std::string& key, const OrderedJson& value, int depth) {
+  void merge(Schema& into, std::string_view key, const OrderedJson& value, int depth) {
     if (kAnnotations.contains(key)) return;
     count_merged();
     if (key == "$ref") return follow(value, [&](const OrderedJson& schema) { merge(into, schema, depth + 1); });
-    const Step step(*this, key);
+    const Step step(*this, std::string(key));
     if (key == "nullable") {  // that of the outermost is not merged
       if (depth > 0 && value != false) refuse("cannot be enforced in what is merged (allOf, or beside $ref)");
     } else if (key == "allOf") {
