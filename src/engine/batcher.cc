@@ -22,10 +22,9 @@ namespace {
 constexpr int64_t kPiece = 128;
 /// Of snapshots that nobody asked for, each may take this share of the memory for snapshots.
 constexpr int64_t kSparseShare = 32;
-/// Rows of recurrences with so many channels a head or more are read in chunks that end at multiples of kChunk in the
-/// text (backend/wkv.inl), but one by one where there are fewer. So a cut at such a multiple changes no bit of what is
-/// read before it, and another does.
-constexpr int64_t kChunk = 16, kChunkFromHead = 128;
+/// Recurrences with so many channels a head or more read rows in chunks (backend/wkv_chunk.inl), and round otherwise
+/// where a call begins or has few rows: every cut changes bits. Then all are cut at multiples of kPiece alone.
+constexpr int64_t kChunkFromHead = 128;
 
 bool cuts_matter(const Config& c) {
   return c.head_dim >= kChunkFromHead &&
@@ -62,7 +61,6 @@ struct Batcher::Sequence {
   bool cancelled = false, done = false;
   bool cold = true;  ///< whether it has the bits of reading ids from the beginning, cut as its own rules say
 
-  /// Cuts at multiples of `grain` only, but for those at the end of the prompt.
   Sequence(Generation&& generation, int64_t vocab, int64_t grain)
       : asked(std::move(generation)), sampler(std::move(asked.sampler), vocab) {
     prompt_begin = asked.start ? static_cast<int64_t>(asked.start->ids.size()) : 0;
@@ -94,7 +92,6 @@ struct Batcher::Sequence {
     const auto boundary = std::ranges::upper_bound(asked.boundaries, read());
     return boundary == asked.boundaries.end() ? end : std::min(end, *boundary);
   }
-  bool cuts_at(int64_t position) const { return position % kPiece == 0 || is_boundary(position); }
   /// Where a text that begins alike may leave this one: the last multiple of kPiece before the prompt's end, and those
   /// 1, 3, 7, … pieces before it.
   bool is_sparse(int64_t position) const {
@@ -126,7 +123,7 @@ struct Batcher::Internals {
   StateCache* const cache;
   const BatcherOptions options;
   const int64_t capacity;
-  const int64_t grain;  ///< of cuts that change no bit
+  const int64_t grain;  ///< boundaries and snapshots are at multiples of it
 
   mutable std::mutex mutex;  ///< guards what follows; only the thread that steps changes `running`
   std::condition_variable wake;
@@ -161,7 +158,7 @@ struct Batcher::Internals {
         cache(c),
         options(o),
         capacity(capacity_for(e, o)),
-        grain(cuts_matter(decoder.config()) ? kChunk : 1),
+        grain(cuts_matter(decoder.config()) ? kPiece : 1),
         blank(decoder.make_state(on.scalar(), 0)) {}
 
   int64_t places() const { return options.parallel + options.queue; }
@@ -371,7 +368,7 @@ bool Batcher::Internals::waits_for_another(const Sequence& s) const {
 bool Batcher::Internals::begin(Sequence& s) try {
   SnapshotPtr from = std::move(s.asked.start);
   if (cache != nullptr && s.asked.reuse && !s.scores_prompt() && s.cold) {
-    const auto cuts = [&](int64_t length) { return grain == 1 || s.cuts_at(length); };
+    const auto cuts = [&](int64_t length) { return length % grain == 0; };
     bool restored = false;
     if (SnapshotPtr found = cache->find(s.asked.owner, s.ids, cuts, &restored);
         found && static_cast<int64_t>(found->ids.size()) > s.prompt_begin && fits(*found)) {
