@@ -464,8 +464,16 @@ TEST(Serve, ADamagedStateIsNoFaultOfTheRequest) {
   EXPECT_EQ(answer.status, 500);
   EXPECT_EQ(answer.json()["error"]["type"], "server_error");
   EXPECT_EQ(answer.body.find(model.cache.folder.filename().string()), std::string::npos) << answer.body;
+  // Nor is a folder that cannot be written into.
+  remove_tree(model.cache.folder);
+  write_file(model.cache.folder, "no folder");
+  const HttpAnswer unsaved =
+      running.call("POST", "/state", {{"action", "save"}, {"name", "other"}, {"prompt", story()}});
+  EXPECT_EQ(unsaved.status, 500);
+  EXPECT_EQ(unsaved.body.find(model.cache.folder.filename().string()), std::string::npos) << unsaved.body;
   const std::lock_guard lock(mutex);
   EXPECT_NE(log.find("checksum"), log.npos) << log;
+  EXPECT_NE(log.find("could not be saved"), log.npos) << log;
 }
 
 TEST(Serve, AnAnswerCanBeSavedAndGoneOnFrom) {
