@@ -46,6 +46,7 @@ inline std::vector<float> logits_of(const Backend& on, const Decoder& model, std
                   hidden.rows(at, n));
     model.logits(ex, hidden.rows(at, n), logits.rows(at, n));
   }
+  wait_for_device();
   return {logits.as<float>(), logits.as<float>() + logits.count()};
 }
 

@@ -33,6 +33,18 @@ uint64_t hash_of(std::string_view bytes) {
   return all;
 }
 
+/// SHA-256 of what the ids stand for, and of how a text with a bit of everything is split.
+std::string tokenizer_fingerprint(const Tokenizer& t) {
+  std::string all;
+  const auto add = [&](int64_t number) { all += std::to_string(number) + " "; };
+  for (int32_t id = 0; id < t.size(); ++id) all += t.piece(id) + '\0';
+  for (const int32_t id : t.encode("It's 2,048 keys:\n\n  x**2\t= Überraschung — Привет, 你好 \U0001F600 unbelievably"))
+    add(id);
+  add(t.bos.value_or(-1));
+  for (const int32_t id : t.eos) add(id);
+  return sha256(all);
+}
+
 }  // namespace
 
 std::string model_fingerprint(const Engine& engine) {
@@ -40,6 +52,7 @@ std::string model_fingerprint(const Engine& engine) {
   Sha256 all;
   all.update(model.config_json.dump() + engine.internals().backend->name() +
              (engine.internals().precision == Precision::bf16 ? " bf16" : " f32"));
+  if (model.tokenizer) all.update(" tokenizer " + tokenizer_fingerprint(*model.tokenizer));
   if (const auto* packed = dynamic_cast<const PackedFile*>(model.source.get())) {
     all.update(packed->checksums());
     return all.hex();
@@ -55,9 +68,6 @@ std::string model_fingerprint(const Engine& engine) {
       add(concat(p.name, p.shape.str(), name_of(p.weight.type)),
           {static_cast<const char*>(p.weight.data), static_cast<size_t>(p.weight.bytes())});
   });
-  const TokenizerFiles tokenizer =
-      model.tokenizer_path.empty() ? TokenizerFiles() : tokenizer_contents(model.tokenizer_path);
-  for (const auto& [name, text] : tokenizer) add(name, text);
   std::vector<uint64_t> hashes(parts.size());
   parallel_for(static_cast<int64_t>(parts.size()), 1, [&](int64_t begin, int64_t end) {
     for (auto i = static_cast<size_t>(begin); i < static_cast<size_t>(end); ++i) hashes[i] = hash_of(parts[i]);

@@ -8,8 +8,8 @@
 
 namespace qwerky {
 
-/// A hash of the configuration, of each tensor's name, shape, type and values, of the tokenizer's files, and of the
-/// backend and the precision that compute. Reads all weights once, at the speed of memory; of a packed file the
+/// A hash of the configuration, of each tensor's name, shape, type and values, of what a tokenizer's ids stand for, and
+/// of the backend and the precision that compute. Reads all weights once, at the speed of memory; of a packed file the
 /// checksums in its header instead.
 std::string model_fingerprint(const Engine& engine);
 

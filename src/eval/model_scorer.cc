@@ -12,22 +12,6 @@
 
 namespace qwerky {
 
-namespace {
-
-/// SHA-256 of what the ids stand for, and of how a text with a bit of everything is split.
-std::string tokenizer_fingerprint(const Tokenizer& t) {
-  std::string all;
-  const auto add = [&](int64_t number) { all += std::to_string(number) + " "; };
-  for (int32_t id = 0; id < t.size(); ++id) all += t.piece(id) + '\0';
-  for (const int32_t id : t.encode("It's 2,048 keys:\n\n  x**2\t= Überraschung — Привет, 你好 \U0001F600 unbelievably"))
-    add(id);
-  add(t.bos.value_or(-1));
-  for (const int32_t id : t.eos) add(id);
-  return sha256(all);
-}
-
-}  // namespace
-
 ModelScorer::ModelScorer(const Engine& engine, const ModelScorerOptions& options)
     : engine_(engine),
       model_(*engine.internals().model),
@@ -163,8 +147,8 @@ std::vector<Written> ModelScorer::generate(std::span<const GenerateRequest> requ
 }
 
 std::string ModelScorer::fingerprint() const {
-  return sha256(concat(model_fingerprint(engine_), " tokenizer ", tokenizer_fingerprint(*model_.tokenizer), " length ",
-                       max_length_, " bos ", options_.bos, " generated ", options_.generate));
+  return sha256(concat(model_fingerprint(engine_), " length ", max_length_, " bos ", options_.bos, " generated ",
+                       options_.generate));
 }
 
 }  // namespace qwerky
