@@ -39,7 +39,7 @@ async def stream(port, body):
         part = json.loads(line[6:])
         if "error" in part:
             raise RuntimeError(part["error"]["message"])
-        tokens = part.get("usage", {}).get("completion_tokens", tokens)
+        tokens = (part.get("usage") or {}).get("completion_tokens", tokens)
     writer.close()
     if tokens != body["max_tokens"]:
         raise RuntimeError(f"expected {body['max_tokens']} tokens, found {tokens}")
