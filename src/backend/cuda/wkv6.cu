@@ -127,17 +127,11 @@ void wkv6_vjp(Device& on, Precision precision, const Wkv6& d, Tensor d_o, const 
   const int64_t N = p.head, A = p.heads * N, G = p.heads / p.kv_heads, W = p.kv_heads * N, R = p.r.row_count();
   // With one query head for each head of v, its gradient is dv; else a sum of several.
   float* const dv = G == 1 ? d.v.as<float>() : on.scratch<float>(Use::wkv_values, R * A);
-  const auto [first_chunk, chunks] = wkv_row_chunks(forms.rows, kChunk);
-  const auto count = static_cast<int64_t>(forms.rows.size());
-  const bool fits = N <= kSharedState;
-  if (count > 0) {
-    float* starts = on.scratch<float>(Use::wkv, p.heads * (N * N * (chunks + count * kChunk) + count * N * (N + 1)));
-    float *histories = starts + p.heads * N * N * chunks, *gradients = histories + p.heads * N * N * count * kChunk;
-    launch(on, dim3(static_cast<unsigned>(p.heads), static_cast<unsigned>(count)), wkv_threads(p.head),
-           static_cast<size_t>((fits ? N * (N + 1) : 0) + 5 * N) * sizeof(float), six_vjp_kernel, Wkv(d), dv,
-           d_o.as<float>(), Wkv(p), on.upload(forms.rows, 0), on.upload(std::span<const int64_t>(first_chunk)), chunks,
-           starts, histories, fits ? nullptr : gradients);
-  }
+  const WkvRowsMemory memory(on, p.heads, N, forms.rows, kChunk);
+  launch(on, dim3(static_cast<unsigned>(p.heads), static_cast<unsigned>(forms.rows.size())), wkv_threads(p.head),
+         static_cast<size_t>(memory.shared_floats + 5 * N) * sizeof(float), six_vjp_kernel, Wkv(d), dv, d_o.as<float>(),
+         Wkv(p), on.upload(forms.rows, 0), on.upload(std::span<const int64_t>(memory.first)), memory.chunks,
+         memory.starts, memory.histories, memory.gradients);
   wkv_chunks_vjp(on, precision, Wkv(d), dv, d_o.as<float>(), Wkv(p), forms.chunks);
   if (G == 1) return;
   each(on, R * W, [=, to = d.v.as<float>()] __device__(int64_t kv) {

@@ -146,17 +146,11 @@ void wkv7(Device& on, Precision precision, Tensor o, const Wkv7& p, Batch batch,
 void wkv7_vjp(Device& on, Precision precision, const Wkv7& d, Tensor d_o, const Wkv7& p, Batch batch) {
   const WkvForms forms(p.head, batch);
   const int64_t N = p.head;
-  const auto [first_chunk, chunks] = wkv_row_chunks(forms.rows, kChunk);
-  const auto count = static_cast<int64_t>(forms.rows.size());
-  const bool fits = N <= kSharedState;
-  if (count > 0) {
-    float* starts = on.scratch<float>(Use::wkv, p.heads * (N * N * (chunks + count * kChunk) + count * N * (N + 1)));
-    float *histories = starts + p.heads * N * N * chunks, *gradients = histories + p.heads * N * N * count * kChunk;
-    launch(on, dim3(static_cast<unsigned>(p.heads), static_cast<unsigned>(count)), wkv_threads(p.head),
-           static_cast<size_t>((fits ? N * (N + 1) : 0) + (kRowVectors + 2) * N) * sizeof(float), seven_vjp_kernel,
-           Wkv(d), d_o.as<float>(), Wkv(p), on.upload(forms.rows, 0), on.upload(std::span<const int64_t>(first_chunk)),
-           chunks, starts, histories, fits ? nullptr : gradients);
-  }
+  const WkvRowsMemory memory(on, p.heads, N, forms.rows, kChunk);
+  launch(on, dim3(static_cast<unsigned>(p.heads), static_cast<unsigned>(forms.rows.size())), wkv_threads(p.head),
+         static_cast<size_t>(memory.shared_floats + (kRowVectors + 2) * N) * sizeof(float), seven_vjp_kernel, Wkv(d),
+         d_o.as<float>(), Wkv(p), on.upload(forms.rows, 0), on.upload(std::span<const int64_t>(memory.first)),
+         memory.chunks, memory.starts, memory.histories, memory.gradients);
   wkv_chunks_vjp(on, precision, Wkv(d), d.v.as<float>(), d_o.as<float>(), Wkv(p), forms.chunks);
 }
 

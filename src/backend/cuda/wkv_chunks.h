@@ -4,7 +4,6 @@
 // other heads, goes row by row (wkv6.cu, wkv7.cu), so that a row's result does not depend on its company.
 #pragma once
 
-#include <utility>
 #include <vector>
 
 #include "backend/cuda/kernel.h"
@@ -16,30 +15,24 @@ struct Wkv {
   int heads, kv_heads, N;
   float scale;
   float *r, *log_w, *k, *v, *kappa, *a;
-  explicit Wkv(const Wkv6& p)
-      : heads(p.heads),
-        kv_heads(p.kv_heads),
-        N(p.head),
-        scale(static_cast<float>(p.scale)),
-        r(p.r.as<float>()),
-        log_w(p.log_w.as<float>()),
-        k(p.k.as<float>()),
-        v(p.v.as<float>()),
-        kappa(nullptr),
-        a(nullptr) {}
-  explicit Wkv(const Wkv7& p)
-      : heads(p.heads),
-        kv_heads(p.heads),
-        N(p.head),
-        scale(static_cast<float>(p.scale)),
-        r(p.r.as<float>()),
-        log_w(p.log_w.as<float>()),
-        k(p.k.as<float>()),
-        v(p.v.as<float>()),
-        kappa(p.kappa.as<float>()),
-        a(p.a.as<float>()) {}
+  explicit Wkv(const Wkv6& p) : Wkv(p, p.kv_heads) {}
+  explicit Wkv(const Wkv7& p) : Wkv(p, p.heads) { kappa = p.kappa.as<float>(), a = p.a.as<float>(); }
   __device__ int64_t at(int64_t row, int64_t h) const { return (row * heads + h) * N; }
   __device__ int64_t at_value(int64_t row, int64_t h) const { return (row * kv_heads + h / (heads / kv_heads)) * N; }
+
+ private:
+  template <class P>
+  Wkv(const P& p, int kv)
+      : heads(p.heads),
+        kv_heads(kv),
+        N(p.head),
+        scale(static_cast<float>(p.scale)),
+        r(p.r.template as<float>()),
+        log_w(p.log_w.template as<float>()),
+        k(p.k.template as<float>()),
+        v(p.v.template as<float>()),
+        kappa(nullptr),
+        a(nullptr) {}
 };
 
 /// Segments by the form that computes them.
@@ -55,13 +48,27 @@ struct WkvForms {
 constexpr int kRowColumns = 64;        ///< most columns of a state of a block, forward
 constexpr int64_t kSharedState = 128;  ///< N up to which [N, N + 1] fits in shared memory
 inline unsigned wkv_threads(int columns) { return blocks_for(columns, kWarp) * kWarp; }
-/// Of each segment its first chunk, and how many chunks of `rows` rows there are in all.
-inline std::pair<std::vector<int64_t>, int64_t> wkv_row_chunks(Batch batch, int64_t rows) {
-  std::vector<int64_t> first;
-  int64_t chunks = 0;
-  for (const Segment& s : batch) first.push_back(chunks), chunks += blocks_for(s.rows, rows);
-  return {first, chunks};
-}
+/// Working memory of a reverse that goes row by row, over chunks of `rows` rows.
+struct WkvRowsMemory {
+  std::vector<int64_t> first;  ///< chunk of each segment
+  int64_t chunks = 0;          ///< of all segments
+  float* starts = nullptr;     ///< [heads, chunks, N, N]: the state before each chunk
+  float* histories = nullptr;  ///< [heads, segments, rows, N, N]: the states within one chunk
+  float* gradients =
+      nullptr;                ///< [heads, segments, N, N + 1]: of the state, where shared memory has no room; else null
+  int64_t shared_floats = 0;  ///< of the state's gradient in shared memory
+  WkvRowsMemory(Device& on, int64_t heads, int64_t N, Batch batch, int64_t rows) {
+    const auto count = static_cast<int64_t>(batch.size());
+    for (const Segment& s : batch) first.push_back(chunks), chunks += blocks_for(s.rows, rows);
+    if (count == 0) return;
+    starts = on.scratch<float>(Use::wkv, heads * (N * N * (chunks + count * rows) + count * N * (N + 1)));
+    histories = starts + heads * N * N * chunks;
+    if (N <= kSharedState)
+      shared_floats = N * (N + 1);
+    else
+      gradients = histories + heads * N * N * count * rows;
+  }
+};
 
 /// Outputs and states of the rows of `batch`, which come by chunks.
 void wkv_chunks(Device& on, Precision precision, float* o, const Wkv& p, Batch batch, int64_t offset);
