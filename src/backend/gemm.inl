@@ -13,117 +13,134 @@ struct Output {
 
 // The blocking below is free to choose: see gemm_kernel.inl on the order of summation.
 constexpr int64_t kFewRows = 12;       ///< up to here B is streamed once, panel by panel over the whole depth
-constexpr int64_t kLeftRows = 258;     ///< rows of A that stay in the L2 cache, with kBlockWords of each: half a MiB;
+constexpr int64_t kLeftRows = 258;     ///< rows of A that lie together as words
 constexpr int64_t kBlockWords = 512;   ///< C passes through the outer caches once for so many words along k
 constexpr int64_t kStreamWords = 64;   ///< depth of a panel that is packed and used within the L1 cache
 constexpr int64_t kPackFromRows = 24;  ///< rows from which packing an untransposed B pays
+constexpr int64_t kPackedAsRows = 40;  ///< rows of a product that take as long as packing their B
 constexpr int64_t kMaxOutputs = 16;    ///< products handled in one pass over A
 
-/// Rows of A as the words of the tiles.
-inline Left words_of(const Left& a, int64_t, int64_t, WordF32) noexcept { return a; }
-#if QWERKY_ISA == 512
-inline Left words_of(const Left& a, int64_t height, int64_t depth, WordBf16) noexcept {
-  const int64_t words = vectors_of((depth + 1) / 2) * kLanes, columns = vectors_of(height) * kLanes;
-  if (a.col == 1) {
-    const int64_t row = words + kLanes;  // rows a multiple of 4 KiB apart would share cache sets
-    float* out = static_cast<float*>(scratch(Scratch::gemm_a, height * row * 4));
-    pack_pairs(out, row, a.p, a.row, depth, height);
-    return {out, row, 1};
+constexpr int64_t kMuchRead = 512;  ///< columns of C from which it pays to turn a transposed A into rows
+
+/// A [M, K] as words of the tiles, packed by blocks of kLeftRows rows in memory of the thread that makes it; then all
+/// threads may read it. The words of a row lie together, but for a transposed A that is little read: there those of one
+/// k. f32 stay where they are, unless they are turned.
+template <class Word>
+struct LeftWords {
+  Left a;
+  int64_t M, K, row = 0;
+  float* words = nullptr;
+  LeftWords(const Left& left, int64_t rows, int64_t depth, int64_t columns) : a(left), M(rows), K(depth) {
+    const bool much_read = left.col > kLeftRows && columns >= kMuchRead;
+    if (Word::kDepth == 1 && !much_read) return;
+    const int64_t k = (depth + Word::kDepth - 1) / Word::kDepth;
+    if (left.col == 1 || much_read) row = (vectors_of(k) + 1) * kLanes;  // not a multiple of 4 KiB: cache sets
+    words = static_cast<float*>(scratch(Scratch::gemm_a, 4 * (row > 0 ? M * row : blocks() * kLeftColumns * k)));
   }
-  float* out = static_cast<float*>(scratch(Scratch::gemm_a, (depth + 1) / 2 * columns * 4));
-  pack_rows(out, a.p, a.col, depth, height, WordBf16());
-  return {out, 1, columns};
-}
-#endif
+  int64_t blocks() const { return (M + kLeftRows - 1) / kLeftRows; }
+  int64_t height(int64_t block) const { return smaller(kLeftRows, M - block * kLeftRows); }
+  Left operator[](int64_t block) const {
+    const int64_t m = block * kLeftRows, k = (K + Word::kDepth - 1) / Word::kDepth;
+    if (words == nullptr) return {a.p + m * a.row, a.row, a.col};
+    if (row > 0) return {words + m * row, row, 1};
+    return {words + block * kLeftColumns * k, 1, vectors_of(height(block)) * kLanes};
+  }
+  void pack(int64_t block) const noexcept {
+    if (words == nullptr) return;
+    const Left to = (*this)[block], from{a.p + block * kLeftRows * a.row, a.row, a.col};
+    pack_left(const_cast<float*>(to.p), to, from, K, height(block), Word());
+  }
+
+ private:
+  static constexpr int64_t kLeftColumns = vectors_of(kLeftRows) * kLanes;
+};
 
 inline const char* start(const Right& b, int64_t row, int64_t column) noexcept {
   return static_cast<const char*>(b.p) + (row * b.row + column) * b.bytes();
 }
 
-/// One panel of one output: rows of `a` (words), k in [k, k + depth) of K.
+/// One panel of one output, k in [k, k + depth): each part of B is packed once and meets all rows of A.
 template <class Word>
-void multiply_block(const Left& a, float* c, int64_t rows, const Output& out, int64_t n, int64_t k, int64_t depth,
-                    int64_t K, int64_t step) noexcept {
+void multiply_block(const LeftWords<Word>& a, const Output& out, int64_t n, int64_t k, int64_t depth,
+                    int64_t step) noexcept {
   const int64_t width = smaller(kPanel, out.last - n), vectors = vectors_of(width);
   const int tail = static_cast<int>(width - (vectors - 1) * kLanes);
   const Right& b = out.b;
-  const bool direct = Word::kDepth == 1 && !b.half && !b.transposed && (b.row <= 2 * kPanel || rows < kPackFromRows);
+  const bool direct = Word::kDepth == 1 && !b.half && !b.transposed && (b.row <= 2 * kPanel || a.M < kPackFromRows);
   float* packed =
       direct ? nullptr : static_cast<float*>(scratch(Scratch::gemm_b, kBlockWords * kPanel * int64_t{sizeof(float)}));
   if (direct) step = depth;
   for (int64_t i = 0; i < depth; i += step) {
-    const int64_t part = smaller(step, depth - i), words = (part + Word::kDepth - 1) / Word::kDepth;
-    Tile t{a.p + i / Word::kDepth * a.col,
-           a.row,
-           a.col,
-           packed,
-           vectors * kLanes,
-           c + n,
-           out.c_row,
-           words,
-           out.bias != nullptr && k + i + part == K ? out.bias + n : nullptr,
-           out.accumulate || k + i > 0,
-           tail};
-    if (direct) {
-      t.b = static_cast<const float*>(b.p) + (k + i) * b.row + n;
-      t.b_row = b.row;
-      tail == kLanes ? multiply_panel<Word, false>(t, rows, vectors) : multiply_panel<Word, true>(t, rows, vectors);
-    } else {
-      const bool stream = step < depth;  // the panel's next part, or the next panel's first
+    const int64_t part = smaller(step, depth - i);
+    const bool stream = step < depth;  // the panel's next part, or the next panel's first
+    Ahead ahead;                       // the next panel
+    if (!direct) {
       pack_panel<Word>(packed, b, k + i, part, n, width, !stream ? 0 : i + step < depth ? step : kPanel * b.row - i);
-      Ahead ahead;  // the next panel
       if (!stream && n + kPanel < out.last)
         ahead = b.transposed ? Ahead{start(b, n + kPanel, k), b.row * b.bytes(), depth * b.bytes(),
                                      smaller(kPanel, out.last - n - kPanel)}
                              : Ahead{start(b, k, n + kPanel), b.row * b.bytes(), kPanel * b.bytes(), depth};
-      multiply_panel<Word, false>(t, rows, vectors, ahead);
+    }
+    for (int64_t block = 0; block < a.blocks(); ++block) {
+      const Left words = a[block];
+      const Tile t{words.p + (k + i) / Word::kDepth * words.col,
+                   words.row,
+                   words.col,
+                   direct ? static_cast<const float*>(b.p) + (k + i) * b.row + n : packed,
+                   direct ? b.row : vectors * kLanes,
+                   out.c + block * kLeftRows * out.c_row + n,
+                   out.c_row,
+                   (part + Word::kDepth - 1) / Word::kDepth,
+                   out.bias != nullptr && k + i + part == a.K ? out.bias + n : nullptr,
+                   out.accumulate || k + i > 0,
+                   tail};
+      const Ahead& asked = block + 1 == a.blocks() ? ahead : Ahead();
+      direct&& tail < kLanes ? multiply_panel<Word, true>(t, a.height(block), vectors)
+                             : multiply_panel<Word, false>(t, a.height(block), vectors, asked);
     }
   }
 }
 
-/// Rows [m0, m1) of all outputs, on the calling thread.
+/// All rows of the outputs, on the calling thread.
 template <class Word>
-void multiply(const Left& a, int64_t m0, int64_t m1, int64_t K, const Output* outputs, int64_t count) noexcept {
-  const bool few = m1 - m0 <= kFewRows;
-  const int64_t block = few ? K : kBlockWords * Word::kDepth;
+void multiply(const LeftWords<Word>& a, const Output* outputs, int64_t count) noexcept {
+  const bool few = a.M <= kFewRows;
+  const int64_t block = few ? a.K : kBlockWords * Word::kDepth;
   const int64_t step = few ? kStreamWords * Word::kDepth : block;
-  for (int64_t m = m0; m < m1; m += kLeftRows) {
-    const int64_t rows = smaller(kLeftRows, m1 - m);
-    for (int64_t k = 0; k < K; k += block) {
-      const int64_t depth = smaller(block, K - k);
-      const Left words = words_of({a.p + m * a.row + k * a.col, a.row, a.col}, rows, depth, Word());
-      for (const Output* out = outputs; out != outputs + count; ++out)
-        for (int64_t n = out->first; n < out->last; n += kPanel)
-          multiply_block<Word>(words, out->c + m * out->c_row, rows, *out, n, k, depth, K, step);
-    }
-  }
-}
-
-inline void multiply(Precision precision, const Left& a, int64_t m0, int64_t m1, int64_t K, const Output* outputs,
-                     int64_t count) noexcept {
-#if QWERKY_ISA == 512
-  if (precision == Precision::bf16) return multiply<WordBf16>(a, m0, m1, K, outputs, count);
-#endif
-  static_cast<void>(precision);
-  multiply<WordF32>(a, m0, m1, K, outputs, count);
+  for (const Output* out = outputs; out != outputs + count; ++out)
+    for (int64_t n = out->first; n < out->last; n += kPanel)
+      for (int64_t k = 0; k < a.K; k += block) multiply_block(a, *out, n, k, smaller(block, a.K - k), step);
 }
 
 /// Items of `cost` multiplications each that are worth a thread: about 20 microseconds.
 constexpr int64_t grain_of(int64_t cost) { return 1 + (int64_t{1} << 20) / (cost + 1); }
 
-/// All rows of all outputs: threads share the column panels of all outputs or, where these are few, the rows.
-inline void multiply_parallel(Precision precision, const Left& a, int64_t M, int64_t K, const Output* outputs,
-                              int64_t count) noexcept {
-  int64_t panels = 0, columns = 0;
-  for (int64_t i = 0; i < count; ++i) {
-    panels += (outputs[i].last - outputs[i].first + kPanel - 1) / kPanel;
-    columns += outputs[i].last - outputs[i].first;
-  }
-  if (panels < 8 * threads() && M >= 32 * threads()) {
-    return parallel_for(M, grain_of(columns * K),
-                        [=](int64_t begin, int64_t end) { multiply(precision, a, begin, end, K, outputs, count); });
-  }
-  parallel_for(panels, grain_of((M + 4) * kPanel * K), [=](int64_t begin, int64_t end) {
+/// Threads share the rows; each packs all of B.
+template <class Word>
+void multiply_by_rows(const Left& a, int64_t M, int64_t K, const Output* outputs, int64_t count) noexcept {
+  int64_t columns = 0;
+  for (int64_t i = 0; i < count; ++i) columns += outputs[i].last - outputs[i].first;
+  parallel_for(M, grain_of(columns * K), [=](int64_t begin, int64_t end) {
+    const LeftWords<Word> mine({a.p + begin * a.row, a.row, a.col}, end - begin, K, columns);
+    for (int64_t i = 0; i < mine.blocks(); ++i) mine.pack(i);
+    Output shifted[kMaxOutputs];
+    for (int64_t i = 0; i < count; ++i) {
+      shifted[i] = outputs[i];
+      shifted[i].c += begin * outputs[i].c_row;
+    }
+    multiply(mine, shifted, count);
+  });
+}
+
+/// Threads share the column panels of all outputs; A is packed once.
+template <class Word>
+void multiply_by_columns(const Left& left, int64_t M, int64_t K, const Output* outputs, int64_t count,
+                         int64_t panels) noexcept {
+  const LeftWords<Word> a(left, M, K, panels * kPanel);
+  parallel_for(a.blocks(), grain_of(kLeftRows * K / 8), [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) a.pack(i);
+  });
+  parallel_for(panels, grain_of((M + 4) * kPanel * K), [&](int64_t begin, int64_t end) {
     Output mine[kMaxOutputs];
     int64_t n = 0, before = 0;
     for (int64_t i = 0; i < count; ++i) {
@@ -136,8 +153,29 @@ inline void multiply_parallel(Precision precision, const Left& a, int64_t M, int
       }
       before += size;
     }
-    multiply(precision, a, 0, M, K, mine, n);
+    multiply(a, mine, n);
   });
+}
+
+template <class Word>
+void multiply_parallel(const Left& a, int64_t M, int64_t K, const Output* outputs, int64_t count) noexcept {
+  int64_t panels = 0;
+  for (int64_t i = 0; i < count; ++i) panels += (outputs[i].last - outputs[i].first + kPanel - 1) / kPanel;
+  const auto share = [](int64_t items) { return (items + threads() - 1) / threads(); };
+  if (share(panels) * (M + kPackedAsRows) <= panels * (share(M) + kPackedAsRows))
+    multiply_by_columns<Word>(a, M, K, outputs, count, panels);
+  else
+    multiply_by_rows<Word>(a, M, K, outputs, count);
+}
+
+/// C = A·B of all outputs, on all threads.
+inline void multiply_parallel(Precision precision, const Left& a, int64_t M, int64_t K, const Output* outputs,
+                              int64_t count) noexcept {
+#if QWERKY_ISA == 512
+  if (precision == Precision::bf16) return multiply_parallel<WordBf16>(a, M, K, outputs, count);
+#endif
+  static_cast<void>(precision);
+  multiply_parallel<WordF32>(a, M, K, outputs, count);
 }
 
 namespace kernels {

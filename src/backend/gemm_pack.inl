@@ -124,7 +124,34 @@ inline void pack_pairs(float* out, int64_t words, const float* p, int64_t row, i
   for (int64_t m = 0; m < height; ++m, p += row, out += words)
     for (int64_t k = 0; k < depth; k += 32) store(out + k / 2, load_pairs(p + k, depth - k));
 }
+
+/// Of 8 pairs (p[2 w row + m], p[(2 w + 1) row + m]) in m, rounded to bf16; 0 beyond an odd depth.
+struct ReadPairs {
+  const float* p;
+  int64_t row, depth;
+  QWERKY_INLINE __m256 operator()(int64_t w, int64_t m) const { return (*this)(w, m, 8); }
+  QWERKY_INLINE __m256 operator()(int64_t w, int64_t m, int n) const {
+    const float* low = p + 2 * w * row + m;
+    const __m128i a = half_8(load_8(low, n));
+    const __m128i b = half_8(2 * w + 1 < depth ? load_8(low + row, n) : _mm256_setzero_ps());
+    return _mm256_castsi256_ps(_mm256_set_m128i(_mm_unpackhi_epi16(a, b), _mm_unpacklo_epi16(a, b)));
+  }
+  static QWERKY_INLINE __m128i half_8(__m256 v) { return reinterpret_cast<__m128i>(_mm256_cvtneps_pbh(v)); }
+};
+/// A as words: those of a row together (to.col is 1), or those of one k, in whole vectors, of a transposed A.
+inline void pack_left(float* out, const Left& to, const Left& a, int64_t depth, int64_t height, WordBf16) noexcept {
+  if (a.col == 1)
+    pack_pairs(out, to.row, a.p, a.row, depth, height);
+  else if (to.col == 1)
+    transpose_by<false>(out, to.row, (depth + 1) / 2, height, ReadPairs{a.p, a.col, depth});
+  else
+    pack_rows(out, a.p, a.col, depth, height, WordBf16());
+}
 #endif
+/// A transposed A of f32 as rows.
+inline void pack_left(float* out, const Left& to, const Left& a, int64_t depth, int64_t height, WordF32) noexcept {
+  transpose(out, to.row, a.p, a.col, depth, height);
+}
 
 /// Columns [n, n + width) and k [k, k + depth) of B as words, rows of whole vectors. `ahead`: see pack_transposed.
 template <class Word>
