@@ -76,7 +76,7 @@ INSTANTIATE_TEST_SUITE_P(Sizes, Linear,
                          ::testing::Values(Size{1, 1, 1}, Size{1, 64, 64}, Size{2, 33, 17}, Size{3, 7, 100},
                                            Size{5, 8, 8}, Size{7, 65, 130}, Size{12, 300, 47}, Size{13, 96, 63},
                                            Size{25, 513, 129}, Size{31, 64, 172}, Size{100, 20, 24}, Size{400, 37, 65},
-                                           Size{300, 600, 5}));
+                                           Size{300, 600, 5}, Size{27, 515, 300}, Size{4200, 9, 70}));
 
 /// Row r of any call == the call with that row alone, with any number of threads; gradients of weights likewise.
 TEST(LinearOrder, RowsDoNotDependOnBatchOrThreads) {

@@ -12,13 +12,14 @@ struct Output {
 };
 
 // The blocking below is free to choose: see gemm_kernel.inl on the order of summation.
-constexpr int64_t kFewRows = 12;       ///< up to here B is streamed once, panel by panel over the whole depth
-constexpr int64_t kLeftRows = 258;     ///< rows of A that lie together as words
-constexpr int64_t kBlockWords = 512;   ///< C passes through the outer caches once for so many words along k
-constexpr int64_t kStreamWords = 64;   ///< depth of a panel that is packed and used within the L1 cache
-constexpr int64_t kPackFromRows = 24;  ///< rows from which packing an untransposed B pays
-constexpr int64_t kPackedAsRows = 40;  ///< rows of a product that take as long as packing their B
-constexpr int64_t kMaxOutputs = 16;    ///< products handled in one pass over A
+constexpr int64_t kFewRows = 12;               ///< up to here B is streamed once, panel by panel over the whole depth
+constexpr int64_t kLeftRows = 258;             ///< rows of A that lie together as words
+constexpr int64_t kMostRows = 16 * kLeftRows;  ///< of A that are packed at once: bounds the memory for them
+constexpr int64_t kBlockWords = 512;           ///< C passes through the outer caches once for so many words along k
+constexpr int64_t kStreamWords = 64;           ///< depth of a panel that is packed and used within the L1 cache
+constexpr int64_t kPackFromRows = 24;          ///< rows from which packing an untransposed B pays
+constexpr int64_t kPackedAsRows = 40;          ///< rows of a product that take as long as packing their B
+constexpr int64_t kMaxOutputs = 16;            ///< products handled in one pass over A
 
 constexpr int64_t kMuchRead = 512;  ///< columns of C from which it pays to turn a transposed A into rows
 
@@ -115,6 +116,14 @@ void multiply(const LeftWords<Word>& a, const Output* outputs, int64_t count) no
 /// Items of `cost` multiplications each that are worth a thread: about 20 microseconds.
 constexpr int64_t grain_of(int64_t cost) { return 1 + (int64_t{1} << 20) / (cost + 1); }
 
+/// The same outputs from row m on.
+inline void below_row(Output* to, const Output* outputs, int64_t count, int64_t m) noexcept {
+  for (int64_t i = 0; i < count; ++i) {
+    to[i] = outputs[i];
+    to[i].c += m * outputs[i].c_row;
+  }
+}
+
 /// Threads share the rows; each packs all of B.
 template <class Word>
 void multiply_by_rows(const Left& a, int64_t M, int64_t K, const Output* outputs, int64_t count) noexcept {
@@ -123,12 +132,9 @@ void multiply_by_rows(const Left& a, int64_t M, int64_t K, const Output* outputs
   parallel_for(M, grain_of(columns * K), [=](int64_t begin, int64_t end) {
     const LeftWords<Word> mine({a.p + begin * a.row, a.row, a.col}, end - begin, K, columns);
     for (int64_t i = 0; i < mine.blocks(); ++i) mine.pack(i);
-    Output shifted[kMaxOutputs];
-    for (int64_t i = 0; i < count; ++i) {
-      shifted[i] = outputs[i];
-      shifted[i].c += begin * outputs[i].c_row;
-    }
-    multiply(mine, shifted, count);
+    Output below[kMaxOutputs];
+    below_row(below, outputs, count, begin);
+    multiply(mine, below, count);
   });
 }
 
@@ -162,10 +168,13 @@ void multiply_parallel(const Left& a, int64_t M, int64_t K, const Output* output
   int64_t panels = 0;
   for (int64_t i = 0; i < count; ++i) panels += (outputs[i].last - outputs[i].first + kPanel - 1) / kPanel;
   const auto share = [](int64_t items) { return (items + threads() - 1) / threads(); };
-  if (share(panels) * (M + kPackedAsRows) <= panels * (share(M) + kPackedAsRows))
-    multiply_by_columns<Word>(a, M, K, outputs, count, panels);
-  else
-    multiply_by_rows<Word>(a, M, K, outputs, count);
+  if (share(panels) * (M + kPackedAsRows) > panels * (share(M) + kPackedAsRows))
+    return multiply_by_rows<Word>(a, M, K, outputs, count);
+  for (int64_t m = 0; m < M; m += kMostRows) {
+    Output below[kMaxOutputs];
+    below_row(below, outputs, count, m);
+    multiply_by_columns<Word>({a.p + m * a.row, a.row, a.col}, smaller(kMostRows, M - m), K, below, count, panels);
+  }
 }
 
 /// C = A·B of all outputs, on all threads.
