@@ -62,8 +62,12 @@ TEST(EvalEvaluate, InterruptedRunGoesOn) {
 
   const EvalOptions o = options("eval-resume");
   asked = 0;
-  int batches = 0;
-  const Evaluation first = evaluate(o, counting(&asked), nullptr, [&] { return batches++ == 2; });
+  Scorer stopped = counting(&asked);
+  stopped.loglikelihood = [&asked, all = stopped.loglikelihood](std::span<const Request> requests) {
+    if (asked == 4) throw Interrupted();
+    return all(requests);
+  };
+  const Evaluation first = evaluate(o, stopped);
   EXPECT_TRUE(first.partial);
   EXPECT_EQ(asked, 4);
   EXPECT_EQ(first.entries.size(), 1u);  // nothing of arc_easy yet

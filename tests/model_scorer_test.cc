@@ -128,6 +128,31 @@ TEST(ModelScorer, RollingWindowsScoreEveryIdOnce) {
   EXPECT_NEAR(windows.scorer().rolling(texts)[0], want, 1e-3);
 }
 
+/// Before any call of the model; what is asked next is answered as if nothing had been stopped.
+TEST(ModelScorer, StopsWithinABatch) {
+  std::vector<Request> requests;
+  std::vector<GenerateRequest> questions(3, {"Once upon a time", {}});
+  for (const char* name : {"Tom", "Sam", "Anna"})
+    for (const char* end : {" was happy.", " ran home.", " ate the cake."})
+      requests.push_back({concat("One day, ", name, " went to the park with a big red ball and a small dog."), end});
+  int calls = 0, most = 0;
+  ModelScorer plain(engine(), {.generate = 8});
+  ModelScorer stopping(engine(), {.generate = 8, .before_call = [&] {
+                                    if (calls++ == most) throw Interrupted();
+                                  }});
+  const auto want = plain.scorer().loglikelihood(requests);
+  for (const int at : {0, 1}) {
+    calls = 0, most = at;
+    EXPECT_THROW(stopping.scorer().loglikelihood(requests), Interrupted) << at;
+    calls = 0, most = 1000;
+    const auto got = stopping.scorer().loglikelihood(requests);
+    EXPECT_EQ(calls, 2);
+    for (size_t i = 0; i < got.size(); ++i) EXPECT_EQ(got[i].loglikelihood, want[i].loglikelihood) << at << " " << i;
+    calls = 0, most = at;
+    EXPECT_THROW(stopping.scorer().generate(questions), Interrupted) << at;
+  }
+}
+
 TEST(ModelScorer, GeneratesGreedilyUntilAStop) {
   ModelScorer scorer(engine(), {.generate = 40, .side_by_side = 2});
   std::vector<GenerateRequest> requests;

@@ -77,7 +77,7 @@ int bench_context(const ContextBenchOptions& given) {
   for (const std::string& path : o.models) {
     const Engine engine(path, {.backend = o.backend, .precision = o.precision, .tokenizer = false});
     all.push_back(measure_contexts(engine, path, o.contexts, false, [&](int64_t context) {
-      if (interrupted()) throw Interrupted();
+      check_interrupted();
       say(concat(path, ": after ", context, " tokens"), false);
     }));
   }

@@ -55,6 +55,9 @@ inline void add_backend_flags(Flags flags, std::string& backend, std::string& pr
 /// Set by SIGINT and SIGTERM; a second signal ends the program at once.
 std::atomic<bool>& interrupted();
 
+/// Throws Interrupted after them.
+void check_interrupted();
+
 /// What started this program, quoted for a shell.
 std::string& command_line();
 

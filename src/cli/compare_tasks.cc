@@ -12,10 +12,6 @@
 namespace qwerky {
 namespace {
 
-void check_interrupted() {
-  if (interrupted()) throw Interrupted();
-}
-
 /// What the report says of a model, in the order of its table.
 std::vector<std::pair<const char*, std::string>> facts_of(const Engine& engine, const std::string& path) {
   const Model& model = *engine.internals().model;

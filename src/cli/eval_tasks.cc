@@ -84,7 +84,9 @@ void check_task_options(const TaskEvalOptions& o, bool others) {
 
 TaskEvaluation run_tasks(const Engine& engine, const TaskEvalOptions& o) {
   const Tokenizer& tokenizer = *engine.internals().model->tokenizer;
-  ModelScorer scorer(engine, o.scorer);
+  ModelScorerOptions scoring = o.scorer;
+  scoring.before_call = check_interrupted;
+  ModelScorer scorer(engine, scoring);
   TaskEvaluation e;
   e.options = o.eval;
   PromptStyle& prompts = e.options.prompts;
@@ -102,9 +104,8 @@ TaskEvaluation run_tasks(const Engine& engine, const TaskEvalOptions& o) {
   if (!tokenizer.eos.empty()) info.eos_token = tokenizer.piece(tokenizer.eos.front());
   info.start = now();
   Reporter report;
-  e.result = evaluate(
-      e.options, scorer.scorer(), [&](const Task& task, int64_t done, int64_t total) { report(task, done, total); },
-      [] { return interrupted().load(); });
+  e.result = evaluate(e.options, scorer.scorer(),
+                      [&](const Task& task, int64_t done, int64_t total) { report(task, done, total); });
   info.end = now();
   info.model_seconds = scorer.model_seconds();
 

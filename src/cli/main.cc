@@ -21,6 +21,10 @@ std::atomic<bool>& interrupted() {
   return flag;
 }
 
+void check_interrupted() {
+  if (interrupted()) throw Interrupted();
+}
+
 std::string& command_line() {
   static std::string line;
   return line;

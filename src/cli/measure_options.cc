@@ -27,7 +27,7 @@ Windows windows_of(const std::vector<std::vector<int32_t>>& sequences, int64_t l
 }
 
 void show_windows_done(int64_t done, int64_t total) {
-  if (interrupted()) throw Interrupted();
+  check_interrupted();
   say(concat("window ", done, "/", total), false);
 }
 

@@ -215,6 +215,7 @@ void ContinuationScorer::run_chunk(Job& job, std::span<const int32_t> nodes, std
     }
     rows_run_ += static_cast<int64_t>(ids.size());
     if (ids.empty()) continue;
+    if (options_.before_call) options_.before_call();
     const auto began = Clock::now();
     const Tensor hidden = ex.make(static_cast<int64_t>(ids.size()), model_.config().hidden);
     model_.forward(ex, ids, batch, hidden);

@@ -3,6 +3,7 @@
 // state; every continuation goes on from a copy of it.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <span>
 #include <vector>
@@ -26,6 +27,7 @@ struct ContinuationOptions {
   bool share = true;  ///< false: every continuation runs from its beginning
   int64_t rows = 256;
   int64_t state_bytes = int64_t{1} << 30;  ///< of the states alive at one level of sharing
+  std::function<void()> before_call = {};  ///< of the decoder; what it throws ends score(), which may be called again
 };
 
 /// Requests of one call are sorted into a tree of common beginnings. Its nodes run level by level, those of a level

@@ -225,8 +225,7 @@ std::vector<Entry> entries_of(const std::vector<std::string>& names, std::span<c
   return entries;
 }
 
-Evaluation evaluate(const EvalOptions& options, const Scorer& scorer, const EvalProgress& progress,
-                    const std::function<bool()>& stop) {
+Evaluation evaluate(const EvalOptions& options, const Scorer& scorer, const EvalProgress& progress) {
   Evaluation result;
   for (const Task* task : tasks_of(options.tasks)) result.runs.push_back(prepare(*task, options));
   for (TaskRun& run : result.runs) {
@@ -237,17 +236,17 @@ Evaluation evaluate(const EvalOptions& options, const Scorer& scorer, const Eval
       if (progress) progress(*run.task, static_cast<int64_t>(run.outcomes.size()), run.wanted);
     };
     if (static_cast<int64_t>(run.outcomes.size()) < run.wanted && !result.partial) report();
-    while (static_cast<int64_t>(run.outcomes.size()) < run.wanted) {
-      if (result.partial || (stop && stop())) {  // of later tasks only what the journal has
-        result.partial = true;
-        break;
-      }
+    while (static_cast<int64_t>(run.outcomes.size()) < run.wanted && !result.partial) {
       const auto begin = static_cast<int64_t>(run.outcomes.size());
       const int64_t most = run.task->kind == Kind::generate ? std::min(options.batch, kWrittenAtOnce) : options.batch;
-      std::vector<Outcome> more = answer(run, begin, std::min(run.wanted, begin + most), options.seed, scorer);
-      journal.add(begin, more);
-      std::move(more.begin(), more.end(), std::back_inserter(run.outcomes));
-      report();
+      try {
+        std::vector<Outcome> more = answer(run, begin, std::min(run.wanted, begin + most), options.seed, scorer);
+        journal.add(begin, more);
+        std::move(more.begin(), more.end(), std::back_inserter(run.outcomes));
+        report();
+      } catch (const Interrupted&) {
+        result.partial = true;  // of later tasks only what the journal has
+      }
     }
   }
   result.entries = entries_of(options.tasks, result.runs, options.bootstrap_iters);

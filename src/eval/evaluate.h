@@ -89,9 +89,9 @@ struct Evaluation {
 /// Called before the first batch of a task and after each.
 using EvalProgress = std::function<void(const Task&, int64_t done, int64_t total)>;
 
-/// Loads all data first, then evaluates until the end or until `stop` says so between two batches.
-Evaluation evaluate(const EvalOptions& options, const Scorer& scorer, const EvalProgress& progress = nullptr,
-                    const std::function<bool()>& stop = nullptr);
+/// Loads all data first, then evaluates until the end or until `scorer` throws Interrupted: a batch it leaves
+/// unfinished does not count.
+Evaluation evaluate(const EvalOptions& options, const Scorer& scorer, const EvalProgress& progress = nullptr);
 
 /// Scores of what is finished. A task without a finished document has no entry.
 std::vector<Entry> entries_of(const std::vector<std::string>& names, std::span<const TaskRun> runs,

@@ -18,7 +18,7 @@ ModelScorer::ModelScorer(const Engine& engine, const ModelScorerOptions& options
       on_(*engine.internals().backend),
       options_(options),
       max_length_(options.max_length > 0 ? options.max_length : model_.config().max_positions),
-      continuations_(on_, *model_.decoder, {.share = options.share}) {
+      continuations_(on_, *model_.decoder, {.share = options.share, .before_call = options.before_call}) {
   CHECK(model_.tokenizer != nullptr);
   if (engine.max_tokens() > 0 && max_length_ > engine.max_tokens())
     fail(model_.path.string(), ": --max-length ", max_length_, " is more than the ", engine.max_tokens(),
@@ -133,6 +133,7 @@ std::vector<Written> ModelScorer::generate(std::span<const GenerateRequest> requ
     };
     double taking = 0;
     const auto take = [&](size_t i, int32_t id) {
+      if (options_.before_call) options_.before_call();
       const Clock::time_point began = Clock::now();
       const bool more = goes_on(i, id);
       taking += seconds_since(began);

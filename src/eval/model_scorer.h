@@ -17,6 +17,7 @@ struct ModelScorerOptions {
   bool bos = false;        ///< begin every context with the model's BOS
   int64_t generate = 256;  ///< most new ids of a text whose request does not say
   int64_t side_by_side = kWrittenAtOnce;
+  std::function<void()> before_call = {};  ///< of the model: may throw Interrupted
 };
 
 class ModelScorer {
