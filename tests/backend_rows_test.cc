@@ -69,6 +69,19 @@ TEST(Rows, Lerp) {
     }
 }
 
+TEST(Rows, CopiesRoundToNearest) {
+  for (const std::string& name : available_backends())
+    for (const int64_t n : {1, 15, 64, 1000}) {
+      Operands x;
+      const int y = x.add({n}, 0, 0, DType::bf16), from = x.add({n}, -4, 4);
+      const std::unique_ptr<Backend> backend = make_backend(name, Precision::f32);
+      testing::run_on(*backend, x, [=](const Backend& on, const Get& get) { on.copy(get(y), get(from)); });
+      const float* exact = x.get(from, DType::f32).as<float>();
+      for (int64_t i = 0; i < n; ++i)
+        ASSERT_EQ(static_cast<float>(x.get(y, DType::bf16).as<bf16>()[i]), static_cast<float>(bf16(exact[i]))) << name;
+    }
+}
+
 TEST(Rows, GroupNorm) {
   for (const DType gain : {DType::f32, DType::bf16})
     for (const int heads : {1, 3, 8})

@@ -99,6 +99,49 @@ TEST(Params, AllocatesOneZeroedBlock) {
   }
 }
 
+TEST(Params, ProductsFirstAndMastersOfAPart) {
+  const auto product = [](const Param& p) { return p.use == Use::product; };
+  for (const bool rounded : {false, true})
+    for (const int ranks : {1, 2, 3, 7}) {
+      std::vector<float> covered(448);
+      for (int rank = 0; rank < ranks; ++rank) {
+        Params params;
+        Param& vector = params.declare("vector", {70});
+        Param& a = params.declare("a", {10, 10}, Use::product);
+        Param& other = params.declare("other", {2, 2}, Use::product);
+        Param& b = params.declare("b", {5, 20}, Use::product);
+        Arena arena;
+        params.allocate(arena, DType::f32, [&](const Param& p) { return &p != &other; }, product,
+                        {rank, ranks, rounded});
+        EXPECT_EQ(a.offset, 0);
+        EXPECT_EQ(b.offset, 128);
+        EXPECT_EQ(vector.offset, 256);
+        EXPECT_EQ(other.offset, -1);
+        EXPECT_EQ(params.product_count(), 256);
+        EXPECT_EQ(params.block_count(), 384);
+        EXPECT_EQ(!params.block(), rounded);
+        EXPECT_EQ(b.weight.type, rounded ? DType::bf16 : DType::f32);
+        EXPECT_EQ(vector.weight.type, DType::f32);
+        EXPECT_EQ(b.weight.data, params.weights({128, 100}).data);
+
+        std::vector<float> values(100);
+        for (size_t i = 0; i < values.size(); ++i) values[i] = 1 + static_cast<float>(i) / 1024;
+        for (Param* p : {&a, &b, &vector}) params.set(*p, Tensor(values.data(), DType::f32, p->shape));
+        const Range owned = params.owned(rank, ranks);
+        const Tensor masters = params.masters(owned);
+        for (int64_t i = 0; i < owned.count; ++i)
+          covered[static_cast<size_t>(owned.begin + i)] += masters.as<float>()[i];
+        for (int64_t i = 0; i < 70; ++i) EXPECT_EQ(vector.weight.as<float>()[i], values[static_cast<size_t>(i)]);
+        for (int64_t i = 0; i < 100 && rounded; ++i)
+          EXPECT_EQ(static_cast<float>(b.weight.as<bf16>()[i]),
+                    static_cast<float>(bf16(values[static_cast<size_t>(i)])));
+      }
+      for (const auto& [offset, count] : {std::pair{0, 100}, {128, 100}, {256, 70}})  // of one rank each
+        for (int i = 0; i < count; ++i)
+          EXPECT_EQ(covered[static_cast<size_t>(offset + i)], 1 + static_cast<float>(i) / 1024) << offset << " " << i;
+    }
+}
+
 TEST(Params, BindCopiesWithConversion) {
   MemorySource source;
   source.add<bf16>("a", {1, 1, 3}, bf16(1.5f));

@@ -40,8 +40,10 @@ TokenStream text() {
   return TokenStream(std::move(ids));
 }
 
-std::unique_ptr<Model> teacher_model() {
-  auto model = make_model(read_config(tiny_config(), nullptr), true);
+std::unique_ptr<Model> teacher_model(bool tied = false) {
+  Json json = tiny_config();
+  json["tie_word_embeddings"] = tied;
+  auto model = make_model(read_config(json, nullptr), true);
   init_random(*model, 3);
   model->params.each([](Param& p) {  // far from uniform, so that there is something to match
     if (p.name.ends_with("norm.weight")) return;
@@ -50,8 +52,9 @@ std::unique_ptr<Model> teacher_model() {
   return model;
 }
 
-std::unique_ptr<Model> student_model(const Model& teacher, MixerKind kind, const std::vector<int64_t>& keep = {}) {
-  auto model = make_model(student_config(teacher.config(), kind, keep), true);
+std::unique_ptr<Model> student_model(const Model& teacher, MixerKind kind, const std::vector<int64_t>& keep = {},
+                                     const Sharding& sharding = {}) {
+  auto model = make_model(student_config(teacher.config(), kind, keep), nullptr, sharding);
   copy_from_teacher(*model, teacher);
   init_published(*model, 7);
   return model;
@@ -145,6 +148,44 @@ TEST(Trainer, ResumesExactly) {
       Bench s;
       s.recipe.stages = {stage_of(loss, 10)};
       expect_exact_resume(std::move(s), kind, {5}, std::string(loss) + " " + name_of(kind));
+    }
+}
+
+/// Copies in bf16 beside masters give, on products of bf16, the bits that masters alone give: losses, masters, moments
+/// and the average. What such products do not read alone stays f32.
+TEST(Trainer, RoundedWeightsAndMasters) {
+  if (!multiplies_bf16("auto")) GTEST_SKIP() << "no products of bf16 here";
+  for (MixerKind kind : {MixerKind::rwkv6, MixerKind::rwkv7})
+    for (bool tied : {false, true}) {
+      SCOPED_TRACE(concat(name_of(kind), tied ? " tied" : ""));
+      Bench s;
+      s.on = make_backend("auto", Precision::bf16);
+      s.teacher = teacher_model(tied);
+      s.recipe.stages = {stage_of("align", 4), stage_of("kl", 6)};
+      s.recipe.stages[0].train = "*.self_attn.*";
+      s.recipe.stages[1].average_from = 0.3;
+      const Path whole = scratch_dir("trainer-masters"), rounded = scratch_dir("trainer-rounded");
+      const auto once = student_model(*s.teacher, kind);
+      ASSERT_EQ(s.run(*once, whole), Outcome::finished);
+      std::unique_ptr<Model> student;
+      for (int64_t stop : {3, 4, 0}) {
+        student = student_model(*s.teacher, kind, {}, {.rounded = true});
+        ASSERT_EQ(s.run(*student, rounded, stop), stop > 0 ? Outcome::interrupted : Outcome::finished);
+      }
+      EXPECT_EQ(losses(whole), losses(rounded));
+      EXPECT_EQ(checkpoint(whole), checkpoint(rounded));
+      int64_t halves = 0;
+      student->params.each([&](const Param& p) {
+        const Tensor master = once->params.find(p.name)->weight;
+        const bool half = is_matrix(p.shape) && p.name != "model.embed_tokens.weight";
+        ASSERT_EQ(p.weight.type, half ? DType::bf16 : DType::f32) << p.name;
+        Arena arena;
+        const Tensor expected = arena.tensor(p.weight.type, p.shape);
+        convert(expected, master);
+        EXPECT_EQ(std::memcmp(p.weight.data, expected.data, static_cast<size_t>(expected.bytes())), 0) << p.name;
+        halves += half ? p.count() : 0;
+      });
+      EXPECT_LE(student->weights->peak_bytes(), once->weights->peak_bytes() + 2 * halves + 64 * 200);
     }
 }
 
@@ -249,7 +290,7 @@ TEST(Trainer, RefusesDamagedCheckpoints) {
                                                         {R"(\"settings\":)", R"(\"settingx\":)"},
                                                         {R"(\"reports\":0)", R"(\"reports\":[)"},
                                                         {R"("state":)", R"("statx":)"},
-                                                        {R"("weights":)", R"("weightx":)"},
+                                                        {R"("masters":)", R"("masterx":)"},
                                                         {R"("F32")", R"("I32")"}})
     EXPECT_PRED2(has, message_for(replaced(from, to)), file.string()) << from;
   write_file(file, whole);

@@ -87,11 +87,17 @@ class Shape:
 MODES = (("all", "whole"), ("mixers", "whole"), ("mixers", "ranks"))
 
 
+def trained(s, mixers_only):
+    """Elements that train, and those of them that products alone read."""
+    return (s.mixers, s.mixer_products) if mixers_only else (s.student, s.student_products)
+
+
 def memory(s, ranks, scratch, mode):
-    own = s.mixers if mode[0] == "mixers" else s.student
+    own, products = trained(s, mode[0] == "mixers")
+    weights = 4 * own if ranks == 1 else 2 * products + 4 * (own - products) + 4 * own / ranks
     held = {"whole": s.teacher, "layers": 2 * s.teacher_layers / s.L + s.tables,
             "ranks": s.teacher_layers / ranks + 2 * s.teacher_layers / s.L + s.tables}
-    return dict(weights=4 * own, gradients=4 * own, moments=8 * own / ranks, teacher=2 * held[mode[1]], scratch=scratch)
+    return dict(weights=weights, gradients=4 * own, moments=8 * own / ranks, teacher=2 * held[mode[1]], scratch=scratch)
 
 
 def run(s, stages, ranks, mode):
@@ -105,8 +111,8 @@ def run(s, stages, ranks, mode):
         work += steps * windows * stage["context"] * s.operations(stage, mixers_only)
         if ranks == 1:
             continue
-        train = s.mixers if mixers_only or stage["loss"] == "align" else s.student
-        sent = 2 * 4 * train
+        train, products = trained(s, mixers_only or stage["loss"] == "align")
+        sent = 4 * train + 2 * products + 4 * (train - products)
         if sharded:
             passes = {"align": 1, "kl": 3, "cross_entropy": 2}[stage["loss"]]
             groups = -(-windows // stage.get("windows_at_once", windows))

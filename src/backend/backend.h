@@ -129,6 +129,7 @@ class Backend {
 
   // Rows.
   virtual void zero(Tensor y) const = 0;
+  /// y = x, rounded to nearest where y is bf16 and x f32.
   virtual void copy(Tensor y, Tensor x) const = 0;
   /// y += x
   virtual void add(Tensor y, Tensor x) const = 0;

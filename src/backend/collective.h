@@ -25,7 +25,7 @@ class Collective {
 
   /// block [Σ counts] f32: the counts[rank()] elements at this rank's place become the sum over ranks; the others stay.
   virtual void reduce_scatter(Tensor block, std::span<const int64_t> counts) = 0;
-  /// The inverse: every rank gives the counts[rank()] elements at its own place, and all are filled in.
+  /// The inverse, of f32 or bf16: every rank gives the counts[rank()] elements at its own place, and all are filled in.
   virtual void all_gather(Tensor block, std::span<const int64_t> counts) = 0;
   /// Elementwise sums over ranks.
   virtual void sum(std::span<double> values) = 0;

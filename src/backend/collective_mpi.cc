@@ -62,8 +62,8 @@ class Mpi final : public Collective {
   void all_gather(Tensor block, std::span<const int64_t> counts) override {
     const Parts parts = parts_of(block, counts);
     wait_for_device();
-    MPI_Allgatherv(MPI_IN_PLACE, 0, MPI_DATATYPE_NULL, block.data, parts.count.data(), parts.begin.data(), MPI_FLOAT,
-                   MPI_COMM_WORLD);
+    MPI_Allgatherv(MPI_IN_PLACE, 0, MPI_DATATYPE_NULL, block.data, parts.count.data(), parts.begin.data(),
+                   block.type == DType::bf16 ? MPI_UINT16_T : MPI_FLOAT, MPI_COMM_WORLD);
   }
 
   void sum(std::span<double> values) override {

@@ -45,12 +45,14 @@ class Nccl final : public Collective {
   }
 
   void all_gather(Tensor block, std::span<const int64_t> counts) override {
-    float* at = block.as<float>();
+    const ncclDataType_t type = block.type == DType::bf16 ? ncclBfloat16 : ncclFloat;
     run("all-gather", [&] {
       if (equal(counts))
-        return ncclAllGather(at + rank() * counts[0], at, static_cast<size_t>(counts[0]), ncclFloat, ranks_, stream_);
+        return ncclAllGather(block.rows(rank() * counts[0], counts[0]).data, block.data, static_cast<size_t>(counts[0]),
+                             type, ranks_, stream_);
       return each(counts, [&](size_t begin, size_t count, int owner) {
-        return ncclBroadcast(at + begin, at + begin, count, ncclFloat, owner, ranks_, stream_);
+        void* part = block.rows(static_cast<int64_t>(begin), static_cast<int64_t>(count)).data;
+        return ncclBroadcast(part, part, count, type, owner, ranks_, stream_);
       });
     });
   }

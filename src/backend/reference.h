@@ -12,6 +12,7 @@
 
 #include "backend/backend.h"
 #include "backend/reference_panels.h"
+#include "tensor/params.h"
 
 namespace qwerky {
 
@@ -78,7 +79,10 @@ class ReferenceOf : public Backend {
 
   // Rows.
   void zero(Tensor y) const override { std::memset(y.data, 0, static_cast<size_t>(y.bytes())); }
-  void copy(Tensor y, Tensor x) const override { std::memcpy(y.data, x.data, static_cast<size_t>(y.bytes())); }
+  void copy(Tensor y, Tensor x) const override {
+    if (y.type != x.type) return convert(y, x);
+    std::memcpy(y.data, x.data, static_cast<size_t>(y.bytes()));
+  }
   void add(Tensor y, Tensor x) const override {
     for (int64_t i = 0; i < y.count(); ++i) accumulate(y, i, at(x, i));
   }

@@ -10,6 +10,7 @@
 #include "base/version.h"
 #include "distill/initialise.h"
 #include "distill/prepare.h"
+#include "distill/training_checkpoint.h"
 #include "distill/training_log.h"
 #include "engine/engine.h"
 #include "engine/layer_buffers.h"
@@ -40,6 +41,7 @@ struct Job {
   Collective* ranks;
   Recipe recipe;
   std::unique_ptr<Backend> backend;
+  Sharding sharding = {};                 // of what trains
   double peak_gflops = 0;                 // of the precision used
   std::vector<double> step_seconds = {};  // by plan(); empty when training is finished
   std::unique_ptr<DirectoryLock> lock = nullptr;
@@ -63,8 +65,12 @@ Job make_job(const RunOptions& options, const Say& say, const std::atomic<bool>&
   if (options.optimiser_memory != "device" && options.optimiser_memory != "host")
     fail("--optimiser-memory: expected device or host, found ", options.optimiser_memory);
   Job job{options, say, stop, &ranks, load_recipe(options.recipe, options.set), nullptr};
-  job.backend = make_backend(options.backend, resolve_precision(options.precision, DType::f32, options.backend));
+  const Precision precision = resolve_precision(options.precision, DType::f32, options.backend);
+  job.backend = make_backend(options.backend, precision);
   job.ranks = &between_devices(ranks);
+  // Products of bf16 read no more of a weight than a bf16 copy holds. One rank alone would hold that beside the
+  // masters.
+  job.sharding = {ranks.rank(), ranks.size(), ranks.size() > 1 && precision == Precision::bf16};
   if (!ranks.first()) return job;  // the first looks at what is there, before it or another changes it
   if (is_there(job.out() / "config.json") && !is_there(job.training()))
     fail("--out: ", job.out().string(),
@@ -95,7 +101,7 @@ void plan(Job& job, const Config& config, const Model* teacher, int64_t text_tok
                                 .out = job.out(),
                                 .optimiser_on_host = job.options.optimiser_memory == "host",
                                 .teacher_shard_bytes = teacher_shard_bytes,
-                                .ranks = job.ranks->size(),
+                                .sharding = job.sharding,
                                 .ranks_on_this_machine = job.ranks->on_this_machine()},
                                job.say, job.stop)
                          .step_seconds;
@@ -229,7 +235,7 @@ Outcome convert_model(Job& job, const ConvertOptions& options) {
                       {"training_tokens", data.shards.train->hash()},
                       {"backend", job.backend->name()},
                       {"precision", options.run.precision}};
-  const auto student = make_student(config, job.recipe, *teacher);
+  auto student = make_student(config, job.recipe, *teacher, job.sharding);
   TrainerOptions how = trainer_options(job, settings);
   how.teacher_over_ranks = over_ranks;
   auto trainer = std::make_unique<Trainer>(*job.backend, *student, teacher.get(), *data.shards.train,
@@ -259,6 +265,11 @@ Outcome convert_model(Job& job, const ConvertOptions& options) {
   if (over_ranks) layers->unshard();
   if (!job.ranks->first()) return Outcome::finished;
 
+  if (job.sharding.rounded && !bf16) {  // written from the masters of all ranks
+    student.reset();
+    student = make_student(config, job.recipe, *teacher);
+    TrainingCheckpoint(job.training()).read_weights(student->params);
+  }
   read_shared_from_files(*student, *teacher);
   save_model(job.out(), config, student->params, stored_as, teacher->tokenizer_path);
   const auto stored = load_model(job.out(), {.need_tokenizer = false});  // the figures are those of what was written
@@ -337,7 +348,7 @@ Outcome train_model(Job& job, const TrainOptions& options) {
   const Json settings{{"recipe", to_json(job.recipe)},   {"config", write_config(config)},
                       {"data", data.shards.corpus_hash}, {"training_tokens", data.shards.train->hash()},
                       {"backend", job.backend->name()},  {"precision", options.run.precision}};
-  const auto model = make_model(config, true);
+  const auto model = make_model(config, nullptr, job.sharding);
   Trainer trainer(*job.backend, *model, nullptr, *data.shards.train, data.shards.validation.get(), job.recipe,
                   trainer_options(job, settings));
   const auto initialise = [&] { init_random(*model, job.recipe.seed); };

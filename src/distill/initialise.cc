@@ -13,20 +13,25 @@ namespace {
 
 using Fill = std::function<double(int64_t)>;
 
-void fill(Param& p, const Fill& f) {
-  wait_for_device();
-  float* w = p.weight.as<float>();
-  for (int64_t i = 0; i < p.count(); ++i) w[i] = static_cast<float>(f(i));
+void put(Model& m, Param& p, std::vector<float>& values) {
+  m.params.set(p, Tensor(values.data(), DType::f32, p.shape));
+}
+
+void fill(Model& m, Param& p, const Fill& f) {
+  std::vector<float> values(static_cast<size_t>(p.count()));
+  for (size_t i = 0; i < values.size(); ++i) values[i] = static_cast<float>(f(static_cast<int64_t>(i)));
+  put(m, p, values);
 }
 
 void fill(Model& m, const std::string& name, const Fill& f) {
-  if (Param* p = m.params.find(name)) fill(*p, f);
+  if (Param* p = m.params.find(name)) fill(m, *p, f);
 }
 
 double logit(double p) { return std::log(p / (1 - p)); }
 
 /// Rows (or columns, if fewer) orthonormal, times 0.1 · max(1, √(rows/cols)): the published LoRA initialiser.
-void fill_orthogonal(Param& p, const Random& random) {
+std::vector<float> orthogonal(const Param& p, uint64_t seed) {
+  const Random random(seed, hash_name(p.name));
   const int64_t rows = p.shape.dim[0], cols = p.shape.dim[1], n = std::min(rows, cols), m = std::max(rows, cols);
   std::vector<std::vector<double>> v(static_cast<size_t>(n), std::vector<double>(static_cast<size_t>(m)));
   for (int64_t i = 0; i < n; ++i) {
@@ -43,11 +48,12 @@ void fill_orthogonal(Param& p, const Random& random) {
     for (double& x : row) x /= std::sqrt(norm);
   }
   const double gain = 0.1 * std::max(1.0, std::sqrt(static_cast<double>(rows) / static_cast<double>(cols)));
-  fill(p, [&](int64_t i) {
-    const int64_t r = i / cols, c = i % cols;
-    return gain * (rows <= cols ? v[static_cast<size_t>(r)][static_cast<size_t>(c)]
-                                : v[static_cast<size_t>(c)][static_cast<size_t>(r)]);
-  });
+  std::vector<float> values;
+  values.reserve(static_cast<size_t>(rows * cols));
+  for (size_t r = 0; r < static_cast<size_t>(rows); ++r)
+    for (size_t c = 0; c < static_cast<size_t>(cols); ++c)
+      values.push_back(static_cast<float>(gain * (rows <= cols ? v[r][c] : v[c][r])));
+  return values;
 }
 
 void init_rwkv6(Model& m, int64_t layer, uint64_t seed) {
@@ -82,7 +88,10 @@ void init_rwkv7(Model& m, int64_t layer, uint64_t seed) {
   fill(m, p + "k_a", [](int64_t) { return 1; });
   for (const char* letter : {"w", "a", "v", "g"}) {
     fill(m, p + letter + "1", [](int64_t) { return 0; });
-    if (Param* up = m.params.find(p + letter + "2")) fill_orthogonal(*up, Random(seed, hash_name(up->name)));
+    if (Param* up = m.params.find(p + letter + "2")) {
+      std::vector<float> values = orthogonal(*up, seed);
+      put(m, *up, values);
+    }
   }
 }
 
@@ -129,10 +138,11 @@ void init_random(Model& model, uint64_t seed) {
   const double residual = 0.02 / std::sqrt(2 * static_cast<double>(model.config().layers));
   model.params.each([&](Param& p) {
     const Random random(seed, hash_name(p.name));
-    if (p.name.ends_with("norm.weight") || p.name.ends_with("ln_x.weight")) return fill(p, [](int64_t) { return 1; });
-    if (p.name.ends_with(".bias")) return fill(p, [](int64_t) { return 0; });
+    if (p.name.ends_with("norm.weight") || p.name.ends_with("ln_x.weight"))
+      return fill(model, p, [](int64_t) { return 1; });
+    if (p.name.ends_with(".bias")) return fill(model, p, [](int64_t) { return 0; });
     const double scale = p.name.ends_with("o_proj.weight") || p.name.ends_with("down_proj.weight") ? residual : 0.02;
-    fill(p, [&](int64_t i) { return scale * random.normal(static_cast<uint64_t>(i)); });
+    fill(model, p, [&](int64_t i) { return scale * random.normal(static_cast<uint64_t>(i)); });
   });
   init_published(model, seed);
 }
@@ -148,8 +158,9 @@ std::function<bool(const Param& p)> owned_by_student(const Config& config, const
   };
 }
 
-std::unique_ptr<Model> make_student(const Config& config, const Recipe& recipe, const Model& teacher) {
-  auto student = make_model(config, owned_by_student(config, recipe, &teacher));
+std::unique_ptr<Model> make_student(const Config& config, const Recipe& recipe, const Model& teacher,
+                                    const Sharding& sharding) {
+  auto student = make_model(config, owned_by_student(config, recipe, &teacher), sharding);
   student->params.each([&](Param& p) {
     if (p.offset < 0) p.weight = counterpart(teacher, p)->weight;
   });
@@ -160,7 +171,7 @@ std::unique_ptr<Model> make_student(const Config& config, const Recipe& recipe, 
 void copy_from_teacher(Model& student, const Model& teacher) {
   student.params.each([&](Param& p) {
     if (const Param* from = counterpart(teacher, p); from != nullptr && p.offset >= 0)
-      convert(p.weight, teacher.stored_weight(*from));
+      student.params.set(p, teacher.stored_weight(*from));
   });
 }
 
@@ -258,12 +269,14 @@ void init_calibrated(Model& student, const Model& teacher, const Backend& on, co
     fill(student, p + "v0", [&](int64_t) { return kFirstValueMix; });
     if (Param* g2 = student.params.find(p + "g2")) {  // g = ½ colsum(g2) = 1, rows distinct
       const int64_t rank = g2->shape.dim[0], A = g2->shape.dim[1];
-      float* w = g2->weight.as<float>();
+      std::vector<float> values = orthogonal(*g2, recipe.seed);
       for (int64_t a = 0; a < A; ++a) {
+        float* w = values.data() + a;
         double sum = 0;
-        for (int64_t r = 0; r < rank; ++r) sum += static_cast<double>(w[r * A + a]);
-        for (int64_t r = 0; r < rank; ++r) w[r * A + a] += static_cast<float>((2 - sum) / static_cast<double>(rank));
+        for (int64_t r = 0; r < rank; ++r) sum += static_cast<double>(w[r * A]);
+        for (int64_t r = 0; r < rank; ++r) w[r * A] += static_cast<float>((2 - sum) / static_cast<double>(rank));
       }
+      put(student, *g2, values);
     }
   }
   fit_output(student, teacher, on, windows, recipe.ridge);
@@ -312,7 +325,8 @@ void fit_output(Model& student, const Model& teacher, const Backend& on, const W
            ": the statistics are singular; use more calibration tokens or a larger ridge");
     Param& w = *student.params.find(mixer_prefix(layer) + "o_proj.weight");
     const float* b = cross[static_cast<size_t>(layer)].as<float>();
-    float* out = w.weight.as<float>();
+    std::vector<float> values(static_cast<size_t>(D * A));
+    float* out = values.data();
     parallel_for(D, 1, [&](int64_t begin, int64_t end) {
       std::vector<double> x(static_cast<size_t>(A));
       for (int64_t d = begin; d < end; ++d) {
@@ -321,6 +335,7 @@ void fit_output(Model& student, const Model& teacher, const Backend& on, const W
         for (int64_t n = 0; n < A; ++n) out[d * A + n] = static_cast<float>(x[static_cast<size_t>(n)]);
       }
     });
+    put(student, w, values);
   }
 }
 

@@ -16,8 +16,9 @@ void init_random(Model& model, uint64_t seed);
 /// Whether the student holds a parameter itself: a stage trains it, it belongs to a new mixer, or the teacher (null:
 /// there is none) has no such values. The arguments must outlive what is returned.
 std::function<bool(const Param& p)> owned_by_student(const Config& config, const Recipe& recipe, const Model* teacher);
-/// A student without values yet: f32 masters of what it owns; the rest is the teacher's memory, which must outlive it.
-std::unique_ptr<Model> make_student(const Config& config, const Recipe& recipe, const Model& teacher);
+/// A student without values yet: what it owns; the rest is the teacher's memory, which must outlive it.
+std::unique_ptr<Model> make_student(const Config& config, const Recipe& recipe, const Model& teacher,
+                                    const Sharding& sharding = {});
 /// Copies every tensor the two models have by name and shape, and do not share.
 void copy_from_teacher(Model& student, const Model& teacher);
 /// What the student shares becomes what the host reads, for save_model(): it computes no more.

@@ -74,22 +74,25 @@ Plan make_plan(const PlanInput& in, const Say& say, const std::atomic<bool>& sto
   const Recipe& recipe = in.recipe;
   const int64_t available = available_memory_bytes() / in.ranks_on_this_machine;  // the teacher is in memory already
   const TrainerBlocks blocks(recipe);
+  const int ranks = in.sharding.ranks;
   Params declared;
   const Decoder shape(in.student, declared);  // declares without memory
   int64_t own = 0;
   const auto owned = owned_by_student(in.student, recipe, in.teacher);
   declared.each([&](const Param& p) { own += owned(p) ? p.count() : 0; });
+  const int64_t least = training_weight_bytes(declared, in.student, owned, in.sharding);
   say(concat("plan: student of ", declared.count(), " parameters in ", in.student.layers, " layers, ",
              own < declared.count() ? concat(declared.count() - own, " of them the teacher's, ") : "", "state ",
              bytes_text(4 * shape.state_scalars(0)), " per sequence"),
       true);
   const bool on_host = in.optimiser_on_host && device_memory() != nullptr;
-  if (const int64_t need = 4 * own * (1 + blocks.lanes) + (on_host ? 0 : 4 * own * blocks.moments / in.ranks);
+  if (const int64_t need = least + 4 * own * blocks.lanes + (on_host ? 0 : 4 * own * blocks.moments / ranks);
       need > available)
     fail("plan: training needs ", bytes_text(need), " for weights, gradients and optimiser alone (", own,
          " parameters, ", blocks.lanes, " lanes); this machine has ", bytes_text(available), " available");
 
-  const auto student = in.teacher ? make_student(in.student, recipe, *in.teacher) : make_model(in.student, true);
+  const auto student = in.teacher ? make_student(in.student, recipe, *in.teacher, in.sharding)
+                                  : make_model(in.student, nullptr, in.sharding);
   if (in.teacher) {
     copy_from_teacher(*student, *in.teacher);
     init_published(*student, recipe.seed);
@@ -99,17 +102,17 @@ Plan make_plan(const PlanInput& in, const Say& say, const std::atomic<bool>& sto
   const TokenStream tokens = made_up_tokens(recipe, in.student.vocab);
   Trainer trainer(in.on, *student, in.teacher, tokens, nullptr, recipe,
                   {.dir = {}, .settings = {}, .report = nullptr, .optimiser_on_host = in.optimiser_on_host});
-  const int64_t weights = student->params.block().bytes(), moments = blocks.moments * weights,
-                optimiser = trainer.optimiser_bytes() - moments + moments / in.ranks, held = weights + optimiser,
-                elsewhere = on_host ? moments / in.ranks : 0;
+  const int64_t weights = student->weights->peak_bytes(), block = size_of(DType::f32) * student->params.block_count(),
+                moments = blocks.moments * block, optimiser = trainer.optimiser_bytes() - moments + moments / ranks,
+                held = weights + optimiser, elsewhere = on_host ? moments / ranks : 0;
 
   Plan plan;
   double seconds = 0;
   int64_t scratch = 0, trained_tokens = 0, targets = 0;
   for (size_t i = 0; i < recipe.stages.size(); ++i) {
     const Stage& s = recipe.stages[i];
-    Cost cost = measure_stage(trainer, s, in.ranks, available - held + elsewhere, in.stage_seconds, stop);
-    cost.step_seconds /= in.ranks;
+    Cost cost = measure_stage(trainer, s, ranks, available - held + elsewhere, in.stage_seconds, stop);
+    cost.step_seconds /= ranks;
     const double stage_seconds = cost.step_seconds * static_cast<double>(s.steps());
     const double rate = static_cast<double>(s.batch * s.context) / cost.step_seconds;
     const double gflops = rate * flops_per_token(s, in.student, in.teacher ? &in.teacher->config() : nullptr) * 1e-9;
@@ -135,7 +138,7 @@ Plan make_plan(const PlanInput& in, const Say& say, const std::atomic<bool>& sto
              ", scratch ", bytes_text(scratch), " (measured on made-up tokens); ", bytes_text(available),
              " available beside the teacher"),
       true);
-  const int64_t checkpoint = weights * (1 + blocks.moments), result = in.scalar_bytes * declared.count();
+  const int64_t checkpoint = block * (1 + blocks.moments), result = in.scalar_bytes * declared.count();
   const int64_t free = free_disk_bytes(in.out), there = bytes_under(in.out);  // of an earlier start
   plan.disk_bytes = 2 * checkpoint + result + in.shard_bytes + targets;
   say(concat("plan: disk ", bytes_text(plan.disk_bytes), ": checkpoint ", bytes_text(checkpoint),

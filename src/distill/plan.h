@@ -25,7 +25,7 @@ struct PlanInput {
   Path out;
   bool optimiser_on_host = false;
   int64_t teacher_shard_bytes = 0;  ///< of its layers that a rank will hold, not in memory yet
-  int ranks = 1;                    ///< that share each step's windows, as fast as this one
+  Sharding sharding = {};           ///< among ranks that share each step's windows, as fast as this one
   int ranks_on_this_machine = 1;
   double stage_seconds = 5;  ///< about what measuring a stage may take
 };

@@ -7,21 +7,11 @@
 
 #include "base/parallel.h"
 #include "base/units.h"
+#include "distill/training_checkpoint.h"
 #include "distill/training_log.h"
 
 namespace qwerky {
 namespace {
-
-constexpr const char* kCheckpoint = "checkpoint.safetensors";
-constexpr int64_t kMostRanks = 1 << 20;
-
-constexpr const char* kShard = "optimiser-";
-
-/// Files of the optimiser's state that ranks after the first hold: optimiser-STAGE-STEP-RANK.safetensors.
-std::string shard_prefix(const std::string& moment) { return kShard + moment + "-"; }
-std::string shard_name(const std::string& moment, int rank) {
-  return shard_prefix(moment) + std::to_string(rank) + ".safetensors";
-}
 
 Json number(double x) { return std::isfinite(x) ? Json(x) : Json(); }
 
@@ -44,14 +34,6 @@ std::string differences(const Json& was, const Json& now) {
              shown(changes[i].contains("value") ? &changes[i]["value"] : nullptr);
   }
   return changes.size() > kMost ? lines + concat("\n  and ", changes.size() - kMost, " more") : lines;
-}
-
-/// A flat f32 tensor of a checkpoint.
-Tensor checked(const SafetensorsFile& stored, const Path& file, const char* name, int64_t count) {
-  const Tensor t = stored.find(name);
-  if (!t || t.type != DType::f32 || t.count() != count)
-    fail(file.string(), ": tensor ", name, " is missing, is not f32, or has another size than the model needs");
-  return t.shaped({count});
 }
 
 /// Elements of the matrices a token passes: all layers and the head, or the linear mixers alone.
@@ -93,6 +75,7 @@ Trainer::Trainer(const Backend& on, Model& student, const Model* teacher, const 
       validation_(validation),
       recipe_(recipe),
       options_(std::move(options)),
+      owned_(student.params.owned(options_.ranks->rank(), options_.ranks->size())),
       state_memory_("moments of the optimiser", 0, options_.optimiser_on_host) {
   recipe_.check();
   for (const Stage& s : recipe_.stages) {
@@ -116,7 +99,7 @@ Trainer::Trainer(const Backend& on, Model& student, const Model* teacher, const 
       fail("stage ", s.name,
            ": ranks that share the teacher's weights run it at the same time; set cache_targets=false");
   const TrainerBlocks blocks(recipe_);
-  const Shape block{student_.params.block_count()}, owned{shard(options_.ranks->rank(), options_.ranks->size()).count};
+  const Shape block{student_.params.block_count()}, owned{owned_.count};
   first_moment_ = state_memory_.zeros(DType::f32, owned);
   second_moment_ = state_memory_.zeros(DType::f32, owned);
   if (blocks.moments > 2) average_ = state_memory_.zeros(DType::f32, owned);
@@ -127,7 +110,7 @@ Trainer::Trainer(const Backend& on, Model& student, const Model* teacher, const 
 }
 
 int64_t Trainer::memory_bytes() const {
-  return optimiser_bytes() + student_.params.block().bytes() + (teacher_ ? teacher_->weight_bytes() : 0) +
+  return optimiser_bytes() + student_.weights->peak_bytes() + (teacher_ ? teacher_->weight_bytes() : 0) +
          scratch_bytes();
 }
 
@@ -142,54 +125,60 @@ void Trainer::renew_scratch() {
   for (auto& arena : scratch_) arena = std::make_unique<Arena>("training scratch");
 }
 
-Tensor Trainer::slice(Tensor block, const Run& run) const { return block.rows(run.offset, run.count); }
-
-Trainer::Run Trainer::shard(int rank, int ranks) const {
-  const int64_t all = student_.params.block_count();
-  const int64_t each = (all + 64 * ranks - 1) / (64 * ranks) * 64;
-  const int64_t begin = std::min(all, rank * each);
-  return {begin, std::min(all, begin + each) - begin, false};
-}
-
-std::vector<int64_t> Trainer::shares(const Run& run) const {
+std::vector<int64_t> Trainer::shares(Range at) const {
   std::vector<int64_t> counts;
-  for (int rank = 0; rank < options_.ranks->size(); ++rank) {
-    const Run s = shard(rank, options_.ranks->size());
-    counts.push_back(
-        std::max<int64_t>(0, std::min(run.offset + run.count, s.offset + s.count) - std::max(run.offset, s.offset)));
-  }
+  for (int rank = 0; rank < options_.ranks->size(); ++rank)
+    counts.push_back(overlap(at, student_.params.owned(rank, options_.ranks->size())).count);
   return counts;
 }
 
-std::vector<Trainer::Run> Trainer::own_runs() const {
-  const Run s = shard(options_.ranks->rank(), options_.ranks->size());
+std::vector<Trainer::Run> Trainer::owned_of(const std::vector<Run>& runs) const {
   std::vector<Run> own;
-  for (const Run& run : runs_)
-    if (const int64_t n = shares(run)[static_cast<size_t>(options_.ranks->rank())]; n > 0)
-      own.push_back({std::max(run.offset, s.offset), n, run.mixer});
+  for (const Run& run : runs)
+    if (const Range at = overlap(run.at, owned_); at.count > 0) own.push_back({at, run.mixer});
   return own;
 }
 
-Tensor Trainer::state_slice(Tensor state, const Run& own) const {
-  return state.rows(own.offset - shard(options_.ranks->rank(), options_.ranks->size()).offset, own.count);
+std::vector<Trainer::Run> Trainer::runs_of(const Stage& stage, const Params::Which& which) const {
+  std::vector<const Param*> list;
+  student_.params.each([&](const Param& p) {
+    if (p.offset >= 0 && which(p)) list.push_back(&p);
+  });
+  std::sort(list.begin(), list.end(), [](const Param* a, const Param* b) { return a->offset < b->offset; });
+  std::vector<Run> runs;
+  for (const Param* p : list) {
+    const bool mixer = glob_match(stage.mixer_glob, p->name);
+    int64_t offset = p->offset, left = (p->count() + 63) / 64 * 64;
+    while (left > 0) {
+      const bool joins = !runs.empty() && runs.back().mixer == mixer && runs.back().at.count < kMostElements &&
+                         runs.back().at.end() == offset && offset != student_.params.product_count();
+      if (!joins) runs.push_back({{offset, 0}, mixer});
+      const int64_t n = std::min(left, kMostElements - runs.back().at.count);
+      runs.back().at.count += n, offset += n, left -= n;
+    }
+  }
+  return runs;
 }
 
 void Trainer::prepare(const Stage& stage) {
   student_.params.freeze_all_but(stage.train);
-  runs_.clear();
-  student_.params.each([&](const Param& p) {
-    if (!p.trains) return;
-    const bool mixer = glob_match(stage.mixer_glob, p.name);
-    int64_t offset = p.offset, left = (p.count() + 63) / 64 * 64;
-    while (left > 0) {
-      const bool joins = !runs_.empty() && runs_.back().mixer == mixer && runs_.back().count < kMostElements &&
-                         runs_.back().offset + runs_.back().count == offset;
-      if (!joins) runs_.push_back({offset, 0, mixer});
-      const int64_t n = std::min(left, kMostElements - runs_.back().count);
-      runs_.back().count += n, offset += n, left -= n;
-    }
-  });
+  runs_ = runs_of(stage, [](const Param& p) { return p.trains; });
   for (const Tensor& g : gradients_) on_.zero(g);
+}
+
+void Trainer::share_weights(const std::vector<Run>& runs) {
+  const Params& params = student_.params;
+  for (const Run& run : owned_of(runs))
+    if (const Tensor to = params.weights(run.at), from = params.masters(run.at); to.data != from.data)
+      on_.copy(to, from);
+  for (const Run& run : runs) options_.ranks->all_gather(params.weights(run.at), shares(run.at));
+}
+
+double Trainer::norm_of_owned(const std::function<Tensor(Range)>& part) const {
+  double square = 0;
+  for (const Run& run : owned_of(runs_)) square += on_.sum_of_squares(part(run.at));
+  options_.ranks->sum({&square, 1});
+  return std::sqrt(square);
 }
 
 /// The windows of one lane of this rank, so many at once as the stage allows, added up in order.
@@ -249,8 +238,8 @@ double Trainer::step(const Stage& stage, int64_t index, int64_t step) {
   for (double loss : losses) total += loss;
   for (int64_t lane = 1; lane < stage.lanes; ++lane)
     for (const Run& run : runs_) {
-      on_.add(slice(gradients_[0], run), slice(gradients_[static_cast<size_t>(lane)], run));
-      on_.zero(slice(gradients_[static_cast<size_t>(lane)], run));
+      on_.add(part(gradients_[0], run.at), part(gradients_[static_cast<size_t>(lane)], run.at));
+      on_.zero(part(gradients_[static_cast<size_t>(lane)], run.at));
     }
   return total;  // the weights already make it a mean
 }
@@ -259,20 +248,17 @@ void Trainer::diverged(const Stage& stage, int64_t step, const std::string& what
   const double rate = stage.rate(step, false), mixers = stage.rate(step, true);
   fail("stage ", stage.name, ", step ", step + 1, ": ", what, "; lower the learning rate (", rate,
        mixers != rate ? concat(", of the mixers ", mixers) : "", ")", stage.clip > 0 ? "" : " or set clip",
-       is_there(options_.dir / kCheckpoint) ? "; the last checkpoint stays in " + options_.dir.string() : "");
+       TrainingCheckpoint::is_in(options_.dir) ? "; the last checkpoint stays in " + options_.dir.string() : "");
 }
 
 void Trainer::update(const Stage& stage, int64_t step) {
-  Collective& ranks = *options_.ranks;
-  double square = 0;
-  for (const Run& run : runs_) ranks.reduce_scatter(slice(gradients_[0], run), shares(run));
-  const std::vector<Run> own = own_runs();
-  for (const Run& run : own) square += on_.sum_of_squares(slice(gradients_[0], run));
-  ranks.sum({&square, 1});
-  gradient_norm_ = std::sqrt(square);
+  const auto gradient = [&](Range at) { return part(gradients_[0], at); };
+  const auto masters = [&](Range at) { return student_.params.masters(at); };
+  for (const Run& run : runs_) options_.ranks->reduce_scatter(gradient(run.at), shares(run.at));
+  gradient_norm_ = norm_of_owned(gradient);
   if (!std::isfinite(gradient_norm_)) diverged(stage, step, "the gradient is not finite");
   const double clip = stage.clip > 0 && gradient_norm_ > stage.clip ? stage.clip / gradient_norm_ : 1;
-  for (const Run& run : own) {
+  for (const Run& run : owned_of(runs_)) {
     const AdamW rule{.lr = stage.rate(step, run.mixer),
                      .beta1 = stage.beta1,
                      .beta2 = stage.beta2,
@@ -280,18 +266,16 @@ void Trainer::update(const Stage& stage, int64_t step) {
                      .weight_decay = stage.weight_decay,
                      .step = step + 1,
                      .grad_scale = clip};
-    on_.adamw(rule, slice(student_.params.block(), run), slice(gradients_[0], run), state_slice(first_moment_, run),
-              state_slice(second_moment_, run));
+    on_.adamw(rule, masters(run.at), gradient(run.at), owned_part(first_moment_, run.at),
+              owned_part(second_moment_, run.at));
   }
-  for (const Run& run : runs_) {
-    on_.zero(slice(gradients_[0], run));
-    ranks.all_gather(slice(student_.params.block(), run), shares(run));
-  }
+  for (const Run& run : runs_) on_.zero(gradient(run.at));
+  share_weights(runs_);
   if (stage.average_from < 1 &&
       static_cast<double>(step + 1) > stage.average_from * static_cast<double>(stage.steps())) {
     ++averaged_;
-    for (const Run& run : own)
-      on_.lerp(state_slice(average_, run), slice(student_.params.block(), run), 1.0 / static_cast<double>(averaged_));
+    for (const Run& run : owned_of(runs_))
+      on_.lerp(owned_part(average_, run.at), masters(run.at), 1.0 / static_cast<double>(averaged_));
   }
 }
 
@@ -307,7 +291,7 @@ double Trainer::measure_step_seconds(const Stage& measured, int64_t steps) {
   const auto start = Clock::now();
   for (int64_t i = 0; i < steps; ++i) {
     step(stage, 0, i);
-    for (const Run& run : runs_) on_.sum_of_squares(slice(gradients_[0], run));
+    for (const Run& run : runs_) on_.sum_of_squares(part(gradients_[0], run.at));
   }
   const double seconds = seconds_since(start) / static_cast<double>(steps) * static_cast<double>(measured.batch) /
                          static_cast<double>(stage.batch);
@@ -316,99 +300,55 @@ double Trainer::measure_step_seconds(const Stage& measured, int64_t steps) {
 }
 
 void Trainer::save(int64_t stage, int64_t step) {
-  const auto block = [&](const char* name, Tensor t) { return NamedTensor{name, t, DType::f32}; };
-  Collective& ranks = *options_.ranks;
-  const auto optimiser = [&] {
-    std::vector<NamedTensor> tensors{block("first_moment", first_moment_), block("second_moment", second_moment_)};
-    if (average_) tensors.push_back(block("mean", average_));
-    return tensors;
-  };
-  // The first rank's file names those of this moment that the others have already written; the older ones go last.
-  const std::string moment = concat(stage, "-", step);
-  if (!ranks.first()) write_safetensors(options_.dir / shard_name(moment, ranks.rank()), optimiser(), {});
-  ranks.wait();
-  if (ranks.first()) {
-    Json state{{"stage", stage},
-               {"step", step},
-               {"averaged", averaged_},
-               {"loss_sum", number(loss_sum_)},
-               {"loss_steps", loss_steps_},
-               {"reports", reports_},
-               {"ranks", ranks.size()},
-               {"settings", options_.settings}};
-    std::vector<NamedTensor> tensors = optimiser();
-    tensors.insert(tensors.begin(), block("weights", student_.params.block()));
-    write_safetensors(options_.dir / kCheckpoint, tensors, {{"state", state.dump()}});
-    for (const std::string& name : list_names(options_.dir))
-      if (name.starts_with(kShard) && !name.starts_with(shard_prefix(moment))) remove_tree(options_.dir / name);
-  }
-  ranks.wait();
+  std::vector<NamedTensor> tensors{{"masters", student_.params.masters(owned_), DType::f32},
+                                   {"first_moment", first_moment_, DType::f32},
+                                   {"second_moment", second_moment_, DType::f32}};
+  if (average_) tensors.push_back({"mean", average_, DType::f32});
+  TrainingCheckpoint::save(options_.dir, *options_.ranks,
+                           {{"stage", stage},
+                            {"step", step},
+                            {"averaged", averaged_},
+                            {"loss_sum", number(loss_sum_)},
+                            {"loss_steps", loss_steps_},
+                            {"reports", reports_},
+                            {"settings", options_.settings}},
+                           tensors);
 }
 
 int64_t Trainer::finished_stages(const Path& dir) {
-  if (!is_file(dir / kCheckpoint)) return 0;
+  if (!TrainingCheckpoint::is_in(dir)) return 0;
   try {
-    const SafetensorsFile stored(dir / kCheckpoint);
-    const auto it = stored.metadata().find("state");
-    const Json state = it == stored.metadata().end() ? Json() : parse_json(it->second, "state");
-    if (state.is_object() && state.contains("stage") && state["stage"].is_number_integer()) return state["stage"];
+    return TrainingCheckpoint(dir).number("stage", INT64_MAX);
   } catch (const Error&) {  // resume() says what is wrong
+    return 0;
   }
-  return 0;
 }
 
 bool Trainer::resume() {
-  const Path file = options_.dir / kCheckpoint;
-  if (!is_there(file)) return false;
-  const SafetensorsFile stored(file);
-  const auto it = stored.metadata().find("state");
-  if (it == stored.metadata().end()) fail(file.string(), ": not a training checkpoint of this program");
-  const Json state = parse_json(it->second, file.string());
-  if (!state.is_object() || !state.contains("settings"))
-    fail(file.string(), ": not a training checkpoint of this program");
+  if (!TrainingCheckpoint::is_in(options_.dir)) return false;
+  const TrainingCheckpoint stored(options_.dir);
+  const Json& state = stored.state();
   if (state["settings"] != options_.settings)
     fail("resume: ", options_.dir.string(),
          " was started with other settings:", differences(state["settings"], options_.settings),
          "\nrepeat the first command to go on, or choose another --out");
-  const Tensor weights = checked(stored, file, "weights", student_.params.block_count());
-  convert(student_.params.block(), weights.shaped(student_.params.block().shape));
-  const auto count = [&](const char* key, int64_t most) {
-    const bool fine = state.contains(key) && state[key].is_number_integer() && state[key].get<int64_t>() >= 0 &&
-                      state[key].get<int64_t>() <= most;
-    if (!fine)
-      fail(file.string(), ": ", key, ": expected a number from 0 to ", most, ", found ",
-           state.contains(key) ? state[key].dump() : "nothing");
-    return state[key].get<int64_t>();
-  };
   const auto stages = static_cast<int64_t>(recipe_.stages.size());
-  stage_ = count("stage", stages);
+  stage_ = stored.number("stage", stages);
   const int64_t steps = stage_ < stages ? recipe_.stages[static_cast<size_t>(stage_)].steps() : 0;
-  step_ = count("step", steps), averaged_ = count("averaged", steps), loss_steps_ = count("loss_steps", steps),
-  reports_ = count("reports", steps);
+  step_ = stored.number("step", steps), averaged_ = stored.number("averaged", steps);
+  loss_steps_ = stored.number("loss_steps", steps), reports_ = stored.number("reports", steps);
   loss_sum_ = state.contains("loss_sum") && state["loss_sum"].is_number() ? state["loss_sum"].get<double>() : 0;
-  load_optimiser(file, stored, state.contains("ranks") ? static_cast<int>(count("ranks", kMostRanks)) : 1);
-  return true;
-}
-
-/// From the files of however many ranks wrote them, what lies in this rank's shard.
-void Trainer::load_optimiser(const Path& file, const SafetensorsFile& stored, int ranks) {
-  if (ranks < 1) fail(file.string(), ": ranks: expected at least 1, found ", ranks);
-  const Run mine = shard(options_.ranks->rank(), options_.ranks->size());
-  for (int rank = 0; rank < ranks; ++rank) {
-    const Run theirs = shard(rank, ranks);
-    const int64_t begin = std::max(mine.offset, theirs.offset),
-                  count = std::min(mine.offset + mine.count, theirs.offset + theirs.count) - begin;
-    if (count <= 0) continue;
-    const Path path = rank == 0 ? file : options_.dir / shard_name(concat(stage_, "-", step_), rank);
-    std::optional<SafetensorsFile> other;
-    if (rank > 0) other.emplace(path);
+  stored.read_weights(student_.params);
+  stored.each(student_.params, [&](Range theirs, const TrainingCheckpoint::Find& find) {
+    const Range at = overlap(theirs, owned_);
+    if (at.count == 0) return;
     const auto load = [&](const char* name, Tensor to) {
-      const Tensor from = checked(other ? *other : stored, path, name, theirs.count);
-      convert(to.rows(begin - mine.offset, count), from.rows(begin - theirs.offset, count));
+      convert(owned_part(to, at), find(name).rows(at.begin - theirs.begin, at.count));
     };
     load("first_moment", first_moment_), load("second_moment", second_moment_);
     if (average_) load("mean", average_);
-  }
+  });
+  return true;
 }
 
 void Trainer::validate(const Stage& stage, TrainStatus& status) const {
@@ -443,8 +383,7 @@ Outcome Trainer::run(const std::function<void(int64_t)>& before_stage) {
       if (average_) on_.zero(average_);
       averaged_ = loss_steps_ = reports_ = 0, loss_sum_ = 0;
     }
-    const Tensor weights = student_.params.block();
-    ranks.broadcast(weights.data, weights.bytes());
+    share_weights(runs_of(stage, [](const Param&) { return true; }));  // of every owner, the same everywhere
     prepare(stage);
     renew_scratch();
     const int64_t steps = stage.steps();
@@ -500,13 +439,13 @@ Outcome Trainer::run(const std::function<void(int64_t)>& before_stage) {
       }
       if (asked) return Outcome::interrupted;
     }
-    for (const Run& run : runs_)  // the last update was followed by no loss that would tell
-      if (!std::isfinite(on_.sum_of_squares(slice(student_.params.block(), run))))
-        diverged(stage, steps - 1, "its weights are not finite");
+    // The last update was followed by no loss that would tell.
+    if (!std::isfinite(norm_of_owned([&](Range at) { return student_.params.masters(at); })))
+      diverged(stage, steps - 1, "its weights are not finite");
     if (stage.cache_targets && ranks.first()) remove_tree(targets_dir());
     if (averaged_ > 0) {
-      for (const Run& run : own_runs()) on_.copy(slice(weights, run), state_slice(average_, run));
-      for (const Run& run : runs_) ranks.all_gather(slice(weights, run), shares(run));
+      for (const Run& run : owned_of(runs_)) on_.copy(student_.params.masters(run.at), owned_part(average_, run.at));
+      share_weights(runs_);
     }
   }
   averaged_ = loss_steps_ = reports_ = 0, loss_sum_ = 0;

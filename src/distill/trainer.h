@@ -60,12 +60,13 @@ enum class Outcome { finished, interrupted };
 
 class Trainer {
  public:
-  /// `student` holds f32 masters. `teacher` may be null when no stage needs one; `validation` may be null.
+  /// `student` was made for training by this rank of as many as there are. `teacher` may be null when no stage needs
+  /// one; `validation` may be null.
   ///
   /// With several ranks each computes its share of a step's windows, gradients are summed to the rank that owns their
-  /// part of the weights, which updates it, and the weights are gathered again (ZeRO stage 1, arXiv 1910.02054). Losses
-  /// are those of one rank up to rounding. Files are written by the first rank, moments by each its own; `dir` is the
-  /// same for all, and a run may go on with another number of ranks.
+  /// part of the weights, which updates its masters and moments, and the weights are gathered again (ZeRO stage 1,
+  /// arXiv 1910.02054). Losses are those of one rank up to rounding. Each rank writes what it owns; `dir` is the same
+  /// for all, and a run may go on with another number of ranks.
   Trainer(const Backend& on, Model& student, const Model* teacher, const TokenStream& train,
           const TokenStream* validation, const Recipe& recipe, TrainerOptions options);
 
@@ -85,8 +86,8 @@ class Trainer {
   int64_t optimiser_bytes() const { return memory_.peak_bytes() + state_memory_.peak_bytes(); }
 
  private:
-  struct Run {  // consecutive parameters that share a rate
-    int64_t offset, count;
+  struct Run {  // consecutive weights of one type that share a rate
+    Range at;
     bool mixer;
   };
   void prepare(const Stage& stage);
@@ -98,16 +99,19 @@ class Trainer {
   void update(const Stage& stage, int64_t step);
   [[noreturn]] void diverged(const Stage& stage, int64_t step, const std::string& what) const;
   void save(int64_t stage, int64_t step);
-  void load_optimiser(const Path& file, const SafetensorsFile& stored, int ranks);
   void validate(const Stage& stage, TrainStatus& status) const;
-  Tensor slice(Tensor block, const Run& run) const;
-  /// Elements of a run that each rank owns.
-  std::vector<int64_t> shares(const Run& run) const;
-  /// What this rank owns of the runs.
-  std::vector<Run> own_runs() const;
-  /// The same elements of the optimiser's state, of which this rank holds its own alone.
-  Tensor state_slice(Tensor state, const Run& own) const;
-  Run shard(int rank, int ranks) const;  ///< what a rank owns of the block
+  std::vector<Run> runs_of(const Stage& stage, const Params::Which& which) const;
+  /// What this rank owns of runs.
+  std::vector<Run> owned_of(const std::vector<Run>& runs) const;
+  /// Elements at a place of the block that each rank owns.
+  std::vector<int64_t> shares(Range at) const;
+  /// Weights everywhere become what their owners' masters are.
+  void share_weights(const std::vector<Run>& runs);
+  /// ‖x‖₂ over all ranks of what trains; part(at) is this rank's.
+  double norm_of_owned(const std::function<Tensor(Range at)>& part) const;
+  static Tensor part(Tensor block, Range at) { return block.rows(at.begin, at.count); }
+  /// Of moments and average, of which this rank holds what it owns alone.
+  Tensor owned_part(Tensor state, Range at) const { return state.rows(at.begin - owned_.begin, at.count); }
   Path targets_dir() const { return options_.dir / "targets"; }
 
   const Backend& on_;
@@ -117,11 +121,12 @@ class Trainer {
   const TokenStream* validation_;
   Recipe recipe_;
   TrainerOptions options_;
+  const Range owned_;                              // by this rank, of the student's block
   Arena memory_{"gradients"}, state_memory_;       // of moments and average
   std::vector<std::unique_ptr<Arena>> scratch_;    // per lane
   int64_t scratch_before_ = 0;                     // the most of stages before this one
   std::vector<Tensor> gradients_;                  // per lane
-  Tensor first_moment_, second_moment_, average_;  // of this rank's shard
+  Tensor first_moment_, second_moment_, average_;  // of what this rank owns
   std::vector<Run> runs_;
   int64_t stage_ = 0, step_ = 0, averaged_ = 0;
   double loss_sum_ = 0;                   // since the last report

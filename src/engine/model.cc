@@ -17,14 +17,17 @@ void check_memory(int64_t need) {
          " available");
 }
 
+void allocate(Model& model, const Params::Which& own, const Sharding& sharding) {
+  check_memory(training_weight_bytes(model.params, model.config(), own, sharding));
+  const auto product = [&](const Param& p) { return only_multiplied(model.config(), p); };
+  model.params.allocate(*model.weights, DType::f32, own, product, sharding);
+}
+
 void allocate(Model& model, bool train, bool bf16) {
-  const DType matrices = bf16 && !train ? DType::bf16 : DType::f32;
+  if (train) return allocate(model, nullptr, {});
+  const DType matrices = bf16 ? DType::bf16 : DType::f32;
   check_memory(model.params.count() * size_of(matrices));
-  if (train) {
-    model.params.allocate(*model.weights, DType::f32);
-  } else {
-    model.params.allocate(*model.weights, matrices, DType::f32);
-  }
+  model.params.allocate(*model.weights, matrices, DType::f32);
 }
 
 /// A tensor of a packed file as the weight of p, in place or copied.
@@ -49,6 +52,11 @@ bool is_matrix(const Shape& shape) {
   int wide = 0;
   for (int i = 0; i < shape.rank; ++i) wide += shape.dim[static_cast<size_t>(i)] > 1;
   return wide >= 2;
+}
+
+bool only_multiplied(const Config& config, const Param& p) {
+  return p.use == Use::product_in_out ||
+         (p.use == Use::product && !(config.tied && p.name == "model.embed_tokens.weight"));
 }
 
 std::function<bool(std::string_view)> ignored_names(const Config& config) {
@@ -91,12 +99,20 @@ std::unique_ptr<Model> make_model(const Config& config, bool train, bool bf16) {
 
 Checkpoint open_model(const Path& path) { return open_checkpoint(path, check_family); }
 
-std::unique_ptr<Model> make_model(const Config& config, const std::function<bool(const Param& p)>& own) {
+int64_t training_weight_bytes(const Params& declared, const Config& config, const Params::Which& own,
+                              const Sharding& sharding) {
+  int64_t all = 0, products = 0;
+  declared.each([&](const Param& p) {
+    if (own && !own(p)) return;
+    all += p.count();
+    products += only_multiplied(config, p) ? p.count() : 0;
+  });
+  return sharding.rounded ? 4 * all - 2 * products + 4 * all / sharding.ranks : 4 * all;
+}
+
+std::unique_ptr<Model> make_model(const Config& config, const Params::Which& own, const Sharding& sharding) {
   auto model = declare_model(config);
-  int64_t count = 0;
-  model->params.each([&](const Param& p) { count += own(p) ? p.count() : 0; });
-  check_memory(count * size_of(DType::f32));
-  model->params.allocate(*model->weights, DType::f32, own);
+  allocate(*model, own, sharding);
   return model;
 }
 

@@ -15,6 +15,8 @@ struct PackFormats;
 
 /// Two or more axes of more than one element: what may be stored as bf16.
 bool is_matrix(const Shape& shape);
+/// Whether `p` is read by matrix products and nothing else.
+bool only_multiplied(const Config& config, const Param& p);
 
 struct LoadOptions {
   /// All weights as f32 in one block (masters for training); otherwise matrices keep f32 or bf16 as stored.
@@ -71,8 +73,11 @@ DType stored_matrix_type(const TensorSource& source);
 std::unique_ptr<Model> declare_model(const Config& config);
 /// A model with memory but zero weights, to be filled by an initialiser.
 std::unique_ptr<Model> make_model(const Config& config, bool train, bool bf16 = false);
-/// The same for training, where only parameters that are `own` have memory.
-std::unique_ptr<Model> make_model(const Config& config, const std::function<bool(const Param& p)>& own);
+/// Memory that weights for training take on one rank.
+int64_t training_weight_bytes(const Params& declared, const Config& config, const Params::Which& own,
+                              const Sharding& sharding);
+/// The same for training, where only parameters that are `own` (null: all) have memory.
+std::unique_ptr<Model> make_model(const Config& config, const Params::Which& own, const Sharding& sharding);
 
 /// Which names a checkpoint may hold although nothing reads them.
 std::function<bool(std::string_view)> ignored_names(const Config& config);

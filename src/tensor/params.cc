@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "tensor/params.h"
 
+#include <algorithm>
 #include <cmath>
 #include <unordered_set>
 
@@ -11,6 +12,7 @@ namespace qwerky {
 namespace {
 
 constexpr int64_t kConvertGrain = 1 << 16;
+constexpr int64_t kAlignElements = 64;  // every tensor starts on a cache line whatever the type
 
 template <class To, class From>
 To convert_one(From x) {
@@ -120,6 +122,11 @@ bool glob_one(std::string_view glob, std::string_view name) {
 
 }  // namespace
 
+Range overlap(Range a, Range b) {
+  const int64_t begin = std::max(a.begin, b.begin);
+  return {begin, std::max<int64_t>(0, std::min(a.end(), b.end()) - begin)};
+}
+
 Shape Param::panel_shape() const {
   Shape s = shape;
   if (use == Use::product_in_out)
@@ -153,22 +160,54 @@ Param* Params::find(std::string_view name) {
 
 const Param* Params::find(std::string_view name) const { return const_cast<Params*>(this)->find(name); }
 
-void Params::allocate(Arena& arena, DType type, const std::function<bool(const Param& p)>& own) {
-  constexpr int64_t kAlignElements = 64;  // every tensor starts on a cache line whatever the type
+void Params::allocate(Arena& arena, DType type, const Which& own, const Which& product, const Sharding& sharding) {
   block_count_ = 0;
-  for (Param& p : list_) {
-    p.offset = own && !own(p) ? -1 : block_count_;
-    if (p.offset < 0) continue;
-    block_count_ += (p.count() + kAlignElements - 1) / kAlignElements * kAlignElements;
+  for (bool of_products : {true, false}) {
+    for (Param& p : list_) {
+      if ((product && product(p)) != of_products) continue;
+      p.offset = own && !own(p) ? -1 : block_count_;
+      if (p.offset >= 0) block_count_ += (p.count() + kAlignElements - 1) / kAlignElements * kAlignElements;
+    }
+    if (of_products) product_count_ = block_count_;
   }
-  block_ = arena.zeros(type, {block_count_});
+  held_ = sharding.rounded ? owned(sharding.rank, sharding.ranks) : Range{0, block_count_};
+  if (sharding.rounded) {
+    block_ = {};
+    products_ = arena.zeros(DType::bf16, {product_count_});
+    rest_ = arena.zeros(type, {block_count_ - product_count_});
+    masters_ = arena.zeros(type, {held_.count});
+  } else {
+    masters_ = block_ = arena.zeros(type, {block_count_});
+    products_ = block_.rows(0, product_count_);
+    rest_ = block_.rows(product_count_, block_count_ - product_count_);
+  }
   for (Param& p : list_)
-    if (p.offset >= 0) p.weight = Tensor(static_cast<char*>(block_.data) + p.offset * size_of(type), type, p.shape);
+    if (p.offset >= 0) p.weight = weights({p.offset, p.count()}).shaped(p.shape);
+}
+
+Range Params::owned(int rank, int ranks) const {
+  const int64_t each = (block_count_ + kAlignElements * ranks - 1) / (kAlignElements * ranks) * kAlignElements;
+  return overlap({std::min(block_count_, rank * each), each}, {0, block_count_});
+}
+
+Tensor Params::weights(Range at) const {
+  if (at.end() <= product_count_) return products_.rows(at.begin, at.count);
+  return rest_.rows(at.begin - product_count_, at.count);
+}
+
+void Params::set(Range at, Tensor values) {
+  const auto put = [&](Range of, auto&& place) {
+    if (const Range to = overlap(at, of); to.count > 0) convert(place(to), values.rows(to.begin - at.begin, to.count));
+  };
+  const auto weights_of = [this](Range to) { return weights(to); };
+  put({0, product_count_}, weights_of);
+  put({product_count_, rest_.count()}, weights_of);
+  if (!block_) put(held_, [this](Range to) { return masters(to); });
 }
 
 void Params::allocate(Arena& arena, DType matrices, DType vectors) {
   block_ = {};
-  block_count_ = 0;
+  block_count_ = product_count_ = 0;
   for (Param& p : list_) {
     int wide = 0;
     for (int i = 0; i < p.shape.rank; ++i) wide += p.shape.dim[static_cast<size_t>(i)] > 1;

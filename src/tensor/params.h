@@ -65,15 +65,32 @@ struct Param {
   Shape shape;
   Use use = Use::elementwise;
   bool trains = false;  ///< set by Params::freeze_all_but
-  Tensor weight;
+  Tensor weight;        ///< what products and rows read
   int64_t offset = -1;  ///< elements before this one in the block made by allocate(); -1 when bound elsewhere
   int64_t count() const { return shape.count(); }
   /// In panels: always [out, in], or a stack of such.
   Shape panel_shape() const;
 };
 
+/// Elements [begin, begin + count) of a block.
+struct Range {
+  int64_t begin = 0, count = 0;
+  int64_t end() const { return begin + count; }
+};
+Range overlap(Range a, Range b);
+
+/// How the processes that train one model together hold its weights.
+struct Sharding {
+  int rank = 0, ranks = 1;
+  /// Weights that products alone read are bf16, and the f32 values of all weights ("masters") are held by the rank that
+  /// owns their part; otherwise weights are f32, and their own masters.
+  bool rounded = false;
+};
+
 class Params {
  public:
+  using Which = std::function<bool(const Param& p)>;
+
   Params() = default;
   Params(const Params&) = delete;
   Params& operator=(const Params&) = delete;
@@ -90,9 +107,10 @@ class Params {
   /// one Error. Needs no memory for weights. Extents of 1 may be added or dropped ([1,1,A] = [A]). `ignore(name)` tells
   /// which unused names are fine.
   void check(const TensorSource& source, const std::function<bool(std::string_view)>& ignore = nullptr) const;
-  /// One block of `type` in `arena` for all parameters, zero-filled, in declaration order. Sets offset. Those that are
-  /// not `own` stay out of it, for the caller to point elsewhere.
-  void allocate(Arena& arena, DType type, const std::function<bool(const Param& p)>& own = nullptr);
+  /// One block of `type` in `arena` for all parameters, zero-filled, in declaration order, but those that products
+  /// alone read first. Sets offset. Those that are not `own` stay out of it, for the caller to point elsewhere.
+  void allocate(Arena& arena, DType type, const Which& own = nullptr, const Which& product = nullptr,
+                const Sharding& sharding = {});
   /// The same with a type of their own for matrices (two extents above 1): what inference holds. No common block.
   void allocate(Arena& arena, DType matrices, DType vectors);
   /// check(), then copies every declared tensor from `source` into allocated memory with conversion of type, or, where
@@ -117,7 +135,19 @@ class Params {
   int64_t count() const;
   /// Elements of the block made by allocate().
   int64_t block_count() const { return block_count_; }
+  /// Null where part of it is bf16.
   Tensor block() const { return block_; }
+  /// Elements of the block before this one are of weights that products alone read.
+  int64_t product_count() const { return product_count_; }
+  /// Elements of the block that a rank owns.
+  Range owned(int rank, int ranks) const;
+  /// Weights at a place of the block, either all before product_count() or none.
+  Tensor weights(Range at) const;
+  /// Their f32 masters, which this process must hold.
+  Tensor masters(Range at) const { return masters_.rows(at.begin - held_.begin, at.count); }
+  /// Weights, and as many of their masters as this process holds, become `values` [at.count].
+  void set(Range at, Tensor values);
+  void set(Param& p, Tensor values) { set({p.offset, p.count()}, values.shaped({p.count()})); }
   /// What trains is a glob over names: alternatives separated by '|', '*' matches anything. Throws if a
   /// non-empty glob matches nothing.
   void freeze_all_but(std::string_view globs);
@@ -126,8 +156,10 @@ class Params {
   std::deque<Param> list_;
   std::vector<std::pair<std::string, Shape>> unused_;
   std::unordered_map<std::string, Param*> by_name_;
-  Tensor block_;
-  int64_t block_count_ = 0;
+  Tensor block_, products_, rest_;  // products_ and rest_ lie one after the other where they are of one type
+  Tensor masters_;
+  Range held_;  // of masters
+  int64_t block_count_ = 0, product_count_ = 0;
 };
 
 /// `*` matches any run of characters, `|` separates alternatives.

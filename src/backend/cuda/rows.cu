@@ -11,6 +11,10 @@ void zero(Device& on, Tensor y) {
 
 void copy(Device& on, Tensor y, Tensor x) {
   if (y.data == x.data) return;
+  if (y.type == DType::bf16 && x.type == DType::f32)
+    return each(on, y.count(), [to = static_cast<__nv_bfloat16*>(y.data), from = x.as<float>()] __device__(int64_t i) {
+      to[i] = __float2bfloat16(from[i]);
+    });
   check(cudaMemcpyAsync(y.data, x.data, static_cast<size_t>(y.bytes()), cudaMemcpyDefault, on.stream()), "copy");
 }
 
