@@ -18,7 +18,25 @@ using testing::has;
 
 const std::atomic<bool> kGoOn = false;
 
+/// The first of several ranks, alone: the others give nothing.
+class FirstOf final : public Collective {
+ public:
+  explicit FirstOf(int ranks) : ranks_(ranks) {}
+  int rank() const override { return 0; }
+  int size() const override { return ranks_; }
+  void reduce_scatter(Tensor, std::span<const int64_t>) override {}
+  void all_gather(Tensor, std::span<const int64_t>) override {}
+  void sum(std::span<double>) override {}
+  void broadcast(void*, int64_t) override {}
+  int on_this_machine() const override { return 1; }
+  void abort(int status) override { std::_Exit(status); }
+
+ private:
+  int ranks_;
+};
+
 struct Bench {
+  Sharding sharding = {};
   std::unique_ptr<Backend> on = make_backend("auto", Precision::f32);
   std::unique_ptr<Model> teacher;
   Recipe recipe{.name = "test", .init = "published", .stages = {}};
@@ -48,19 +66,21 @@ struct Bench {
          .shard_bytes = shard_bytes,
          .scalar_bytes = 4,
          .out = std::filesystem::temp_directory_path() / "qwerky-plan-nothing-here",
+         .sharding = sharding,
          .stage_seconds = seconds},
         [&](const std::string& line, bool) { lines.push_back(line); }, stop);
   }
   /// Bytes that a run of the recipe holds beside the teacher.
   int64_t taken() const {
-    const auto student = make_student(student_shape(), recipe, *teacher);
+    const auto student = make_student(student_shape(), recipe, *teacher, sharding);
     copy_from_teacher(*student, *teacher);
     init_published(*student, 1);
     std::vector<int32_t> ids(3000);
     for (size_t i = 0; i < ids.size(); ++i) ids[i] = static_cast<int32_t>(Random(1).below(i, 53));
     const TokenStream text(std::move(ids));
+    FirstOf ranks(sharding.ranks);
     Trainer trainer(*on, *student, teacher.get(), text, nullptr, recipe,
-                    {.dir = testing::scratch_dir("plan-run"), .settings = {}, .report = nullptr});
+                    {.dir = testing::scratch_dir("plan-run"), .settings = {}, .report = nullptr, .ranks = &ranks});
     trainer.run();
     return trainer.memory_bytes() - teacher->weights->peak_bytes();
   }
@@ -96,6 +116,18 @@ TEST(Plan, MemoryOfEachKindOfStage) {
       EXPECT_NEAR(planned / taken, 1, 0.05) << kind << ", " << seconds << " s for its measurement";
       EXPECT_EQ(has(s.lines[0], "of them the teacher's"), has(kind, "mixers") || has(kind, "stage 1"));
     }
+}
+
+/// Ranks share moments and, where products are of bf16, masters.
+TEST(Plan, MemoryOfARank) {
+  const int64_t alone = Bench().plan(0).memory_bytes;
+  for (bool rounded : {false, true}) {
+    Bench s;
+    s.sharding = {0, 4, rounded};
+    const auto planned = static_cast<double>(s.plan().memory_bytes), taken = static_cast<double>(s.taken());
+    EXPECT_NEAR(planned / taken, 1, 0.05) << rounded;
+    EXPECT_LT(planned, static_cast<double>(alone));
+  }
 }
 
 TEST(Plan, GoesOnFromSmallerSteps) {

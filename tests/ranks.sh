@@ -65,6 +65,36 @@ wait
 on 2 convert teacher --to rad-rwkv7 "${data[@]}" --out moved "${steps[@]}" || die "going on with 2 ranks"
 close on1/training/log.jsonl moved/training/log.jsonl loss
 
+if grep -q avx512_bf16 /proc/cpuinfo; then
+  echo "products of bf16: weights are copies, each rank holds its part of the masters"
+  half=("${steps[@]}" --precision bf16 --store f32)
+  # planned_weights: bytes of a rank's weights by the plan in `err`
+  planned_weights() { sed -n 's/.*: weights \([0-9.]*\) KiB, teacher.*/\1/p' err; }
+  for ranks in 1 2 4; do
+    on "$ranks" convert teacher --to rad-rwkv7 "${data[@]}" --out "half$ranks" "${half[@]}" || die "bf16 on $ranks ranks"
+    close half1/training/log.jsonl "half$ranks/training/log.jsonl" loss
+    [ "$ranks" = 1 ] && whole=$(planned_weights)
+  done
+  awk -v whole="$whole" -v part="$(planned_weights)" 'BEGIN { exit !(part > 0 && part < 0.95 * whole) }' ||
+    die "weights of $whole KiB take $(planned_weights) on each of 4 ranks"
+  for ranks in "2 2" "4 2"; do  # begun and gone on with
+    set -- $ranks
+    (
+      for _ in $(seq 1200); do grep -qs '"step":5' "half$1$2/training/log.jsonl" && break; sleep 0.05; done
+      pkill -INT -n -f "out half$1$2"
+    ) &
+    on "$1" convert teacher --to rad-rwkv7 "${data[@]}" --out "half$1$2" "${half[@]}" --checkpoint-seconds 0
+    status=$?
+    wait
+    [ $status = 130 ] || [ $status = 0 ] || die "an interrupted run ended with $status"
+    on "$2" convert teacher --to rad-rwkv7 "${data[@]}" --out "half$1$2" "${half[@]}" || die "going on with $2 ranks"
+    close half1/training/log.jsonl "half$1$2/training/log.jsonl" loss
+  done
+  cmp half2/model.safetensors half22/model.safetensors || die "masters of 2 ranks that were stopped give other bits"
+else
+  echo "skipped: bf16 over ranks (no AVX512_BF16)"
+fi
+
 echo "a rank dies"
 (
   for _ in $(seq 1200); do grep -qs '"step":5' dead/training/log.jsonl && break; sleep 0.05; done
