@@ -386,6 +386,8 @@ refused "plan: with the .* h at the measured .* more than ten years are refused"
 # shellcheck disable=SC2046
 refused "teacher-memory: expected whole, layers or ranks, found disk" convert teacher "${data[@]}" --out y --teacher-memory disk $(stages 2 2)
 # shellcheck disable=SC2046
+refused "gradient-memory: expected whole or ranks, found disk" convert teacher "${data[@]}" --out y --gradient-memory disk $(stages 2 2)
+# shellcheck disable=SC2046
 refused "optimiser-memory: expected device or host, found disk" convert teacher "${data[@]}" --out y --optimiser-memory disk $(stages 2 2)
 # shellcheck disable=SC2046
 refused "report-steps" convert teacher "${data[@]}" --out y --report-steps 0 $(stages 2 2)

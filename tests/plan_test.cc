@@ -37,6 +37,7 @@ class FirstOf final : public Collective {
 
 struct Bench {
   Sharding sharding = {};
+  bool layered = false;  // gradients
   std::unique_ptr<Backend> on = make_backend("auto", Precision::f32);
   std::unique_ptr<Model> teacher;
   Recipe recipe{.name = "test", .init = "published", .stages = {}};
@@ -67,6 +68,7 @@ struct Bench {
          .scalar_bytes = 4,
          .out = std::filesystem::temp_directory_path() / "qwerky-plan-nothing-here",
          .sharding = sharding,
+         .gradients_over_ranks = layered,
          .stage_seconds = seconds},
         [&](const std::string& line, bool) { lines.push_back(line); }, stop);
   }
@@ -80,7 +82,11 @@ struct Bench {
     const TokenStream text(std::move(ids));
     FirstOf ranks(sharding.ranks);
     Trainer trainer(*on, *student, teacher.get(), text, nullptr, recipe,
-                    {.dir = testing::scratch_dir("plan-run"), .settings = {}, .report = nullptr, .ranks = &ranks});
+                    {.dir = testing::scratch_dir("plan-run"),
+                     .settings = {},
+                     .report = nullptr,
+                     .ranks = &ranks,
+                     .gradients_over_ranks = layered});
     trainer.run();
     return trainer.memory_bytes() - teacher->weights->peak_bytes();
   }
@@ -118,15 +124,18 @@ TEST(Plan, MemoryOfEachKindOfStage) {
     }
 }
 
-/// Ranks share moments and, where products are of bf16, masters.
+/// Ranks share moments, with products of bf16 masters, and gradients where asked to.
 TEST(Plan, MemoryOfARank) {
-  const int64_t alone = Bench().plan(0).memory_bytes;
   for (bool rounded : {false, true}) {
-    Bench s;
-    s.sharding = {0, 4, rounded};
-    const auto planned = static_cast<double>(s.plan().memory_bytes), taken = static_cast<double>(s.taken());
-    EXPECT_NEAR(planned / taken, 1, 0.05) << rounded;
-    EXPECT_LT(planned, static_cast<double>(alone));
+    double before = 1e30;
+    for (bool layered : {false, true}) {
+      Bench s;
+      s.sharding = {0, 4, rounded}, s.layered = layered;
+      const auto planned = static_cast<double>(s.plan().memory_bytes), taken = static_cast<double>(s.taken());
+      EXPECT_NEAR(planned / taken, 1, 0.05) << rounded << layered;
+      EXPECT_LT(planned, before);
+      before = planned;
+    }
   }
 }
 

@@ -52,6 +52,13 @@ for ranks in 1 2 4; do
   find "on$ranks" -name 'optimiser-*' | awk -v n="$ranks" 'END { exit NR != n - 1 }' || die "files of $ranks ranks: $(ls "on$ranks/training")"
 done
 
+for ranks in 2 4; do
+  echo "gradients of a layer at a time on $ranks"
+  on "$ranks" convert teacher --to rad-rwkv7 "${data[@]}" --out "layered$ranks" "${steps[@]}" --set stages.1.windows_at_once=1 --gradient-memory ranks ||
+    die "gradients over $ranks ranks"
+  close on1/training/log.jsonl "layered$ranks/training/log.jsonl" loss
+done
+
 echo "begun on four ranks, gone on with two, then one"
 (
   await() { for _ in $(seq 1200); do grep -qs '"step":5' "$1" && return; sleep 0.05; done; }
@@ -132,6 +139,8 @@ done
 echo "refusals"
 on 2 convert deep --to rad-rwkv7 "${data[@]}" --out few "${frozen[@]}" --teacher-memory ranks --set stages.0.batch=6 && die "uneven windows"
 grep -q "need windows of equal number: a batch that is a multiple of 4 (2 ranks of 2 lanes), found 6" err || die "no message of uneven windows"
+on 2 convert teacher --to rad-rwkv7 "${data[@]}" --out few "${steps[@]}" --gradient-memory ranks --set stages.1.batch=6 && die "uneven windows"
+grep -q "share the teacher's weights or gradients need windows of equal number" err || die "no message of uneven windows"
 on 4 convert teacher --to rad-rwkv7 "${data[@]}" --out few "${steps[@]}" --set stages.0.batch=2 && die "2 windows for 4 ranks"
 grep -q "rank [0-3] of 4 on .*: error: stage .*: 4 ranks cannot share a batch of 2 windows" err || die "no message of ranks and windows"
 echo "passed"

@@ -107,6 +107,7 @@ struct Bench {
   std::unique_ptr<Model> teacher = teacher_model();
   TokenStream train = text();
   Recipe recipe{.name = "test", .init = "published", .stages = {}};
+  bool layered = false;  // gradients, a layer at a time
 
   /// Runs one Trainer on `student` in `dir`, resuming what is there.
   Outcome run(Model& student, const Path& dir, int64_t stop_after = 0,
@@ -117,7 +118,8 @@ struct Bench {
                            .validate_reports = 2,
                            .validation_tokens = 60,
                            .report = nullptr,
-                           .stop_after_steps = stop_after};
+                           .stop_after_steps = stop_after,
+                           .gradients_over_ranks = layered};
     Trainer trainer(*on, student, teacher.get(), train, &train, recipe, options);
     trainer.resume();
     return trainer.run(before);
@@ -187,6 +189,34 @@ TEST(Trainer, RoundedWeightsAndMasters) {
       });
       EXPECT_LE(student->weights->peak_bytes(), once->weights->peak_bytes() + 2 * halves + 64 * 200);
     }
+}
+
+/// One lane and one pass a step: the sum has one term. More of them add in another order.
+TEST(Trainer, GradientsALayerAtATime) {
+  for (const char* loss : {"align", "kl", "cross_entropy"})
+    for (MixerKind kind : {MixerKind::rwkv6, MixerKind::rwkv7})
+      for (bool tied : {false, true})
+        for (int64_t at_once : {0, 1}) {
+          SCOPED_TRACE(concat(loss, " ", name_of(kind), tied ? " tied " : " ", at_once));
+          Bench s;
+          s.teacher = teacher_model(tied);
+          s.recipe.stages = {stage_of(loss, 5)};
+          Stage& stage = s.recipe.stages[0];
+          stage.lanes = at_once == 0 ? 1 : 2, stage.windows_at_once = at_once,
+          stage.recompute = kind == MixerKind::rwkv6;
+          if (loss == std::string("kl")) stage.train = "*.self_attn.*|*norm.weight";
+          const auto whole = student_model(*s.teacher, kind, {1}), layered = student_model(*s.teacher, kind, {1});
+          const Path once = scratch_dir("trainer-gradients"), dir = scratch_dir("trainer-layered");
+          ASSERT_EQ(s.run(*whole, once), Outcome::finished);
+          s.layered = true;
+          ASSERT_EQ(s.run(*layered, dir, 2), Outcome::interrupted);
+          ASSERT_EQ(s.run(*layered, dir), Outcome::finished);
+          if (at_once == 0) {
+            EXPECT_EQ(weights(*whole), weights(*layered));
+          }
+          const auto loss_of = [](const Path& of) { return Json::parse(losses(of).back())["loss"].get<double>(); };
+          EXPECT_NEAR(loss_of(dir) / loss_of(once), 1, at_once == 0 ? 0 : 1e-5);
+        }
 }
 
 TEST(Trainer, ResumesAcrossStagesAndAverages) {

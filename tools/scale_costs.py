@@ -83,8 +83,8 @@ class Shape:
         return 4 * rows * (held + mixer + reverse)
 
 
-# What trains in stages 2 and 3, and --teacher-memory.
-MODES = (("all", "whole"), ("mixers", "whole"), ("mixers", "ranks"))
+# What trains in stages 2 and 3, --teacher-memory and --gradient-memory.
+MODES = (("all", "whole", "whole"), ("all", "whole", "ranks"), ("mixers", "whole", "whole"), ("mixers", "ranks", "ranks"))
 
 
 def trained(s, mixers_only):
@@ -95,14 +95,18 @@ def trained(s, mixers_only):
 def memory(s, ranks, scratch, mode):
     own, products = trained(s, mode[0] == "mixers")
     weights = 4 * own if ranks == 1 else 2 * products + 4 * (own - products) + 4 * own / ranks
+    gradients = 4 * own
+    if mode[2] == "ranks":  # what a rank owns, what is no matrix, and the largest of a layer and the head
+        largest = s.mixer_products / s.L if mode[0] == "mixers" else max((s.mixer_products + s.mlp) / s.L, s.head)
+        gradients = 4 * own / ranks + 4 * (own - products) + 4 * largest
     held = {"whole": s.teacher, "layers": 2 * s.teacher_layers / s.L + s.tables,
             "ranks": s.teacher_layers / ranks + 2 * s.teacher_layers / s.L + s.tables}
-    return dict(weights=weights, gradients=4 * own, moments=8 * own / ranks, teacher=2 * held[mode[1]], scratch=scratch)
+    return dict(weights=weights, gradients=gradients, moments=8 * own / ranks, teacher=2 * held[mode[1]], scratch=scratch)
 
 
 def run(s, stages, ranks, mode):
     """Operations of the rank that has most, seconds and bytes of its collectives, of all stages."""
-    mixers_only, sharded = mode[0] == "mixers", mode[1] == "ranks"
+    mixers_only = mode[0] == "mixers"
     work = seconds = volume = 0
     for stage in stages:
         batch = max(stage["batch"], ranks)  # fewer windows than ranks are refused
@@ -112,10 +116,10 @@ def run(s, stages, ranks, mode):
         if ranks == 1:
             continue
         train, products = trained(s, mixers_only or stage["loss"] == "align")
-        sent = 4 * train + 2 * products + 4 * (train - products)
-        if sharded:
+        groups = -(-windows // stage.get("windows_at_once", windows))
+        sent = 8 * (train - products) + (4 * (groups if mode[2] == "ranks" else 1) + 2) * products
+        if mode[1] == "ranks":
             passes = {"align": 1, "kl": 3, "cross_entropy": 2}[stage["loss"]]
-            groups = -(-windows // stage.get("windows_at_once", windows))
             sent += passes * groups * 2 * s.teacher_layers
         sent *= steps * (ranks - 1) / ranks
         volume += sent
@@ -145,24 +149,25 @@ def tables(recipe):
                           [number(s.operations(t, True) / 1e9) for t in stages[1:]])
         for ranks in LINK:
             for mode in MODES:
-                if mode[1] == "ranks" and ranks == 1:
+                if "ranks" in mode and ranks == 1:
                     continue
                 at_once = lambda t: min(t.get("windows_at_once", t["batch"]), -(-t["batch"] // ranks))
                 m = memory(s, ranks, max(s.scratch(t, at_once(t)) for t in stages), mode)
-                where = [name, str(ranks), mode[0], mode[1]]
+                where = [name, str(ranks), *mode]
                 bytes_held.append(where + [number(x / GIB) for x in m.values()] + [number(sum(m.values()) / GIB)])
                 work, seconds, volume = run(s, stages, ranks, mode)
                 fast, slow = ((work / rate + seconds) / 3600 for rate in (FAST, SLOW))
                 times.append(where + [span(fast, slow), number(seconds / 3600), number(volume / 1e12),
                                       span(fast * ranks * PRICE[0], slow * ranks * PRICE[1])])
+    kinds = ["", "GPUs", "trains", "`--teacher-memory`", "`--gradient-memory`"]
     names = [f"stage {t['name'].split()[0]}" for t in stages]
     out = [table(["10⁹", "parameters", "of mixers"] + names + [n + ", mixers alone" for n in names[1:]], operations),
-           table(["", "GPUs", "trains", "teacher", "weights", "gradients", "moments", "teacher", "scratch", "in all"], bytes_held),
-           table(["", "GPUs", "trains", "teacher", "hours", "of them collectives", "TB sent by each", "dollars"], times)]
+           table(kinds + ["weights", "gradients", "moments", "teacher", "scratch", "in all"], bytes_held),
+           table(kinds + ["hours", "of them collectives", "TB sent by each", "dollars"], times)]
     stage, rows = dict(stages[0], windows_at_once=16), []
     for name, c in SHAPES.items():
         s = Shape(c)
-        m = memory(s, 1, s.scratch(stage, stage["windows_at_once"]), ("mixers", "layers"))
+        m = memory(s, 1, s.scratch(stage, stage["windows_at_once"]), ("mixers", "layers", "whole"))
         host = m.pop("moments")
         read = 2 * s.teacher_layers * stage["tokens"] / (stage["windows_at_once"] * stage["context"])
         work = stage["tokens"] * s.operations(stage, True)

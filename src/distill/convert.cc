@@ -47,6 +47,7 @@ struct Job {
   std::unique_ptr<DirectoryLock> lock = nullptr;
 
   Path out() const { return options.out; }
+  bool gradients_over_ranks() const { return options.gradient_memory == "ranks" && ranks->size() > 1; }
   Path training() const { return out() / "training"; }
 };
 
@@ -64,12 +65,13 @@ Job make_job(const RunOptions& options, const Say& say, const std::atomic<bool>&
     fail("--checkpoint-seconds: expected at least 0, found ", options.checkpoint_seconds);
   if (options.optimiser_memory != "device" && options.optimiser_memory != "host")
     fail("--optimiser-memory: expected device or host, found ", options.optimiser_memory);
+  if (options.gradient_memory != "whole" && options.gradient_memory != "ranks")
+    fail("--gradient-memory: expected whole or ranks, found ", options.gradient_memory);
   Job job{options, say, stop, &ranks, load_recipe(options.recipe, options.set), nullptr};
   const Precision precision = resolve_precision(options.precision, DType::f32, options.backend);
   job.backend = make_backend(options.backend, precision);
   job.ranks = &between_devices(ranks);
-  // Products of bf16 read no more of a weight than a bf16 copy holds. One rank alone would hold that beside the
-  // masters.
+  // Products of bf16 read what a bf16 copy of a weight holds. One rank alone would hold that beside all masters.
   job.sharding = {ranks.rank(), ranks.size(), ranks.size() > 1 && precision == Precision::bf16};
   if (!ranks.first()) return job;  // the first looks at what is there, before it or another changes it
   if (is_there(job.out() / "config.json") && !is_there(job.training()))
@@ -100,6 +102,7 @@ void plan(Job& job, const Config& config, const Model* teacher, int64_t text_tok
                                 .scalar_bytes = size_of(stored_as),
                                 .out = job.out(),
                                 .optimiser_on_host = job.options.optimiser_memory == "host",
+                                .gradients_over_ranks = job.gradients_over_ranks(),
                                 .teacher_shard_bytes = teacher_shard_bytes,
                                 .sharding = job.sharding,
                                 .ranks_on_this_machine = job.ranks->on_this_machine()},
@@ -156,7 +159,8 @@ TrainerOptions trainer_options(const Job& job, const Json& settings) {
           .report = [&say = job.say](const TrainStatus& s) { say(progress_line(s), s.validated); },
           .stop = &job.stop,
           .ranks = job.ranks,
-          .optimiser_on_host = job.options.optimiser_memory == "host"};
+          .optimiser_on_host = job.options.optimiser_memory == "host",
+          .gradients_over_ranks = job.gradients_over_ranks()};
 }
 
 /// The held-out tokens of the closing measurement.

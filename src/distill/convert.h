@@ -18,7 +18,7 @@ struct RunOptions {
   std::string recipe = "small";
   std::vector<std::string> set;
   std::string backend = "auto", precision = "auto";
-  std::string optimiser_memory = "device";
+  std::string optimiser_memory = "device", gradient_memory = "whole";
   bool dry_run = false;
   double checkpoint_seconds = 60;
   int64_t report_steps = 20;
@@ -37,6 +37,7 @@ struct RunOptions {
     v("backend", backend, "auto | reference | avx2 | avx512 | cuda");
     v("precision", precision, "of matrix products while training: auto (f32) | f32 | bf16");
     v("optimiser_memory", optimiser_memory, "with cuda: moments stay in memory of the device | host");
+    v("gradient_memory", gradient_memory, "over ranks: whole | ranks (a layer at a time, summed to its owners)");
     v("dry_run", dry_run, "print the plan and stop; nothing is written");
     v("checkpoint_seconds", checkpoint_seconds, "seconds between checkpoints");
     v("report_steps", report_steps, "steps between progress lines");

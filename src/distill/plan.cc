@@ -86,8 +86,8 @@ Plan make_plan(const PlanInput& in, const Say& say, const std::atomic<bool>& sto
              bytes_text(4 * shape.state_scalars(0)), " per sequence"),
       true);
   const bool on_host = in.optimiser_on_host && device_memory() != nullptr;
-  if (const int64_t need = least + 4 * own * blocks.lanes + (on_host ? 0 : 4 * own * blocks.moments / ranks);
-      need > available)
+  const int64_t gradients = 4 * own * (in.gradients_over_ranks ? 1 : blocks.lanes * ranks) / ranks;
+  if (const int64_t need = least + gradients + (on_host ? 0 : 4 * own * blocks.moments / ranks); need > available)
     fail("plan: training needs ", bytes_text(need), " for weights, gradients and optimiser alone (", own,
          " parameters, ", blocks.lanes, " lanes); this machine has ", bytes_text(available), " available");
 
@@ -101,10 +101,15 @@ Plan make_plan(const PlanInput& in, const Say& say, const std::atomic<bool>& sto
   }
   const TokenStream tokens = made_up_tokens(recipe, in.student.vocab);
   Trainer trainer(in.on, *student, in.teacher, tokens, nullptr, recipe,
-                  {.dir = {}, .settings = {}, .report = nullptr, .optimiser_on_host = in.optimiser_on_host});
+                  {.dir = {},
+                   .settings = {},
+                   .report = nullptr,
+                   .optimiser_on_host = in.optimiser_on_host,
+                   .gradients_over_ranks = in.gradients_over_ranks});
   const int64_t weights = student->weights->peak_bytes(), block = size_of(DType::f32) * student->params.block_count(),
-                moments = blocks.moments * block, optimiser = trainer.optimiser_bytes() - moments + moments / ranks,
-                held = weights + optimiser, elsewhere = on_host ? moments / ranks : 0;
+                moments = blocks.moments * block, shared = moments + (in.gradients_over_ranks ? block : 0),
+                optimiser = trainer.optimiser_bytes() - shared + shared / ranks, held = weights + optimiser,
+                elsewhere = on_host ? moments / ranks : 0;
 
   Plan plan;
   double seconds = 0;

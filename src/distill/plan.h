@@ -24,6 +24,7 @@ struct PlanInput {
   int64_t scalar_bytes;   ///< of a stored weight of the result
   Path out;
   bool optimiser_on_host = false;
+  bool gradients_over_ranks = false;
   int64_t teacher_shard_bytes = 0;  ///< of its layers that a rank will hold, not in memory yet
   Sharding sharding = {};           ///< among ranks that share each step's windows, as fast as this one
   int ranks_on_this_machine = 1;

@@ -69,6 +69,7 @@ double align_step(const Exec& ex, const Decoder& teacher, const Decoder& student
       ex.on.align(loss, dy, y, y_teacher, weight);
       total += ex.on.sum(loss);
     });
+    ex.leave(layer);
   };
   // The layer that sets v_first is reversed last: deeper layers first add their gradients of v_first.
   const Tensor first_x = first >= 0 ? ex.make(rows, D) : Tensor(), first_y = first >= 0 ? ex.make(rows, D) : Tensor();

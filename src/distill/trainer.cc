@@ -88,10 +88,11 @@ Trainer::Trainer(const Backend& on, Model& student, const Model* teacher, const 
     if (s.batch < options_.ranks->size())
       fail("stage ", s.name, ": ", options_.ranks->size(), " ranks cannot share a batch of ", s.batch,
            " windows; start fewer, or raise it (--set)");
+  const bool same_passes = options_.teacher_over_ranks || options_.gradients_over_ranks;
   for (const Stage& s : recipe_.stages)
-    if (const int64_t parts = s.lanes * options_.ranks->size(); options_.teacher_over_ranks && s.batch % parts != 0)
+    if (const int64_t parts = s.lanes * options_.ranks->size(); same_passes && s.batch % parts != 0)
       fail("stage ", s.name,
-           ": ranks that share the teacher's weights need windows of equal number: a batch that is a "
+           ": ranks that share the teacher's weights or gradients need windows of equal number: a batch that is a "
            "multiple of ",
            parts, " (", options_.ranks->size(), " ranks of ", s.lanes, " lanes), found ", s.batch);
   for (const Stage& s : recipe_.stages)
@@ -103,8 +104,10 @@ Trainer::Trainer(const Backend& on, Model& student, const Model* teacher, const 
   first_moment_ = state_memory_.zeros(DType::f32, owned);
   second_moment_ = state_memory_.zeros(DType::f32, owned);
   if (blocks.moments > 2) average_ = state_memory_.zeros(DType::f32, owned);
+  if (options_.gradients_over_ranks)
+    sharded_ = std::make_unique<ShardedGradients>(on_, student_.params, student_.config().layers, *options_.ranks);
   for (int64_t i = 0; i < blocks.lanes; ++i) {
-    gradients_.push_back(memory_.zeros(DType::f32, block));
+    if (!sharded_) gradients_.push_back(memory_.zeros(DType::f32, block));
     scratch_.push_back(std::make_unique<Arena>("training scratch"));
   }
 }
@@ -123,13 +126,6 @@ int64_t Trainer::scratch_bytes() const {
 void Trainer::renew_scratch() {
   scratch_before_ = scratch_bytes();
   for (auto& arena : scratch_) arena = std::make_unique<Arena>("training scratch");
-}
-
-std::vector<int64_t> Trainer::shares(Range at) const {
-  std::vector<int64_t> counts;
-  for (int rank = 0; rank < options_.ranks->size(); ++rank)
-    counts.push_back(overlap(at, student_.params.owned(rank, options_.ranks->size())).count);
-  return counts;
 }
 
 std::vector<Trainer::Run> Trainer::owned_of(const std::vector<Run>& runs) const {
@@ -164,6 +160,9 @@ void Trainer::prepare(const Stage& stage) {
   student_.params.freeze_all_but(stage.train);
   runs_ = runs_of(stage, [](const Param& p) { return p.trains; });
   for (const Tensor& g : gradients_) on_.zero(g);
+  std::vector<Range> trained;
+  for (const Run& run : runs_) trained.push_back(run.at);
+  if (sharded_) sharded_->train(std::move(trained));
 }
 
 void Trainer::share_weights(const std::vector<Run>& runs) {
@@ -171,7 +170,19 @@ void Trainer::share_weights(const std::vector<Run>& runs) {
   for (const Run& run : owned_of(runs))
     if (const Tensor to = params.weights(run.at), from = params.masters(run.at); to.data != from.data)
       on_.copy(to, from);
-  for (const Run& run : runs) options_.ranks->all_gather(params.weights(run.at), shares(run.at));
+  for (const Run& run : runs)
+    options_.ranks->all_gather(params.weights(run.at), params.shares(run.at, options_.ranks->size()));
+}
+
+void Trainer::sum_gradients() {
+  if (sharded_) return sharded_->finish();
+  for (const Run& run : runs_)
+    options_.ranks->reduce_scatter(part(gradients_[0], run.at), student_.params.shares(run.at, options_.ranks->size()));
+}
+
+void Trainer::zero_gradients() {
+  if (sharded_) return sharded_->zero();
+  for (const Run& run : runs_) on_.zero(part(gradients_[0], run.at));
 }
 
 double Trainer::norm_of_owned(const std::function<Tensor(Range)>& part) const {
@@ -187,7 +198,12 @@ double Trainer::lane_step(const Stage& stage, int64_t index, int64_t step, int64
   const int64_t stride = stage.context + 1, lanes = options_.ranks->size() * stage.lanes,
                 number = options_.ranks->rank() * stage.lanes + lane, last = stage.batch * (number + 1) / lanes;
   const int64_t group = stage.windows_at_once > 0 ? stage.windows_at_once : stage.batch;
-  const Exec ex{on_, *scratch_[static_cast<size_t>(lane)], gradients_[static_cast<size_t>(lane)]};
+  Exec ex{on_, *scratch_[static_cast<size_t>(lane)]};
+  if (sharded_) {
+    ex.layer_gradients = sharded_.get();
+  } else {
+    ex.gradients = gradients_[static_cast<size_t>(lane)];
+  }
   const TargetCache cache(targets_dir());
   double loss = 0;
   for (int64_t first = stage.batch * number / lanes; first < last; first += group) {
@@ -207,8 +223,7 @@ double Trainer::lane_step(const Stage& stage, int64_t index, int64_t step, int64
   return loss;
 }
 
-/// Gradients of this rank's windows of one step, summed over lanes in order into lane 0. Returns its part of the mean
-/// loss.
+/// Gradients of this rank's windows of one step, summed over lanes in order. Returns its part of the mean loss.
 double Trainer::step(const Stage& stage, int64_t index, int64_t step) {
   const int64_t stride = stage.context + 1;
   std::vector<int32_t> tokens(static_cast<size_t>(stage.batch * stride));
@@ -227,7 +242,7 @@ double Trainer::step(const Stage& stage, int64_t index, int64_t step) {
       }
     }
   };
-  if (teacher_ && teacher_->layers) {  // one pass over its layers at a time, in the same order on all ranks
+  if (sharded_ || (teacher_ && teacher_->layers)) {  // one pass at a time, in the same order on all ranks
     run_lanes(0, stage.lanes);
   } else {
     parallel_for(stage.lanes, 1, run_lanes);
@@ -236,7 +251,7 @@ double Trainer::step(const Stage& stage, int64_t index, int64_t step) {
     if (failure) std::rethrow_exception(failure);
   double total = 0;
   for (double loss : losses) total += loss;
-  for (int64_t lane = 1; lane < stage.lanes; ++lane)
+  for (int64_t lane = 1; !sharded_ && lane < stage.lanes; ++lane)
     for (const Run& run : runs_) {
       on_.add(part(gradients_[0], run.at), part(gradients_[static_cast<size_t>(lane)], run.at));
       on_.zero(part(gradients_[static_cast<size_t>(lane)], run.at));
@@ -252,9 +267,9 @@ void Trainer::diverged(const Stage& stage, int64_t step, const std::string& what
 }
 
 void Trainer::update(const Stage& stage, int64_t step) {
-  const auto gradient = [&](Range at) { return part(gradients_[0], at); };
+  const auto gradient = [&](Range at) { return this->gradient(at); };
   const auto masters = [&](Range at) { return student_.params.masters(at); };
-  for (const Run& run : runs_) options_.ranks->reduce_scatter(gradient(run.at), shares(run.at));
+  sum_gradients();
   gradient_norm_ = norm_of_owned(gradient);
   if (!std::isfinite(gradient_norm_)) diverged(stage, step, "the gradient is not finite");
   const double clip = stage.clip > 0 && gradient_norm_ > stage.clip ? stage.clip / gradient_norm_ : 1;
@@ -269,7 +284,7 @@ void Trainer::update(const Stage& stage, int64_t step) {
     on_.adamw(rule, masters(run.at), gradient(run.at), owned_part(first_moment_, run.at),
               owned_part(second_moment_, run.at));
   }
-  for (const Run& run : runs_) on_.zero(gradient(run.at));
+  zero_gradients();
   share_weights(runs_);
   if (stage.average_from < 1 &&
       static_cast<double>(step + 1) > stage.average_from * static_cast<double>(stage.steps())) {
@@ -291,11 +306,12 @@ double Trainer::measure_step_seconds(const Stage& measured, int64_t steps) {
   const auto start = Clock::now();
   for (int64_t i = 0; i < steps; ++i) {
     step(stage, 0, i);
-    for (const Run& run : runs_) on_.sum_of_squares(part(gradients_[0], run.at));
+    sum_gradients();
+    norm_of_owned([&](Range at) { return gradient(at); });
   }
   const double seconds = seconds_since(start) / static_cast<double>(steps) * static_cast<double>(measured.batch) /
                          static_cast<double>(stage.batch);
-  for (const Tensor& g : gradients_) on_.zero(g);
+  zero_gradients();
   return seconds;
 }
 

@@ -7,6 +7,7 @@
 #include <limits>
 
 #include "backend/collective.h"
+#include "distill/sharded_gradients.h"
 #include "distill/stage.h"
 #include "distill/steps.h"
 #include "engine/measure.h"
@@ -53,6 +54,7 @@ struct TrainerOptions {
   int64_t stop_after_steps = 0;             ///< for tests: as if stopped after so many steps of this call
   Collective* ranks = &one_process();       ///< they share the windows of a step and the optimiser's state
   bool optimiser_on_host = false;           ///< moments and average stay in the host's memory where a device computes
+  bool gradients_over_ranks = false;        ///< each holds what it owns; all make the same passes
   bool teacher_over_ranks = false;          ///< its layers are gathered from all ranks, which make the same passes
 };
 
@@ -64,7 +66,7 @@ class Trainer {
   /// one; `validation` may be null.
   ///
   /// With several ranks each computes its share of a step's windows, gradients are summed to the rank that owns their
-  /// part of the weights, which updates its masters and moments, and the weights are gathered again (ZeRO stage 1,
+  /// part of the weights, which updates its masters and moments, and the weights are gathered again (ZeRO,
   /// arXiv 1910.02054). Losses are those of one rank up to rounding. Each rank writes what it owns; `dir` is the same
   /// for all, and a run may go on with another number of ranks.
   Trainer(const Backend& on, Model& student, const Model* teacher, const TokenStream& train,
@@ -83,7 +85,9 @@ class Trainer {
   /// The most all lanes have held at once.
   int64_t scratch_bytes() const;
   /// Gradients, moments and average.
-  int64_t optimiser_bytes() const { return memory_.peak_bytes() + state_memory_.peak_bytes(); }
+  int64_t optimiser_bytes() const {
+    return memory_.peak_bytes() + state_memory_.peak_bytes() + (sharded_ ? sharded_->bytes() : 0);
+  }
 
  private:
   struct Run {  // consecutive weights of one type that share a rate
@@ -103,14 +107,17 @@ class Trainer {
   std::vector<Run> runs_of(const Stage& stage, const Params::Which& which) const;
   /// What this rank owns of runs.
   std::vector<Run> owned_of(const std::vector<Run>& runs) const;
-  /// Elements at a place of the block that each rank owns.
-  std::vector<int64_t> shares(Range at) const;
   /// Weights everywhere become what their owners' masters are.
   void share_weights(const std::vector<Run>& runs);
   /// ‖x‖₂ over all ranks of what trains; part(at) is this rank's.
   double norm_of_owned(const std::function<Tensor(Range at)>& part) const;
+  /// Sums over ranks, of which each has what it owns.
+  void sum_gradients();
+  void zero_gradients();
+  /// Of what this rank owns.
+  Tensor gradient(Range at) const { return sharded_ ? owned_part(sharded_->sums(), at) : part(gradients_[0], at); }
   static Tensor part(Tensor block, Range at) { return block.rows(at.begin, at.count); }
-  /// Of moments and average, of which this rank holds what it owns alone.
+  /// Of moments, average and sharded gradients, of which this rank holds what it owns alone.
   Tensor owned_part(Tensor state, Range at) const { return state.rows(at.begin - owned_.begin, at.count); }
   Path targets_dir() const { return options_.dir / "targets"; }
 
@@ -125,7 +132,8 @@ class Trainer {
   Arena memory_{"gradients"}, state_memory_;       // of moments and average
   std::vector<std::unique_ptr<Arena>> scratch_;    // per lane
   int64_t scratch_before_ = 0;                     // the most of stages before this one
-  std::vector<Tensor> gradients_;                  // per lane
+  std::vector<Tensor> gradients_;                  // per lane; or
+  std::unique_ptr<ShardedGradients> sharded_;      // of all lanes
   Tensor first_moment_, second_moment_, average_;  // of what this rank owns
   std::vector<Run> runs_;
   int64_t stage_ = 0, step_ = 0, averaged_ = 0;

@@ -13,21 +13,15 @@ constexpr int64_t kAlign = 64;
 
 int64_t aligned(int64_t bytes) { return (bytes + kAlign - 1) / kAlign * kAlign; }
 
-/// The layer that a parameter belongs to, -1 outside layers.
-int64_t layer_of(const std::string& name) {
-  constexpr std::string_view kLayers = "model.layers.";
-  return name.starts_with(kLayers) ? std::stoll(name.substr(kLayers.size())) : -1;
-}
-
 }  // namespace
 
 LayerBuffers::LayerBuffers(Model& model, int ranks)
     : files_(*model.source), layers_(static_cast<size_t>(model.config().layers)) {
   std::vector<int64_t> used(layers_.size());
-  const auto in_layer = [](const Param& p) { return is_matrix(p.shape) && layer_of(p.name) >= 0; };
+  const auto in_layer = [](const Param& p) { return is_matrix(p.shape) && layer_number(p.name) >= 0; };
   model.params.each([&](const Param& p) {
     if (!in_layer(p)) return;
-    const auto layer = static_cast<size_t>(layer_of(p.name));
+    const auto layer = static_cast<size_t>(layer_number(p.name));
     layers_[layer].push_back({p.name, p.weight, used[layer]});
     used[layer] += aligned(p.weight.bytes());
     layer_bytes_ = std::max(layer_bytes_, used[layer]);
@@ -46,7 +40,7 @@ LayerBuffers::LayerBuffers(Model& model, int ranks)
       files_.forget(p.name);
       return;
     }
-    const auto layer = static_cast<size_t>(layer_of(p.name));
+    const auto layer = static_cast<size_t>(layer_number(p.name));
     p.weight.data = static_cast<char*>(buffers_[layer % 2].data) + layers_[layer][at[layer]++].begin;
   });
   model.decoder->set_layer_weights(this);

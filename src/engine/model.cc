@@ -54,6 +54,11 @@ bool is_matrix(const Shape& shape) {
   return wide >= 2;
 }
 
+int64_t layer_number(const std::string& name) {
+  constexpr std::string_view kLayers = "model.layers.";
+  return name.starts_with(kLayers) ? std::stoll(name.substr(kLayers.size())) : -1;
+}
+
 bool only_multiplied(const Config& config, const Param& p) {
   return p.use == Use::product_in_out ||
          (p.use == Use::product && !(config.tied && p.name == "model.embed_tokens.weight"));

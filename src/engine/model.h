@@ -15,6 +15,8 @@ struct PackFormats;
 
 /// Two or more axes of more than one element: what may be stored as bf16.
 bool is_matrix(const Shape& shape);
+/// The layer that a parameter belongs to, -1 outside layers.
+int64_t layer_number(const std::string& name);
 /// Whether `p` is read by matrix products and nothing else.
 bool only_multiplied(const Config& config, const Param& p);
 

@@ -4,8 +4,9 @@
 namespace qwerky {
 
 Tensor Exec::grad(const Param& p) const {
-  if (!gradients || !p.trains) return {};
+  if (!p.trains || (!gradients && layer_gradients == nullptr)) return {};
   CHECK(p.offset >= 0, "gradient of a parameter without memory of its own: ", p.name);
+  if (layer_gradients != nullptr) return layer_gradients->of(p);
   return Tensor(static_cast<char*>(gradients.data) + p.offset * size_of(gradients.type), gradients.type, p.shape);
 }
 
@@ -141,6 +142,7 @@ void Decoder::train(const Exec& ex, std::span<const int32_t> tokens, Batch batch
     for (size_t i = layers_.size(); i-- > 0;) {
       enter(i, -1);
       layer_vjp(ex, layers_[i], inputs[i], dx, shared, batch, nullptr);
+      ex.leave(static_cast<int64_t>(i));
     }
   }
   if (const Tensor d = ex.grad(embedding_)) ex.on.embed_vjp(d, dx, tokens);
@@ -156,6 +158,7 @@ void Decoder::descend(const Exec& ex, size_t layer, Tensor x, Tensor dx, const S
     descend(ex, layer + 1, out, dx, shared, batch, loss);
     enter(layer, -1);
   });
+  ex.leave(static_cast<int64_t>(layer));
 }
 
 void Decoder::head_vjp(const Exec& ex, Tensor x, Tensor dx, const HiddenLoss& loss) const {
@@ -163,6 +166,7 @@ void Decoder::head_vjp(const Exec& ex, Tensor x, Tensor dx, const HiddenLoss& lo
   const Tensor hidden = ex.make(x.dim(0), config_.hidden);
   ex.on.rmsnorm(hidden, x, final_norm_->weight, config_.norm_eps);
   loss(hidden, dx);
+  ex.leave(config_.layers);
   ex.on.rmsnorm_vjp(dx, ex.grad(final_norm_), dx, x, final_norm_->weight, config_.norm_eps, Into::overwrite);
 }
 

@@ -7,6 +7,7 @@
 
 #include "backend/backend.h"
 #include "model/config.h"
+#include "model/layer_gradients.h"
 #include "tensor/arena.h"
 #include "tensor/params.h"
 #include "tensor/state.h"
@@ -20,6 +21,8 @@ struct Exec {
   Tensor gradients = {};
   /// Sees every group of products before it runs: how calibration reads their inputs.
   const std::function<void(std::span<const Product>)>* watch = nullptr;
+  /// Where gradients go instead of `gradients`, if not null.
+  LayerGradients* layer_gradients = nullptr;
 
   void linear(std::span<const Product> products) const {
     if (watch != nullptr) (*watch)(products);
@@ -37,6 +40,10 @@ struct Exec {
   }
   /// The gradient of `p`; null when it does not train.
   Tensor grad(const Param& p) const;
+  /// A backward pass adds no more to gradients of this layer's matrices.
+  void leave(int64_t layer) const {
+    if (layer_gradients != nullptr) layer_gradients->leave(layer);
+  }
   Tensor grad(const Param* p) const { return p ? grad(*p) : Tensor(); }
 };
 

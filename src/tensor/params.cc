@@ -190,6 +190,12 @@ Range Params::owned(int rank, int ranks) const {
   return overlap({std::min(block_count_, rank * each), each}, {0, block_count_});
 }
 
+std::vector<int64_t> Params::shares(Range at, int ranks) const {
+  std::vector<int64_t> counts;
+  for (int rank = 0; rank < ranks; ++rank) counts.push_back(overlap(at, owned(rank, ranks)).count);
+  return counts;
+}
+
 Tensor Params::weights(Range at) const {
   if (at.end() <= product_count_) return products_.rows(at.begin, at.count);
   return rest_.rows(at.begin - product_count_, at.count);

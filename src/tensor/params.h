@@ -141,6 +141,8 @@ class Params {
   int64_t product_count() const { return product_count_; }
   /// Elements of the block that a rank owns.
   Range owned(int rank, int ranks) const;
+  /// Elements of a place of the block that each of so many ranks owns.
+  std::vector<int64_t> shares(Range at, int ranks) const;
   /// Weights at a place of the block, either all before product_count() or none.
   Tensor weights(Range at) const;
   /// Their f32 masters, which this process must hold.
