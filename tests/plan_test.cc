@@ -67,8 +67,8 @@ struct Bench {
          .shard_bytes = shard_bytes,
          .scalar_bytes = 4,
          .out = std::filesystem::temp_directory_path() / "qwerky-plan-nothing-here",
-         .sharding = sharding,
          .gradients_over_ranks = layered,
+         .sharding = sharding,
          .stage_seconds = seconds},
         [&](const std::string& line, bool) { lines.push_back(line); }, stop);
   }
