@@ -104,25 +104,6 @@ void sort_likeliest(Candidates& c) {
   }
 }
 
-/// Keeps the smallest beginning of the order `before` that weighs at least `mass`, and of it at least one. Sorts no
-/// more than it must: block after block, each selected before it is sorted.
-template <class Before>
-void keep_mass(Candidates& c, double mass, Before before) {
-  double sum = 0;
-  size_t done = 0;
-  for (size_t block = 256; done < c.size(); block *= 8) {
-    const auto begin = c.begin() + static_cast<int64_t>(done);
-    const auto end = c.begin() + static_cast<int64_t>(std::min(c.size(), done + block));
-    if (end != c.end()) std::nth_element(begin, end, c.end(), before);
-    std::sort(begin, end, before);
-    for (auto it = begin; it != end; ++it) {
-      sum += it->weight;
-      ++done;
-      if (sum >= mass) return c.resize(done);
-    }
-  }
-}
-
 /// Nucleus sampling (Holtzman et al., arXiv 1904.09751): the smallest set of likeliest tokens that weighs this much.
 void keep_top_p(Candidates& c, double mass) {
   sort_likeliest(c);
@@ -132,16 +113,31 @@ void keep_top_p(Candidates& c, double mass) {
 }
 
 /// Locally typical sampling (Meister et al., arXiv 2202.00666): the smallest set with this share of the tokens whose
-/// surprise -ln p is nearest to the entropy; of equally near ones the likelier.
+/// surprise -ln p is nearest to the entropy; of equally near ones the likelier. Sorted by likelihood, these lie around
+/// the first that surprises as much: taken from both sides, in a time that grows with how many there are.
 void keep_typical(Candidates& c, double share, const Spread& all, float best, double temperature) {
-  const double entropy = all.entropy(), log_total = std::log(all.total);
-  const auto distance = [&](const Candidate& x) {
-    return std::abs(log_total - (static_cast<double>(x.logit) - static_cast<double>(best)) / temperature - entropy);
+  sort_likeliest(c);
+  const double entropy = all.entropy(), log_total = std::log(all.total), mass = share * all.total;
+  const auto excess = [&](const Candidate& x) {  // of surprise above the entropy
+    return log_total - (static_cast<double>(x.logit) - static_cast<double>(best)) / temperature - entropy;
   };
-  keep_mass(c, share * all.total, [&](const Candidate& a, const Candidate& b) {
-    const double far_a = distance(a), far_b = distance(b);
-    return far_a < far_b || (far_a == far_b && likelier(a, b));
-  });
+  Candidates kept;
+  kept.reserve(c.size());
+  double sum = 0;
+  auto below = std::partition_point(c.begin(), c.end(), [&](const Candidate& x) { return excess(x) < 0; });
+  auto above = below;  // left are [begin, above) and [below, end)
+  while (kept.size() < c.size()) {
+    const bool up = above != c.begin() && (below == c.end() || -excess(above[-1]) <= excess(*below));
+    auto first = up ? above - 1 : below;
+    const auto last = first + 1;
+    while (up && first != c.begin() && excess(first[-1]) == excess(*first)) --first;
+    (up ? above : below) = up ? first : last;
+    for (; first != last; ++first) {
+      kept.push_back(*first);
+      if ((sum += first->weight) >= mass) return c.swap(kept);
+    }
+  }
+  c.swap(kept);
 }
 
 /// Min-p (Nguyen et al., arXiv 2407.01082): tokens with at least this share of the likeliest token's probability.
