@@ -17,7 +17,7 @@ namespace kernels {
 constexpr int kChunk = 16;
 constexpr int kChunkFromRows = 6;  ///< of a chunk; fewer are faster row by row
 /// Rows of a chunk from which products are faster than going row by row, in heads of N.
-constexpr int chunk_from_rows(int N) { return N < 256 ? 12 : 4; }
+constexpr int chunk_from_rows(int N) { return N < 256 ? kChunk : 4; }
 constexpr int kStack = 2 * kChunk;  ///< rows of Q, Y, X; also the row length of M
 
 /// Scratch of one chunk of one head: matrices [kStack, padded] unless said otherwise.

@@ -66,8 +66,8 @@ void check_tokens(const std::vector<Generation>& generations, const RequestLimit
                        "n", "too_many_tokens");
 }
 
-/// Throws RequestError when more log-probabilities may be told than memory for one request holds: a token takes at most
-/// 200 bytes for each of its alternatives, and as much as four of them for itself.
+/// Throws RequestError when more log-probabilities may be told than one request may hold in memory: a token takes about
+/// 220 bytes for each of its alternatives, until the answer is written, and as much as four of them for itself.
 void check_told(const std::vector<Generation>& generations, const Exchange::Options& options,
                 const RequestLimits& limits) {
   if (options.logprobs < 0) return;
