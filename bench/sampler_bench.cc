@@ -45,6 +45,7 @@ const int registered = [] {
   add("top_p_0.9_hot", {.temperature = 1.5, .top_p = 0.9});
   add("min_p_0.05", {.temperature = 1, .min_p = 0.05});
   add("typical_0.95", {.temperature = 1, .typical_p = 0.95});
+  add("typical_0.95_hot", {.temperature = 5, .typical_p = 0.95});
   add("min_p_xtc", {.temperature = 1, .min_p = 0.02, .xtc_probability = 0.5});
   add("mirostat", {.temperature = 1, .mirostat = 2});
   add("penalties_4096",

@@ -210,6 +210,51 @@ TEST(Wkv, ContinuesAnySplit) {
     }
 }
 
+/// One call, or several that are cut at borders: the same bits of outputs and state, rows that fill no chunk included.
+TEST(Wkv, SameBitsForAnyCutAtBorders) {
+  for (const std::string& name : fast_backends())
+    for (bool seven : {false, true})
+      for (int N : {8, 20, 64, 128, 256}) {
+        const auto on = make_backend(name, Precision::f32);
+        const int64_t border = on->wkv_border(N, seven), R = 87, A = 2 * N, scalars = A * N;
+        if (border == 0) continue;
+        const Case c{seven, 2, seven ? 2 : 1, N, {R}, Decay::mixed};
+        Operands x(seven, 2, c.kv_heads, N, R, c.decay, 61);
+        Twin before(1, scalars);
+        for (size_t i = 0; i < before.f.size(); ++i) before.set(i, Random(67).normal(i));
+        for (const int64_t start : {0, 13, 27}) {
+          const auto run = [&](const std::vector<int64_t>& ends) {
+            State state(DType::f32, scalars, 0);
+            std::memcpy(state.at(0, scalars).data, before.f.data(), before.f.size() * 4);
+            state.set_position(start);
+            Twin o(R, A);
+            int64_t row = 0;
+            for (const int64_t end : ends) {
+              const Segment part{&state, row, end - row};
+              forward(*on, c, x, false, o.narrow(), {&part, 1}, 0);
+              state.advance(end - row);
+              row = end;
+            }
+            const float* left = state.at(0, scalars).as<float>();
+            o.f.insert(o.f.end(), left, left + scalars);
+            return o.f;
+          };
+          const std::vector<float> whole = run({R});
+          for (const std::vector<int64_t>& at : {std::vector<int64_t>{16}, {32, 80}, {64}, {48, 64, 80, 96}}) {
+            std::vector<int64_t> ends;
+            for (const int64_t position : at) {
+              const int64_t end = position / border * border - start;
+              if (end > 0 && end < R) ends.push_back(end);
+            }
+            ends.push_back(R);
+            EXPECT_EQ(run(ends), whole) << describe(c, name) << " from " << start << ", first cut after " << ends[0];
+          }
+          if (border > 1) continue;
+          EXPECT_EQ(run({1, 2, 9, 40, R}), whole) << describe(c, name);
+        }
+      }
+}
+
 TEST(Wkv, Vjp) {
   const ReferenceOf<double> reference;
   for (const Case& c : cases()) {

@@ -50,15 +50,21 @@ struct Kind {
   std::string type;
   int64_t head, softmax_layers;
 };
-/// Recurrences with heads of 128 channels take another path for many rows than for one.
+/// Recurrences of wide heads take another path for many rows than for one, and cuts matter: WKV-6 from 128 channels on,
+/// WKV-7 from 256.
 const std::vector<Kind> kKinds = {{"rwkv6qwen2", 16, 0},  {"rwkv6qwen2", 128, 0}, {"rwkv7qwen2", 8, 0},
-                                  {"rwkv7qwen2", 128, 0}, {"qwen2", 16, 0},       {"rwkv7qwen2", 128, 1}};
-
-/// Where a snapshot is kept for a boundary.
-int64_t kept_at(const Kind& k, int64_t boundary) { return k.head < 128 ? boundary : boundary / 128 * 128; }
+                                  {"rwkv7qwen2", 128, 0}, {"qwen2", 16, 0},       {"rwkv7qwen2", 256, 1}};
 
 Engine engine_of(const Kind& k) {
   return Engine(model_dir(k.type, k.head, k.softmax_layers).string(), {.tokenizer = false});
+}
+
+int64_t border_of(const Engine& engine, const Kind& k) {
+  return engine.internals().backend->wkv_border(static_cast<int>(k.head), k.type == "rwkv7qwen2");
+}
+/// Where a snapshot is kept for a boundary.
+int64_t kept_at(const Engine& engine, const Kind& k, int64_t boundary) {
+  return boundary / border_of(engine, k) * border_of(engine, k);
 }
 
 std::vector<int32_t> some_ids(int64_t n, uint64_t seed) {
@@ -230,12 +236,13 @@ TEST(Batcher, WhatIsFoundAtABoundaryIsWhatAColdRunReads) {
     };
     expect_same(alone(engine, asks(222, 40, 2)), warm(asks(222, 40, 2), 0));
     expect_same(alone(engine, asks(222, 40, 2)),
-                warm(asks(222, 40, 2), kept_at(kind, 262)));  // all of it, and its logits
-    expect_same(alone(engine, asks(222, 9, 3)), warm(asks(222, 9, 3), kept_at(kind, 222)));
-    // All of it, which was kept without logits.
-    expect_same(alone(engine, asks(100, 0, 3)), warm(asks(100, 0, 3), 0));
-    expect_same(alone(engine, asks(100, 0, 3)), warm(asks(100, 0, 3), kept_at(kind, 100)));
-    expect_same(alone(engine, asks(300, 0, 0)), warm(asks(300, 0, 0), kept_at(kind, 222)));
+                warm(asks(222, 40, 2), kept_at(engine, kind, 262)));  // all of it, and its logits
+    expect_same(alone(engine, asks(222, 9, 3)), warm(asks(222, 9, 3), kept_at(engine, kind, 222)));
+    // All of it, which was kept without logits: nothing shorter was kept, but where cuts matter.
+    expect_same(alone(engine, asks(100, 0, 3)),
+                warm(asks(100, 0, 3), border_of(engine, kind) == 1 ? 0 : kept_at(engine, kind, 100)));
+    expect_same(alone(engine, asks(100, 0, 3)), warm(asks(100, 0, 3), kept_at(engine, kind, 100)));
+    expect_same(alone(engine, asks(300, 0, 0)), warm(asks(300, 0, 0), kept_at(engine, kind, 222)));
 
     Generation scored = asks(222, 40, 2), cold = asks(222, 40, 2), other = asks(222, 40, 2);
     scored.prompt_logprobs = 1, cold.reuse = false, other.owner = "another";
@@ -268,11 +275,11 @@ TEST(Batcher, WhatOthersLeftChangesNothing) {
     for (const size_t n : {60u, 137u, 200u, 243u}) run(first(n), {static_cast<int64_t>(n)}, &cache);
     const Heard warm = run(text, {300}, &cache);
     expect_same(run(text, {300}, nullptr), warm);
-    EXPECT_EQ(warm.usage.reused_tokens, kind.head < 128 ? 243 : 128);
+    EXPECT_EQ(warm.usage.reused_tokens, kept_at(engine, kind, 243));
     const auto next = joined(joined(text, warm.ids), some_ids(20, 9));
     const Heard second = run(next, {300, 332}, &cache);
     expect_same(run(next, {300, 332}, nullptr), second);
-    EXPECT_EQ(second.usage.reused_tokens, kind.head < 128 ? 311 : 256);
+    EXPECT_EQ(second.usage.reused_tokens, border_of(engine, kind) == 1 ? 311 : kept_at(engine, kind, 300));
   }
 }
 
@@ -294,7 +301,7 @@ TEST(Batcher, ADocumentIsReadOnceForManyQuestionsAndAPromptForAllItsAnswers) {
     const auto document = some_ids(700, 1);
     const auto one = joined(document, some_ids(20, 2)), other = joined(document, some_ids(30, 3));
     EXPECT_EQ(reused(one), 0);
-    EXPECT_EQ(reused(one), kept_at(kind, 720));
+    EXPECT_EQ(reused(one), kept_at(engine, kind, 720));
     EXPECT_EQ(reused(other), 640);
     EXPECT_EQ(reused(joined(std::span(document).first(300), some_ids(10, 4))), 256);
   }
@@ -396,7 +403,7 @@ TEST(Batcher, ATextGoesOnAfterARestart) {
     text.insert(text.end(), question.begin(), question.end());
     StateCache cache(options);
     const Heard second = turn(cache, text);
-    EXPECT_EQ(second.usage.reused_tokens, kind.head < 128 ? 200 + 15 : 128);
+    EXPECT_EQ(second.usage.reused_tokens, border_of(engine, kind) == 1 ? 200 + 15 : kept_at(engine, kind, 200));
     Generation g;
     g.prompt = text, g.boundaries = {200}, g.logprobs = 2, g.stop_at_end = false;
     expect_same(alone(engine, std::move(g)), second);
@@ -407,8 +414,7 @@ TEST(Batcher, GreedyIsWhatASessionWrites) {
   for (const Kind& kind : kKinds) {
     SCOPED_TRACE(concat(kind.type, " ", kind.head, " ", kind.softmax_layers));
     const Engine engine = engine_of(kind);
-    // Longer prompts are cut elsewhere than a session cuts them, which rounds otherwise where heads have 128 channels.
-    const auto prompt = some_ids(kind.head < 128 ? 500 : 120, 8);
+    const auto prompt = some_ids(500, 8);
     Session session(engine, 1024);
     const Generated expected = generate(session, engine, prompt, {.max_tokens = 20, .sampler = {}});
     Generation g;
@@ -498,7 +504,7 @@ TEST(Batcher, TheEndHasReadWhatIsAskedFor) {
       const SnapshotPtr expected = alone(engine, std::move(again)).end;
       EXPECT_EQ(heard.end->ids, expected->ids);
       EXPECT_EQ(heard.end->logits.size(), expected->logits.size());
-      if (kind.head < 128) {  // bit for bit wherever it is cut
+      if (border_of(engine, kind) == 1) {  // bit for bit wherever it is cut
         EXPECT_EQ(heard.end->logits, expected->logits);
         EXPECT_EQ(std::memcmp(heard.end->state->at(0, 1).data, expected->state->at(0, 1).data,
                               static_cast<size_t>(expected->state->bytes())),

@@ -108,29 +108,41 @@ TEST(Sampler, TopPIsTheSmallestSetWithTheMass) {
   expect_shares(log_of(kFive), {.temperature = 1, .top_k = 3, .top_p = 0.5}, {0.4, 0.3, 0, 0, 0});
 }
 
-/// Against a full sort, bit for bit: flat and peaked, with and without ties, of both signs.
-TEST(Sampler, TopPOfManyIsThatOfASort) {
-  const auto check = [](const std::vector<float>& logits, double temperature, double top_p) {
-    const double best = *std::max_element(logits.begin(), logits.end());
-    std::vector<double> weight;
-    for (const float x : logits) weight.push_back(std::exp((static_cast<double>(x) - best) / temperature));
-    std::vector<int32_t> order(logits.size());
-    std::iota(order.begin(), order.end(), 0);
-    std::stable_sort(order.begin(), order.end(), [&](int32_t a, int32_t b) {
-      return logits[static_cast<size_t>(a)] > logits[static_cast<size_t>(b)];
-    });
-    const double mass = top_p * std::accumulate(weight.begin(), weight.end(), 0.0);
-    double kept = 0;
-    size_t last = 0;
-    while (last < order.size() && kept < mass) kept += weight[static_cast<size_t>(order[last++])];
-    const SamplerOptions options{.temperature = temperature, .top_p = top_p, .seed = 7};
-    for (int64_t index = 0; index < 50; ++index) {
-      double left = Random(7, hash_name("sampler")).uniform(static_cast<uint64_t>(index)) * kept;
-      size_t at = 0;
-      while (at + 1 < last && (left -= weight[static_cast<size_t>(order[at])]) >= 0) ++at;
-      ASSERT_EQ(sample(logits, options, index), order[at]) << temperature << ", " << top_p << ", draw " << index;
-    }
-  };
+/// A truncation by a sort of everything: likeliest, or nearest to the entropy, first, up to `share` of the mass. The
+/// sampler's draws must be those of it, bit for bit.
+void expect_draws_of_a_sort(const std::vector<float>& logits, const SamplerOptions& options) {
+  const bool typical = options.typical_p < 1;
+  const double best = *std::max_element(logits.begin(), logits.end());
+  std::vector<double> weight, distance;
+  double total = 0, moment = 0;
+  const auto log_weight = [&](float x) { return (static_cast<double>(x) - best) / options.temperature; };
+  for (const float x : logits) {
+    weight.push_back(std::exp(log_weight(x)));
+    total += weight.back(), moment += weight.back() * log_weight(x);
+  }
+  const double entropy = std::log(total) - moment / total;
+  for (const float x : logits) distance.push_back(std::abs(std::log(total) - log_weight(x) - entropy));
+  std::vector<int32_t> order(logits.size());
+  std::iota(order.begin(), order.end(), 0);
+  std::stable_sort(order.begin(), order.end(), [&](int32_t a, int32_t b) {
+    const auto i = static_cast<size_t>(a), j = static_cast<size_t>(b);
+    return typical && distance[i] != distance[j] ? distance[i] < distance[j] : logits[i] > logits[j];
+  });
+  const double mass = (typical ? options.typical_p : options.top_p) * total;
+  double kept = 0;
+  size_t last = 0;
+  while (last < order.size() && (last == 0 || kept < mass)) kept += weight[static_cast<size_t>(order[last++])];
+  for (int64_t index = 0; index < 50; ++index) {
+    double left = Random(options.seed, hash_name("sampler")).uniform(static_cast<uint64_t>(index)) * kept;
+    size_t at = 0;
+    while (at + 1 < last && (left -= weight[static_cast<size_t>(order[at])]) >= 0) ++at;
+    ASSERT_EQ(sample(logits, options, index), order[at])
+        << options.temperature << ", " << options.top_p << ", " << options.typical_p << ", draw " << index;
+  }
+}
+
+/// Flat and peaked, with and without ties, of both signs.
+TEST(Sampler, TopPAndTypicalOfManyAreThoseOfASort) {
   for (const size_t size : {1000, 1024, 1025, 30000})
     for (const double step : {0.0, 0.25}) {
       std::vector<float> logits(size);
@@ -139,8 +151,21 @@ TEST(Sampler, TopPOfManyIsThatOfASort) {
         logits[i] = static_cast<float>(step > 0 ? step * std::round(x / step) : x);  // rounded: ties, and -0 beside 0
       }
       for (const double temperature : {0.3, 1.0, 5.0})
-        for (const double top_p : {0.1, 0.5, 0.9, 0.999}) check(logits, temperature, top_p);
+        for (const double share : {0.1, 0.5, 0.9, 0.999}) {
+          expect_draws_of_a_sort(logits, {.temperature = temperature, .top_p = share, .seed = 7});
+          expect_draws_of_a_sort(logits, {.temperature = temperature, .typical_p = share, .seed = 7});
+        }
     }
+}
+
+TEST(Sampler, TypicalOfFlatDistributionsIsThatOfASort) {
+  std::vector<float> two(3000, 1.0F), near(3000);
+  for (size_t i = 0; i < two.size(); i += 3) two[i] = 0.5F;  // surprises on both sides of the entropy
+  for (size_t i = 0; i < near.size(); ++i) near[i] = 1 + 1e-7F * static_cast<float>(Random(9).below(i, 5));
+  for (const std::vector<float>& logits : {std::vector<float>(3000, 1.0F), two, near})
+    for (const double temperature : {0.01, 1.0, 100.0})
+      for (const double share : {0.0, 0.25, 0.7, 0.999})
+        expect_draws_of_a_sort(logits, {.temperature = temperature, .typical_p = share, .seed = 7});
 }
 
 TEST(Sampler, TopPOfManyEquals) {

@@ -138,6 +138,33 @@ TEST(Serve, AStreamIsTheSameInParts) {
   EXPECT_EQ(usage["completion_tokens"], whole["usage"]["completion_tokens"]);
 }
 
+/// Each answer's prompt comes before what was written after it, whoever is ready first.
+TEST(Serve, StreamedPromptsComeFirst) {
+  OrderedJson body = {{"prompt", {story(), std::vector<int>(300, 5), "a"}},
+                      {"n", 2},
+                      {"max_tokens", 6},
+                      {"seed", 3},
+                      {"temperature", 1},
+                      {"logprobs", 3},
+                      {"echo", true}};
+  const OrderedJson whole = shared().post("/v1/completions", body);
+  body["stream"] = true;
+  std::vector<std::string> texts(6);
+  std::vector<OrderedJson> tokens(6, OrderedJson::array());
+  for (const std::string& event : shared().call("POST", "/v1/completions", body).events()) {
+    if (event == "[DONE]") break;
+    const OrderedJson choice = parse_ordered_json(event, "event")["choices"][0];
+    const size_t i = choice["index"];
+    texts[i] += choice["text"].get<std::string>();
+    if (!choice["logprobs"].is_null())
+      for (const auto& t : choice["logprobs"]["tokens"]) tokens[i].push_back(t);
+  }
+  for (size_t i = 0; i < 6; ++i) {
+    EXPECT_EQ(texts[i], whole["choices"][i]["text"]) << i;
+    EXPECT_EQ(tokens[i], whole["choices"][i]["logprobs"]["tokens"]) << i;
+  }
+}
+
 TEST(Serve, SeveralAnswersAndPrompts) {
   const OrderedJson out =
       shared().post("/v1/completions", {{"prompt", {"The cat", "The dog"}}, {"n", 2}, {"seed", 3}, {"max_tokens", 6}});
@@ -420,6 +447,24 @@ TEST(Serve, LargeRequestsHoldUpNoSmallOnes) {
   running.until([&] { return running.answered("/tokenize", "499"); });
 }
 
+TEST(Serve, LargeRequestsOfOneKeyHoldUpNoOther) {
+  ServerOptions options;
+  options.keys = ApiKeys("key-of-the-first-user\nkey-of-the-other-user\n", "k");
+  const Running running(options);
+  const std::string first = "Authorization: Bearer key-of-the-first-user\r\n",
+                    other = "Authorization: Bearer key-of-the-other-user\r\n";
+  std::vector<std::unique_ptr<HttpClient>> clients;
+  for (int i = 0; i < 6; ++i) {
+    clients.push_back(std::make_unique<HttpClient>(running.server.port()));
+    clients.back()->request("POST", "/tokenize", OrderedJson({{"prompt", std::string(6 << 20, 'a')}}).dump(), first);
+  }
+  EXPECT_EQ(running.call("POST", "/tokenize", {{"prompt", std::string(100 << 10, 'a')}}, other).status, 200);
+  const std::string metrics = running.call("GET", "/metrics", {}, other).body,
+                    line = "qwerky_requests_total{route=\"/tokenize\",status=\"200\"} ";
+  EXPECT_LT(std::stod(metrics.substr(metrics.find(line) + line.size())), 7)
+      << "its own, and those that were done before it";
+}
+
 TEST(Serve, AnswersTogetherAreBounded) {
   ServerOptions options;
   options.limits.prompt_tokens = 100;
@@ -429,6 +474,29 @@ TEST(Serve, AnswersTogetherAreBounded) {
   EXPECT_EQ(answer.status, 400);
   EXPECT_EQ(answer.json()["error"]["code"], "too_many_tokens");
   EXPECT_EQ(running.call("POST", "/v1/completions", {{"prompt", std::vector<int>(25, 5)}, {"n", 4}}).status, 200);
+}
+
+TEST(Serve, LogprobsOfARequestAreBounded) {
+  ServerOptions options;
+  options.limits.told_numbers = 240;
+  const Running running(options);
+  const auto code = [&](int prompt, int most, int n, int logprobs, bool echo) {
+    const OrderedJson body = {{"prompt", std::vector<int>(static_cast<size_t>(prompt), 5)},
+                              {"max_tokens", most},
+                              {"n", n},
+                              {"logprobs", logprobs},
+                              {"echo", echo}};
+    const HttpAnswer answer = running.call("POST", "/v1/completions", body);
+    return answer.status == 200 ? "" : answer.json()["error"]["code"].get<std::string>();
+  };
+  EXPECT_EQ(code(8, 2, 1, 20, true), "");
+  EXPECT_EQ(code(8, 3, 1, 20, true), "too_many_logprobs");
+  EXPECT_EQ(code(8, 10, 1, 20, false), "");
+  EXPECT_EQ(code(8, 6, 2, 20, false), "too_many_logprobs");
+  EXPECT_EQ(code(40, 4, 1, 1, true), "");
+  const OrderedJson chat = {
+      {"messages", {{{"role", "user"}, {"content", "a"}}}}, {"logprobs", true}, {"max_tokens", 61}};
+  EXPECT_EQ(running.call("POST", "/v1/chat/completions", chat).json()["error"]["code"], "too_many_logprobs");
 }
 
 TEST(Serve, AFullQueueSaysWhenToComeAgain) {

@@ -202,6 +202,9 @@ class Backend {
   virtual void wkv6_vjp(const Wkv6& d, Tensor d_o, const Wkv6& p, Batch batch) const = 0;
   virtual void wkv7(Tensor o, const Wkv7& p, Batch batch, int64_t offset) const = 0;
   virtual void wkv7_vjp(const Wkv7& d, Tensor d_o, const Wkv7& p, Batch batch) const = 0;
+  /// At multiples of so many positions a sequence may be cut into calls without another bit from wkv7 (`seven`) or
+  /// wkv6, heads having `head` channels. 1: anywhere, as where every row is computed alike; 0: nowhere.
+  virtual int64_t wkv_border([[maybe_unused]] int head, [[maybe_unused]] bool seven) const { return 1; }
 
   // Losses and optimiser.
   /// loss[r] = weight ‖ys_r - yt_r‖₂ / sqrt(D); dys = its gradient (0 where the norm is 0).   ys, yt [R, D]

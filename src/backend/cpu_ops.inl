@@ -133,6 +133,9 @@ class Cpu final : public Reference {
   void wkv7_vjp(const Wkv7& d, Tensor d_o, const Wkv7& p, Batch batch) const override {
     kernels::wkv7_vjp(d, d_o, p, batch);
   }
+  int64_t wkv_border(int head, bool seven) const override {
+    return head >= (seven ? kernels::kChunkFromN<true> : kernels::kChunkFromN<false>) ? kernels::kChunk : 1;
+  }
 
   // Losses and optimiser.
   void align(Tensor loss, Tensor dys, Tensor ys, Tensor yt, double weight) const override {

@@ -52,7 +52,8 @@ void each_unit(Batch batch, int units, int64_t unit_floats, const F& f) {
 
 /// Head sizes from which chunks are faster than rows. In f32 both forms need about 5 N² multiply-adds a row forward, so
 /// only long columns of S, which outgrow L1, decide; backward, rows need 20 N² and chunks 11 N² + 19 N kChunk (WKV-7).
-constexpr int kChunkFromN = 128;
+template <bool kDelta>
+constexpr int kChunkFromN = kDelta ? 256 : 128;
 template <bool kDelta>
 constexpr int kChunkVjpFromN = kDelta ? 48 : 16;
 
@@ -74,7 +75,7 @@ void wkv_forward(float* o, const Wkv& p, Batch batch, int64_t offset) {
     return;
   }
   each_unit(batch, p.heads, N * N, [=](const Segment& s, int head) {
-    if (N >= kChunkFromN && s.rows >= kChunk)
+    if (N >= kChunkFromN<kDelta> && s.rows >= chunk_from_rows(p.head))
       chunk_head<kDelta>(o, p, head, s, state_of(s, head));
     else
       scan_head<kDelta>(o, p, head, s.row, s.rows, state_of(s, head));

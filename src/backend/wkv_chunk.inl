@@ -8,11 +8,16 @@
 //   S <- e^{G_c - m} (S' + Kᵀ V + Bᵀ Z)
 // In memory R and A lie on top of each other (Q, h = 2c rows or c), K and B (Y), V and Z (X), so that M = Q Yᵀ is one
 // product. Exponents stay within ± 8 · 5 for WKV-6 (log_w >= -5): f32 holds even the squares of e^40 that are masked.
-// Chunks end at positions of the sequence that are multiples of kChunk.
+// Chunks end at positions of the sequence that are multiples of kChunk; a chunk of few rows goes row by row. Forward, S
+// is scaled by e^{G_c - m} and then by the next e^m, rounded in between, as if it had been stored: where a sequence is
+// cut into calls at such positions, no bit changes.
 
 namespace kernels {
 
 constexpr int kChunk = 16;
+constexpr int kChunkFromRows = 6;  ///< of a chunk; fewer are faster row by row
+/// Rows of a chunk from which products are faster than going row by row, in heads of N.
+constexpr int chunk_from_rows(int N) { return N < 256 ? kChunk : 4; }
 constexpr int kStack = 2 * kChunk;  ///< rows of Q, Y, X; also the row length of M
 
 /// Scratch of one chunk of one head: matrices [kStack, padded] unless said otherwise.
@@ -126,6 +131,13 @@ inline void scale_rows(float* S, const float* added, int N, int64_t padded, cons
       store(S + i, f * (added ? load(S + i) + load(added + i) : load(S + i)));
   }
 }
+/// S = second ⊙ (first ⊙ S), each product rounded.
+inline void scale_rows_twice(float* S, int N, int64_t padded, const float* first, const float* second) {
+  for (int n = 0; n < N; ++n) {
+    const V f = set(first[n]), g = set(second[n]);
+    for (int64_t i = n * padded; i < (n + 1) * padded; i += kLanes) store(S + i, g * (f * load(S + i)));
+  }
+}
 /// to = a ⊙ b, [padded] each.
 inline void multiply_vectors(float* to, const float* a, const float* b, int64_t padded) {
   for (int64_t i = 0; i < padded; i += kLanes) store(to + i, load(a + i) * load(b + i));
@@ -148,17 +160,30 @@ template <bool kDelta>
 void chunk_head(float* o, const Wkv& p, int head, const Segment& s, float* state) {
   const int N = p.head;
   const int64_t padded = whole_vectors(N);
+  const int64_t few = kChunk * padded;
   float* memory = static_cast<float*>(
-      scratch(Scratch::wkv, (Chunk::floats(padded) + (kChunk + 1 + N) * padded) * int64_t{sizeof(float)}));
+      scratch(Scratch::wkv, (Chunk::floats(padded) + (kChunk + 1 + N) * padded + 2 * few) * int64_t{sizeof(float)}));
   Chunk u(N, memory);
-  float *out = memory + Chunk::floats(padded), *pending = out + kChunk * padded, *S = pending + padded;
+  float *out = memory + Chunk::floats(padded), *pending = out + kChunk * padded, *S = pending + padded,
+        *w = S + N * padded;
+  const Strips strips = strips_of(N, N);
+  bool scaled = true;  // else S is still to be scaled by `pending`
   if (!state) clear(S, N * padded);
   if (state) load_strip(S, padded, state, N, 0);
-  for (int64_t t = 0; t < s.rows; t += u.c) {
-    const HeadRows x = head_rows(p, head, s.row + t, nullptr, nullptr);
-    load_chunk<kDelta>(u, x, chunk_rows(s.position(), t, s.rows));
-    if (t > 0) multiply_vectors(u.from, u.from, pending, padded);
-    scale_rows(S, nullptr, N, padded, u.from);
+  int rows;
+  for (int64_t t = 0; t < s.rows; t += rows) {
+    rows = chunk_rows(s.position(), t, s.rows);
+    const HeadRows x = head_rows(p, head, s.row + t, w, w + few);
+    float* to = o + (s.row + t) * x.stride + head * N;
+    if (rows < chunk_from_rows(N)) {
+      if (!scaled) scale_rows(S, nullptr, N, padded, pending);
+      scaled = true;
+      fill_decays<kDelta>(x, rows);
+      scan_rows<kDelta>(S, padded, strips, x, rows, to);
+      continue;
+    }
+    load_chunk<kDelta>(u, x, rows);
+    scaled ? scale_rows(S, nullptr, N, padded, u.from) : scale_rows_twice(S, N, padded, pending, u.from);
     prefetch_chunk<kDelta>(x, u.c, s.rows - t - u.c);
     chunk_products<kDelta>(u, S, padded);
     gemm_f32(u.c, padded, N, u.q, padded, 1, S, padded, out, padded, false);
@@ -166,14 +191,15 @@ void chunk_head(float* o, const Wkv& p, int head, const Segment& s, float* state
     for (int i = 0; i < u.c; ++i)
       sweep(
           N, [&](int64_t n, auto lanes) __attribute__((always_inline)) {
-            store(o + (s.row + t + i) * x.stride + head * N + n, set(p.scale) * load(out + i * padded + n), lanes);
+            store(to + i * x.stride + n, set(p.scale) * load(out + i * padded + n), lanes);
           });
-    if (t + u.c == s.rows && !state) break;
+    if (t + u.c == s.rows && !state) return;
     gemm_f32(N, padded, u.h, u.y, 1, padded, u.x, padded, S, padded, true);
     __builtin_memcpy(pending, u.to, static_cast<size_t>(padded) * sizeof(float));
+    scaled = false;
   }
   if (!state) return;
-  scale_rows(S, nullptr, N, padded, pending);
+  if (!scaled) scale_rows(S, nullptr, N, padded, pending);
   store_strip(state, S, padded, N, 0);
 }
 

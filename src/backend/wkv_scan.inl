@@ -288,6 +288,16 @@ inline void store_strip(float* state, const float* strip, int64_t ld, int N, int
 }
 QWERKY_INLINE void clear(float* p, int64_t n) { __builtin_memset(p, 0, static_cast<size_t>(n) * sizeof(float)); }
 
+/// `rows` rows of one head over all its columns. S: rows of `ld` floats; with ld 0, one strip after the other.
+template <bool kDelta>
+void scan_rows(float* S, int64_t ld, const Strips& strips, const HeadRows& x, int rows, float* o) {
+  each_strip(strips, [&](int first, auto wide) {
+    const int col = first * kLanes, cols = x.N - col < wide.n * kLanes ? x.N - col : wide.n * kLanes;
+    scan_strip<kDelta, wide.n, Scan::outputs>(S + (ld > 0 ? col : x.N * col), ld > 0 ? ld : wide.n * kLanes, x, rows,
+                                              col, cols, o, nullptr);
+  });
+}
+
 /// All rows of one head. state [N, N] is continued and updated; null: starts at zero and is dropped.
 template <bool kDelta>
 void scan_head(float* o, const Wkv& p, int head, int64_t row, int64_t rows, float* state) {
@@ -309,11 +319,7 @@ void scan_head(float* o, const Wkv& p, int head, int64_t row, int64_t rows, floa
     fill_decays<kDelta>(x, n);
     const int64_t left = rows - t - n;
     if (left > 0) prefetch<kDelta>(x, n, static_cast<int>(left < kScanRows ? left : kScanRows));
-    each_strip(strips, [&](int first, auto wide) {
-      const int col = first * kLanes, cols = N - col < wide.n * kLanes ? N - col : wide.n * kLanes;
-      float* from = in_place ? state + col : S + N * col;
-      scan_strip<kDelta, wide.n, Scan::outputs>(from, in_place ? N : wide.n * kLanes, x, n, col, cols, to, nullptr);
-    });
+    scan_rows<kDelta>(in_place ? state : S, in_place ? N : 0, strips, x, n, to);
   }
   if (state && !in_place)
     each_strip(strips, [&](int first, auto wide) {

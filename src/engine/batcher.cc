@@ -4,12 +4,11 @@
 #include <algorithm>
 #include <bit>
 #include <condition_variable>
-#include <deque>
-#include <map>
 #include <mutex>
 #include <utility>
 
 #include "base/parallel.h"
+#include "base/turns.h"
 #include "base/units.h"
 #include "engine/measure.h"
 #include "engine/sampler.h"
@@ -22,13 +21,16 @@ namespace {
 constexpr int64_t kPiece = 128;
 /// Of snapshots that nobody asked for, each may take this share of the memory for snapshots.
 constexpr int64_t kSparseShare = 32;
-/// Recurrences with so many channels a head or more read rows in chunks (backend/wkv_chunk.inl), and round otherwise
-/// where a call begins or has few rows: every cut changes bits. Then all are cut at multiples of kPiece alone.
-constexpr int64_t kChunkFromHead = 128;
-
-bool cuts_matter(const Config& c) {
-  return c.head_dim >= kChunkFromHead &&
-         std::ranges::any_of(c.mixers, [](MixerKind m) { return m != MixerKind::softmax; });
+/// At whose multiples snapshots are left and taken (docs/batching.md); it divides kPiece.
+int64_t grain_of(const Backend& on, const Config& c) {
+  int64_t grain = 1;
+  for (const MixerKind m : c.mixers) {
+    if (m == MixerKind::softmax) continue;
+    const int64_t border = on.wkv_border(static_cast<int>(c.head_dim), m == MixerKind::rwkv7);
+    grain = std::max(grain, border > 0 ? border : kPiece);
+  }
+  CHECK(kPiece % grain == 0, "pieces of ", kPiece, " and borders at ", grain);
+  return grain;
 }
 
 /// The capacity of states whose size does not depend on it.
@@ -123,13 +125,12 @@ struct Batcher::Internals {
   StateCache* const cache;
   const BatcherOptions options;
   const int64_t capacity;
-  const int64_t grain;  ///< boundaries and snapshots are at multiples of it
+  const int64_t grain;  ///< boundaries and snapshots are at its multiples; above 1, cuts elsewhere change bits
 
   mutable std::mutex mutex;  ///< guards what follows; only the thread that steps changes `running`
   std::condition_variable wake;
-  std::map<std::string, std::deque<std::unique_ptr<Sequence>>> waiting;  ///< by owner; none is empty
-  Sequences running;                                                     ///< by order
-  std::string served;                                                    ///< owner who was last admitted
+  Turns<std::unique_ptr<Sequence>> waiting;
+  Sequences running;  ///< by order
   uint64_t admissions = 0;
   BatcherCounts counts;
   Id next_id = 1;
@@ -158,7 +159,7 @@ struct Batcher::Internals {
         cache(c),
         options(o),
         capacity(capacity_for(e, o)),
-        grain(cuts_matter(decoder.config()) ? kPiece : 1),
+        grain(grain_of(on, decoder.config())),
         blank(decoder.make_state(on.scalar(), 0)) {}
 
   int64_t places() const { return options.parallel + options.queue; }
@@ -222,7 +223,7 @@ std::optional<Batcher::Id> Batcher::submit(Generation&& generation) {
     return std::nullopt;
   }
   const Id id = sequence->id = in.next_id++;
-  in.waiting[sequence->asked.owner].push_back(std::move(sequence));
+  in.waiting.queues[sequence->asked.owner].push_back(std::move(sequence));
   in.wake.notify_one();
   return id;
 }
@@ -232,21 +233,15 @@ int64_t Batcher::most_at_once() const {
   return internals_->options.fair ? (places + 1) / 2 : places;
 }
 
-/// One owner never fills all places: who comes new finds one, as long as there is more than one left.
 bool Batcher::Internals::has_place_for(const std::string& owner) const {
-  auto held = std::ranges::count_if(running, [&](const auto& s) { return s->asked.owner == owner; });
-  auto all = static_cast<int64_t>(running.size());
-  for (const auto& [other, queue] : waiting) {
-    all += static_cast<int64_t>(queue.size());
-    if (other == owner) held += static_cast<int64_t>(queue.size());
-  }
-  const int64_t left = places() - all;
-  return left > 0 && (!options.fair || held < left);
+  const auto own = std::ranges::count_if(running, [&](const auto& s) { return s->asked.owner == owner; });
+  return has_place(places(), static_cast<int64_t>(running.size()) + waiting.size(), own + waiting.size(owner),
+                   options.fair);
 }
 
 void Batcher::cancel(Id id) {
   const std::lock_guard lock(internals_->mutex);
-  for (auto& [owner, queue] : internals_->waiting)
+  for (auto& [owner, queue] : internals_->waiting.queues)
     for (auto& s : queue)
       if (s->id == id) s->cancelled = true;
   for (auto& s : internals_->running)
@@ -258,7 +253,7 @@ BatcherCounts Batcher::counts() const {
   const std::lock_guard lock(internals_->mutex);
   BatcherCounts counts = internals_->counts;
   counts.running = static_cast<int64_t>(internals_->running.size());
-  for (const auto& [owner, queue] : internals_->waiting) counts.waiting += static_cast<int64_t>(queue.size());
+  counts.waiting = internals_->waiting.size();
   return counts;
 }
 
@@ -289,7 +284,7 @@ void Batcher::Internals::settle() {
     };
     for (auto& s : running)
       if (const auto finish = over(*s)) ended.emplace_back(s.get(), *finish);
-    for (auto& [owner, queue] : waiting) {
+    for (auto& [owner, queue] : waiting.queues) {
       for (auto& s : queue)
         if (const auto finish = over(*s)) {
           ended.emplace_back(s.get(), *finish);
@@ -297,21 +292,15 @@ void Batcher::Internals::settle() {
         }
       std::erase(queue, nullptr);
     }
-    std::erase_if(waiting, [](const auto& of_owner) { return of_owner.second.empty(); });
+    std::erase_if(waiting.queues, [](const auto& of_owner) { return of_owner.second.empty(); });
     const auto room = static_cast<size_t>(options.parallel) + ended.size() - gone.size();
-    while (!waiting.empty() && running.size() < room) {
-      auto next = waiting.upper_bound(served);
-      if (next == waiting.end()) next = waiting.begin();
-      served = next->first;
-      auto& queue = next->second;
-      Sequence& s = *queue.front();
+    while (!waiting.queues.empty() && running.size() < room) {
+      running.push_back(waiting.take());
+      Sequence& s = *running.back();
       fresh.push_back(&s);
       s.order = ++admissions;
       s.admitted = now;
       s.usage.queued_seconds = std::chrono::duration<double>(now - s.submitted).count();
-      running.push_back(std::move(queue.front()));
-      queue.pop_front();
-      if (queue.empty()) waiting.erase(next);
     }
   }
   for (Sequence* s : fresh) try {
@@ -342,7 +331,7 @@ bool Batcher::Internals::step() {
   if (!parts.empty()) ++counts.steps;
   counts.prompt_tokens += std::exchange(read_now, 0);
   counts.generated_tokens += std::exchange(drawn_now, 0);
-  return !running.empty() || !waiting.empty();
+  return !running.empty() || !waiting.queues.empty();
 }
 
 void Batcher::run() {
@@ -350,8 +339,8 @@ void Batcher::run() {
   while (true) {
     if (in.step()) continue;
     std::unique_lock lock(in.mutex);
-    if (in.stopping || (in.draining && in.waiting.empty())) return;
-    in.wake.wait(lock, [&] { return in.stopping || in.draining || !in.waiting.empty(); });
+    if (in.stopping || (in.draining && in.waiting.queues.empty())) return;
+    in.wake.wait(lock, [&] { return in.stopping || in.draining || !in.waiting.queues.empty(); });
   }
 }
 

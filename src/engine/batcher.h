@@ -44,7 +44,7 @@ struct Generation {
   std::string owner;                ///< whose snapshots it may find and leave
   SharedIds prompt;                 ///< not empty
   std::vector<int64_t> boundaries;  ///< lengths of beginnings of the prompt to keep snapshots of, ascending; where
-                                    ///< cuts matter (docs/batching.md), the multiple of 128 below is meant
+                                    ///< cuts matter (docs/batching.md), a multiple of 16 or 128 below is meant
   SnapshotPtr start;                ///< goes on from here (prompt comes after it); null: from the beginning
   int64_t max_tokens = 16;          ///< 0: only read
   bool stop_at_end = true;          ///< at an end-of-text id, which is then not emitted

@@ -85,11 +85,12 @@ Candidates at_least(std::span<const float> logits, double floor) {
 }
 
 /// Sorts by `likelier` what stands in order of ids where logits are equal: by the logits' bits, 11 at a time from the
-/// last, keeping the order of equals. Comparing tens of thousands would take ten times as long.
-void sort_likeliest(Candidates& c) {
+/// last, keeping the order of equals. Comparing tens of thousands would take ten times as long. `spare` is overwritten:
+/// memory of megabytes, which is better used twice than asked for twice.
+void sort_likeliest(Candidates& c, Candidates& spare) {
   constexpr size_t kFew = 1024, kDigits = 1 << 11;
   if (c.size() <= kFew) return std::sort(c.begin(), c.end(), likelier);
-  Candidates sorted(c.size());
+  spare.resize(c.size());
   for (int shift = 0; shift < 32; shift += 11) {
     const auto digit = [&](const Candidate& x) {
       const auto bits = std::bit_cast<uint32_t>(x.logit + 0.0f);                   // of -0 as of 0
@@ -99,49 +100,47 @@ void sort_likeliest(Candidates& c) {
     for (const Candidate& x : c) ++at[digit(x)];
     uint32_t sum = 0;
     for (uint32_t& n : at) sum += std::exchange(n, sum);
-    for (const Candidate& x : c) sorted[at[digit(x)]++] = x;
-    c.swap(sorted);
-  }
-}
-
-/// Keeps the smallest beginning of the order `before` that weighs at least `mass`, and of it at least one. Sorts no
-/// more than it must: block after block, each selected before it is sorted.
-template <class Before>
-void keep_mass(Candidates& c, double mass, Before before) {
-  double sum = 0;
-  size_t done = 0;
-  for (size_t block = 256; done < c.size(); block *= 8) {
-    const auto begin = c.begin() + static_cast<int64_t>(done);
-    const auto end = c.begin() + static_cast<int64_t>(std::min(c.size(), done + block));
-    if (end != c.end()) std::nth_element(begin, end, c.end(), before);
-    std::sort(begin, end, before);
-    for (auto it = begin; it != end; ++it) {
-      sum += it->weight;
-      ++done;
-      if (sum >= mass) return c.resize(done);
-    }
+    for (const Candidate& x : c) spare[at[digit(x)]++] = x;
+    c.swap(spare);
   }
 }
 
 /// Nucleus sampling (Holtzman et al., arXiv 1904.09751): the smallest set of likeliest tokens that weighs this much.
 void keep_top_p(Candidates& c, double mass) {
-  sort_likeliest(c);
+  Candidates spare;
+  sort_likeliest(c, spare);
   double sum = 0;
   for (size_t i = 0; i < c.size(); ++i)
     if ((sum += c[i].weight) >= mass) return c.resize(i + 1);
 }
 
 /// Locally typical sampling (Meister et al., arXiv 2202.00666): the smallest set with this share of the tokens whose
-/// surprise -ln p is nearest to the entropy; of equally near ones the likelier.
+/// surprise -ln p is nearest to the entropy; of equally near ones the likelier. Sorted by likelihood, these lie around
+/// the first that surprises as much: taken from both sides, in a time that grows with how many there are.
 void keep_typical(Candidates& c, double share, const Spread& all, float best, double temperature) {
-  const double entropy = all.entropy(), log_total = std::log(all.total);
-  const auto distance = [&](const Candidate& x) {
-    return std::abs(log_total - (static_cast<double>(x.logit) - static_cast<double>(best)) / temperature - entropy);
+  Candidates kept;
+  sort_likeliest(c, kept);
+  kept.clear();
+  kept.reserve(c.size());
+  const double entropy = all.entropy(), log_total = std::log(all.total), mass = share * all.total;
+  const auto excess = [&](const Candidate& x) {  // of surprise above the entropy
+    return log_total - (static_cast<double>(x.logit) - static_cast<double>(best)) / temperature - entropy;
   };
-  keep_mass(c, share * all.total, [&](const Candidate& a, const Candidate& b) {
-    const double far_a = distance(a), far_b = distance(b);
-    return far_a < far_b || (far_a == far_b && likelier(a, b));
-  });
+  double sum = 0;
+  auto below = std::partition_point(c.begin(), c.end(), [&](const Candidate& x) { return excess(x) < 0; });
+  auto above = below;  // left are [begin, above) and [below, end)
+  while (kept.size() < c.size()) {
+    const bool up = above != c.begin() && (below == c.end() || -excess(above[-1]) <= excess(*below));
+    auto first = up ? above - 1 : below;
+    const auto last = first + 1;
+    while (up && first != c.begin() && excess(first[-1]) == excess(*first)) --first;
+    (up ? above : below) = up ? first : last;
+    for (; first != last; ++first) {
+      kept.push_back(*first);
+      if ((sum += first->weight) >= mass) return c.swap(kept);
+    }
+  }
+  c.swap(kept);
 }
 
 /// Min-p (Nguyen et al., arXiv 2407.01082): tokens with at least this share of the likeliest token's probability.

@@ -89,9 +89,7 @@ void Exchange::prepare(Generation& g, One& one, size_t index) {
       g.prompt_logprobs = g.logprobs;
       g.keep_end = !options_.save_state.empty();  // a text to be scored is not gone on from
       g.boundaries.clear();
-      g.on_prompt = [self, &one, index](std::vector<Logprobs> told) {
-        self->emit(index, one.answer.echo(one.prompt, std::move(told)));
-      };
+      g.on_prompt = [self, &one, index](std::vector<Logprobs> told) { self->on_prompt(one, index, std::move(told)); };
     } else {
       emit(index, one.answer.echo(one.prompt, {}));
     }
@@ -142,6 +140,28 @@ void Exchange::cancel() {
   for (const Batcher::Id id : ids) asked_.model.batcher().cancel(id);
 }
 
+/// A prompt's log-probabilities may be megabytes of JSON: not for the thread that steps. What comes after them waits.
+void Exchange::on_prompt(One& one, size_t index, std::vector<Logprobs>&& told) {
+  const Answer::Piece piece = one.answer.echo(one.prompt, std::move(told));
+  if (!options_.stream) return;
+  {
+    const std::lock_guard lock(mutex_);
+    ++echoes_;
+  }
+  ++running_;
+  asked_.later([self = shared_from_this(), index, text = piece.text,
+                tokens = std::vector(piece.tokens.begin(), piece.tokens.end())] {
+    std::string data = dump(self->form_.part(index, {text, {}, 0, tokens}));
+    {
+      const std::lock_guard lock(self->mutex_);
+      self->early_.insert(self->early_.begin(), std::move(data));
+      --self->echoes_;
+      self->flush();
+    }
+    self->one_less();
+  });
+}
+
 bool Exchange::on_token(One& one, size_t index, const Logprobs& told) {
   if (one.first_token == 0) {
     one.first_token = seconds_since(asked_.arrived);
@@ -174,23 +194,23 @@ void Exchange::emit(size_t index, const Answer::Piece& piece) {
 
 void Exchange::emit(std::string data) {
   const std::lock_guard lock(mutex_);
-  if (opened_) {
-    asked_.reply->event(std::move(data));
-  } else {
-    early_.push_back(std::move(data));
-  }
+  early_.push_back(std::move(data));
+  flush();
+}
+
+void Exchange::flush() {
+  if (opened_ && echoes_ == 0 && !early_.empty()) asked_.reply->events(std::exchange(early_, {}));
 }
 
 /// The request is admitted: what was written meanwhile goes out.
 void Exchange::open() {
   const std::lock_guard lock(mutex_);
   opened_ = true;
-  std::vector<std::string> events;
+  std::vector<std::string> first;
   if (options_.stream && options_.chat)
-    for (size_t i = 0; i < answers_.size(); ++i) events.push_back(dump(form_.first_part(i)));
-  events.insert(events.end(), std::make_move_iterator(early_.begin()), std::make_move_iterator(early_.end()));
-  early_.clear();
-  if (!events.empty()) asked_.reply->events(std::move(events));
+    for (size_t i = 0; i < answers_.size(); ++i) first.push_back(dump(form_.first_part(i)));
+  early_.insert(early_.begin(), std::make_move_iterator(first.begin()), std::make_move_iterator(first.end()));
+  flush();
 }
 
 Tokens Exchange::tokens() const {

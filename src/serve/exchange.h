@@ -69,11 +69,13 @@ class Exchange : public std::enable_shared_from_this<Exchange> {
   struct One;
 
   void prepare(Generation& generation, One& one, size_t index);
+  void on_prompt(One& one, size_t index, std::vector<Logprobs>&& told);
   bool on_token(One& one, size_t index, const Logprobs& told);
   void on_end(One& one, Finish finish, const Usage& usage, SnapshotPtr end, const std::string& error);
   void one_less();  ///< of running_; the last of them ends the answer
   void emit(size_t index, const Answer::Piece& piece);
   void emit(std::string data);
+  void flush();  ///< under mutex_
   void open();
   void cancel();
   void finish();
@@ -89,8 +91,9 @@ class Exchange : public std::enable_shared_from_this<Exchange> {
   std::atomic<int64_t> running_ = 0;
   std::mutex mutex_;  // of what follows
   std::vector<Batcher::Id> ids_;
-  bool opened_ = false;
-  std::vector<std::string> early_;  // events from before it was known that the request is admitted
+  bool opened_ = false;             // it is known that the request is admitted
+  int64_t echoes_ = 0;              // prompts that are being made events of
+  std::vector<std::string> early_;  // events that wait for these
 };
 
 }  // namespace qwerky::serve

@@ -66,6 +66,22 @@ void check_tokens(const std::vector<Generation>& generations, const RequestLimit
                        "n", "too_many_tokens");
 }
 
+/// Throws RequestError when more log-probabilities may be told than one request may hold in memory: a token takes about
+/// 220 bytes for each of its alternatives, until the answer is written, and as much as four of them for itself.
+void check_told(const std::vector<Generation>& generations, const Exchange::Options& options,
+                const RequestLimits& limits) {
+  if (options.logprobs < 0) return;
+  int64_t tokens = 0;
+  for (const Generation& g : generations)
+    tokens += g.max_tokens + (options.echo ? static_cast<int64_t>(g.prompt.size()) : 0);
+  if (const int64_t most = limits.told_numbers / (options.logprobs + 4); tokens > most)
+    throw RequestError(400,
+                       concat("log-probabilities with ", options.logprobs, " alternatives are told for at most ", most,
+                              " tokens in one request; this one may have ", tokens, ", max_tokens times n",
+                              options.echo ? " and the prompt's" : ""),
+                       "logprobs", "too_many_logprobs");
+}
+
 /// n answers to one prompt; number i has seed + i.
 void add_answers(std::vector<Generation>& out, const ServedModel& model, const GenerationRequest& request,
                  const SamplerOptions& sampler, const SharedIds& ids, const std::vector<int64_t>& boundaries,
@@ -102,6 +118,7 @@ void complete(Asked&& asked, CompletionRequest&& request, const RequestLimits& l
   check_tokens(generations, limits);
   Exchange::Options options = options_of(request);
   options.echo = request.echo;
+  check_told(generations, options, limits);
   if (constraint) options.end_token = model.turn_end().token;
   std::make_shared<Exchange>(std::move(asked), options)->start(std::move(generations));
 }
@@ -139,6 +156,7 @@ void chat(Asked&& asked, ChatRequest&& request, const RequestLimits& limits) {
   check_tokens(generations, limits);
   Exchange::Options options = options_of(request);
   options.chat = true;
+  check_told(generations, options, limits);
   options.end_token = model.turn_end().token;
   if (!options.end_token && !model.turn_end().text.empty()) options.answer.stops.push_back(model.turn_end().text);
   options.answer.tools = style;

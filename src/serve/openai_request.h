@@ -21,8 +21,9 @@ struct RequestLimits {
   int64_t chat_tokens = 4096;  ///< of a chat answer, when the request does not say
   int64_t messages = 4096;
   int64_t tools = 128;
-  int64_t choices = 256;  ///< prompts times n
+  int64_t choices = 256;                     ///< prompts times n
   int64_t prompt_tokens = int64_t{1} << 22;  ///< of all prompts, each times n
+  int64_t told_numbers = int64_t{1} << 20;   ///< of log-probabilities: (alternatives + 4) a token that may be told
   int64_t stops = 16;
   int64_t stop_bytes = 512;
 };

@@ -8,12 +8,13 @@
 #include <atomic>
 #include <boost/asio/post.hpp>
 #include <boost/asio/thread_pool.hpp>
-#include <cmath>
+#include <limits>
 
 #include "io/files.h"
 #include "serve/embeddings.h"
 #include "serve/fields.h"
 #include "serve/generations.h"
+#include "serve/lane.h"
 #include "serve/page.h"
 #include "serve/states.h"
 
@@ -26,8 +27,8 @@ using State = ServerState;
 constexpr int kWorkers = 2;                      // read requests and write answers
 constexpr std::chrono::seconds kLastAnswers{1};  // to be written, after all are known
 constexpr std::chrono::seconds kLastStates{10};  // the same, after the answers
-constexpr int64_t kEmbeddingQueue = 32;          // requests
-constexpr size_t kLargeBody = 64 << 10;          // bytes; such requests wait for one another
+constexpr int64_t kEmbeddingQueue = 32;          // requests, the one under way included
+constexpr size_t kLargeBody = 64 << 10;          // bytes; such requests wait for one another, keys in turns
 
 struct Route {
   const char *path, *method;
@@ -134,10 +135,15 @@ struct Server::Internals : HttpHandler {
 
   void handle(HttpRequest&& request, std::shared_ptr<Reply> reply) override {
     const auto arrived = std::chrono::steady_clock::now();
-    asio::thread_pool& pool = request.body.size() > kLargeBody ? large : workers;
-    asio::post(pool, [this, request = std::move(request), reply = std::move(reply), arrived] {
+    const bool is_large = request.body.size() > kLargeBody;
+    const std::string owner = request.head.owner;
+    auto task = [this, request = std::move(request), reply = std::move(reply), arrived] {
       work(request, reply, arrived);
-    });
+    };
+    if (is_large)
+      large.post(owner, std::move(task));
+    else
+      asio::post(workers, std::move(task));
   }
 
   // ---- on a worker
@@ -219,20 +225,17 @@ struct Server::Internals : HttpHandler {
   }
 
   void embed(Asked&& a, EmbeddingRequest&& request) {
-    if (++embeddings > kEmbeddingQueue) {
-      --embeddings;
-      throw queue_full(a);
-    }
-    asio::post(embedding, [this, a = std::move(a), request = std::move(request)] {
+    const auto shared = std::make_shared<const Asked>(std::move(a));
+    const bool taken = embedding.post(shared->owner, [this, shared, request = std::move(request)] {
       try {
-        embedder.answer(a, request);
+        embedder.answer(*shared, request);
       } catch (const RequestError& e) {
-        answer_error(a, e);
+        answer_error(*shared, e);
       } catch (const std::exception& e) {
-        answer_error(a, RequestError(500, "the text could not be embedded"));
+        answer_error(*shared, RequestError(500, "the text could not be embedded"));
       }
-      --embeddings;
     });
+    if (!taken) throw queue_full(*shared);
   }
 
   void tokenize(const Asked& a, Fields& fields) const {
@@ -299,7 +302,7 @@ struct Server::Internals : HttpHandler {
     plain("qwerky_connections_refused_total", "Connections beyond the limit", "counter", h.turned_away);
     plain("qwerky_clients_slow_total", "Requests and answers cut off because the client was slow", "counter", h.slow);
     plain("qwerky_clients_left_total", "Connections that ended before their answer", "counter", h.left);
-    plain("qwerky_embeddings_waiting", "Requests for embeddings, in the queue or under way", "gauge", embeddings);
+    plain("qwerky_embeddings_waiting", "Requests for embeddings, in the queue or under way", "gauge", embedding.held());
     struct Row {
       const char *name, *help, *type;
       int64_t (*value)(ServedModel&);
@@ -346,9 +349,11 @@ struct Server::Internals : HttpHandler {
   Metrics metrics;
   std::atomic<State> state = State::loading;
   std::unique_ptr<HttpServer> http;
-  asio::thread_pool workers{kWorkers}, large{1}, embedding{1};
+  const bool fair = options.keys.size() > 1;
+  asio::thread_pool workers{kWorkers};
+  Lane large{std::numeric_limits<int64_t>::max(), fair};  // the bytes of all bodies are bounded
+  Lane embedding{kEmbeddingQueue, fair};
   Embedder embedder;
-  std::atomic<int64_t> embeddings = 0;
   std::vector<std::unique_ptr<ServedModel>> models;
 };
 
@@ -359,7 +364,7 @@ int Server::port() const { return internals_->http->port(); }
 
 void Server::load(const std::vector<ServedModelOptions>& models) {
   for (ServedModelOptions model : models) {
-    model.batcher.fair = model.cache.fair = internals_->options.keys.size() > 1;
+    model.batcher.fair = model.cache.fair = internals_->fair;
     internals_->models.push_back(std::make_unique<ServedModel>(model));
   }
   internals_->state = ServerState::ready;
@@ -369,7 +374,7 @@ void Server::drain(double seconds) {
   internals_->state = ServerState::stopping;
   const auto end = std::chrono::steady_clock::now() + std::chrono::milliseconds(static_cast<int64_t>(seconds * 1e3));
   for (const auto& model : internals_->models) model->drain(end);
-  while (internals_->embeddings > 0 && std::chrono::steady_clock::now() < end)
+  while (internals_->embedding.held() > 0 && std::chrono::steady_clock::now() < end)
     std::this_thread::sleep_for(std::chrono::milliseconds(5));
   internals_->state = ServerState::cut;
   internals_->http->drain(std::max(end, std::chrono::steady_clock::now() + kLastAnswers));

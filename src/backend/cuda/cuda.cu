@@ -3,6 +3,7 @@
 #include "backend/cuda/cuda.h"
 
 #include "backend/cuda/operations.h"
+#include "backend/cuda/wkv_chunks.h"
 #include "backend/reference.h"
 
 namespace qwerky::cuda {
@@ -117,6 +118,8 @@ class Cuda final : public Backend {
   void wkv7_vjp(const Wkv7& d, Tensor d_o, const Wkv7& p, Batch batch) const override {
     cuda::wkv7_vjp(turn(), precision_, d, d_o, p, batch);
   }
+  /// Whether rows go by chunks depends on how many a call has, and the last chunk's roundings on its rows.
+  int64_t wkv_border(int head, bool) const override { return cuda::has_chunks(head) ? 0 : 1; }
 
   // Losses and optimiser.
   void align(Tensor loss, Tensor dys, Tensor ys, Tensor yt, double weight) const override {

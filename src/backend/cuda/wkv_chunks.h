@@ -35,12 +35,14 @@ struct Wkv {
         a(nullptr) {}
 };
 
+constexpr bool has_chunks(int N) { return N == 64 || N == 128; }
+
 /// Segments by the form that computes them.
 struct WkvForms {
   std::vector<Segment> rows, chunks;
   WkvForms(int N, Batch batch) {
     for (const Segment& s : batch)
-      if (s.rows > 0) ((N == 64 || N == 128) && s.rows >= 16 ? chunks : rows).push_back(s);
+      if (s.rows > 0) (has_chunks(N) && s.rows >= 16 ? chunks : rows).push_back(s);
   }
 };
 
