@@ -263,15 +263,15 @@ TEST(Wkv, SameBitsForAnyThreadsAndCompany) {
   for (const std::string& name : fast_backends())
     for (bool seven : {false, true})
       for (int N : {8, 20, 64}) {
-        const Case c{seven, 6, seven ? 6 : 3, N, {70, 90, 70}, Decay::mixed};
-        const int64_t R = 230, A = 6 * N;
-        Operands x(seven, 6, c.kv_heads, N, R, c.decay, 23);
+        const Case c{seven, 4, seven ? 4 : 2, N, {70, 90, 70}, Decay::mixed};
+        const int64_t R = 230, A = 4 * N;
+        Operands x(seven, 4, c.kv_heads, N, R, c.decay, 23);
         auto segments = segments_of(c.lengths);
         const auto on = make_backend(name, Precision::f32);
         Twin together(R, A), alone(R, A);
         set_threads(2);
         forward(*on, c, x, false, together.narrow(), segments, 0);
-        Operands d(seven, 6, c.kv_heads, N, R, c.decay, 0), d_alone = d;
+        Operands d(seven, 4, c.kv_heads, N, R, c.decay, 0), d_alone = d;
         reverse(*on, c, x, d, false, together.narrow(), segments);
         set_threads(1);
         for (const Segment& s : segments) forward(*on, c, x, false, alone.narrow(), {&s, 1}, 0);
