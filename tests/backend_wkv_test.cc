@@ -133,18 +133,19 @@ std::vector<Case> cases() {
     for (int N : {8, 16, 20, 32, 64, 128}) {
       size_t i = 0;
       for (const auto& l : lengths) {
-        if (N == 128 && l.size() == 1 && l[0] == 64) continue;
+        if (N == 128 && l.size() == 1 && l[0] >= 64) continue;  // slow; {100} follows with every decay
         const Decay decay = static_cast<Decay>(i % 3);
         const bool many = N <= 20;
         const int kv_heads = many ? 1 + int(i % 3) : 1, group = 1 + int((i + 1) % 3) * (many ? 1 : i % 2 == 0);
         all.push_back({seven, kv_heads * group, seven ? kv_heads * group : kv_heads, N, l, decay});
         ++i;
       }
+      const int heads = N == 128 ? 1 : 2;
       for (Decay decay : {Decay::strong, Decay::weak, Decay::mixed})
-        all.push_back({seven, 2, seven ? 2 : 1, N, {100}, decay});
+        all.push_back({seven, heads, seven ? heads : 1, N, {100}, decay});
     }
   for (bool seven : {false, true})  // many chunks beside one, a whole one and rows too few for any
-    for (int N : {64, 128}) all.push_back({seven, 4, seven ? 4 : 2, N, {130, 16, 15, 47}, Decay::mixed});
+    for (int N : {64, 128}) all.push_back({seven, 2, seven ? 2 : 1, N, {130, 16, 15, 47}, Decay::mixed});
   for (bool seven : {false, true})
     for (int N : {9, 12, 24, 31, 40, 48, 80, 256}) all.push_back({seven, 2, seven ? 2 : 1, N, {21}, Decay::mixed});
   return all;
@@ -177,7 +178,7 @@ TEST(Wkv, ContinuesAnySplit) {
                                                     {50, 1, 49},   {5, 95},  {31, 33, 36}};
   for (bool seven : {false, true})
     for (int N : {8, 16, 20, 32, 64, 128}) {
-      const int heads = N == 8 ? 3 : 2, kv_heads = seven ? heads : 1;
+      const int heads = N == 8 ? 3 : N == 128 ? 1 : 2, kv_heads = seven ? heads : 1;
       const Case c{seven, heads, kv_heads, N, {100}, Decay::mixed};
       const int64_t A = heads * N, offset = 5, scalars = A * N + offset + 3;
       Operands x(seven, heads, kv_heads, N, 100, c.decay, 11);
@@ -307,15 +308,15 @@ TEST(Wkv, SameBitsForAnyThreadsAndCompany) {
   for (const std::string& name : fast_backends())
     for (bool seven : {false, true})
       for (int N : {8, 20, 64}) {
-        const Case c{seven, 6, seven ? 6 : 3, N, {70, 90, 70}, Decay::mixed};
-        const int64_t R = 230, A = 6 * N;
-        Operands x(seven, 6, c.kv_heads, N, R, c.decay, 23);
+        const Case c{seven, 4, seven ? 4 : 2, N, {70, 90, 70}, Decay::mixed};
+        const int64_t R = 230, A = 4 * N;
+        Operands x(seven, 4, c.kv_heads, N, R, c.decay, 23);
         auto segments = segments_of(c.lengths);
         const auto on = make_backend(name, Precision::f32);
         Twin together(R, A), alone(R, A);
         set_threads(2);
         forward(*on, c, x, false, together.narrow(), segments, 0);
-        Operands d(seven, 6, c.kv_heads, N, R, c.decay, 0), d_alone = d;
+        Operands d(seven, 4, c.kv_heads, N, R, c.decay, 0), d_alone = d;
         reverse(*on, c, x, d, false, together.narrow(), segments);
         set_threads(1);
         for (const Segment& s : segments) forward(*on, c, x, false, alone.narrow(), {&s, 1}, 0);

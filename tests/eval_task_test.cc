@@ -178,8 +178,9 @@ TEST(EvalTask, EmptyContextsAreRefused) {
        {std::pair{"winogrande", R"({"sentence":"_ is big","option1":" ","option2":"He","answer":"1"})"},
         {"lambada_openai", R"({"text":"  word"})"}}) {
     const auto dir = scratch_dir("eval-empty");
-    write_file(dir / task(name).documents.files[0], std::string(row) + "\n");
-    EXPECT_PRED2(has, error_of([&] { load_task(task(name), dir, false, true); }), ".jsonl:1: the context is empty");
+    const Task& of = task(name);
+    write_file(dir / of.documents.files[0], std::string(row) + "\n");
+    EXPECT_PRED2(has, error_of([&] { load_task(of, dir, false, true); }), ".jsonl:1: the context is empty");
   }
 }
 

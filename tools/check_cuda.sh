@@ -11,7 +11,7 @@ if [ -z "$nvcc" ]; then
   exit 0
 fi
 cmake -S . -B build-cuda -G Ninja -DCMAKE_BUILD_TYPE=Release -DQWERKY_CUDA=ON -DCMAKE_CUDA_COMPILER="$nvcc" \
-  -DQWERKY_TESTS=OFF -DQWERKY_BENCH=OFF >/dev/null
+  -DQWERKY_TESTS=OFF -DQWERKY_BENCH=OFF -DCMAKE_UNITY_BUILD=ON >/dev/null  # half the time; .cu files stay by themselves
 cmake --build build-cuda -j "${QWERKY_JOBS:-$(nproc)}" --target qwerky
 said=$(build-cuda/qwerky bench --ops --backend cuda 2>&1) || true
 if command -v nvidia-smi >/dev/null && nvidia-smi -L >/dev/null 2>&1; then

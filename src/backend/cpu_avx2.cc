@@ -3,10 +3,10 @@
 
 #include "backend/cpu.h"
 #include "backend/scratch.h"
+#include "backend/target.h"
 #include "base/parallel.h"
 
-#pragma GCC push_options
-#pragma GCC target("avx2,fma,f16c")
+QWERKY_TARGET_BEGIN("avx2,fma,f16c")
 namespace qwerky::avx2 {
 
 #define QWERKY_ISA 256
@@ -14,6 +14,6 @@ constexpr const char* kName = "avx2";
 #include "backend/cpu_ops.inl"
 
 }  // namespace qwerky::avx2
-#pragma GCC pop_options
+QWERKY_TARGET_END
 
 std::unique_ptr<qwerky::Backend> qwerky::avx2::make() { return std::make_unique<Cpu>(Precision::f32, false); }

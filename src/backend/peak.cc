@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "backend/backend.h"
+#include "backend/target.h"
 #include "base/units.h"
 #include "tensor/arena.h"
 
@@ -24,8 +25,7 @@ constexpr int64_t kReadBytes = int64_t{128} << 20;  // per thread, beyond any ca
 
 }  // namespace
 
-#pragma GCC push_options
-#pragma GCC target("avx2,fma")
+QWERKY_TARGET_BEGIN("avx2,fma")
 namespace avx2 {
 namespace {
 
@@ -59,10 +59,9 @@ void read_loop(const float* p, int64_t n) noexcept {
 
 }  // namespace
 }  // namespace avx2
-#pragma GCC pop_options
+QWERKY_TARGET_END
 
-#pragma GCC push_options
-#pragma GCC target("avx2,fma,avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx512vnni")
+QWERKY_TARGET_BEGIN("avx2,fma,avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,avx512vnni")
 namespace avx512 {
 namespace {
 
@@ -104,7 +103,7 @@ double byte_loop(int64_t rounds) noexcept {
 
 }  // namespace
 }  // namespace avx512
-#pragma GCC pop_options
+QWERKY_TARGET_END
 
 namespace {
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 // One vocabulary of f32 vectors for every CPU instruction set. Included inside `namespace qwerky::avx2` or
-// `namespace qwerky::avx512`, in a `#pragma GCC target` region, with QWERKY_ISA defined as 256 or 512; the includer
+// `namespace qwerky::avx512`, in a target region (backend/target.h), with QWERKY_ISA defined as 256 or 512; the includer
 // has included backend/intrinsics.h, <cstdint> and tensor/tensor.h before the region. No include guard: each
 // instruction set has its own copy.
 //

@@ -69,8 +69,8 @@ struct Batcher::Sequence {
     usage.prompt_tokens = static_cast<int64_t>(asked.prompt.size());
     prompt_end = prompt_begin + usage.prompt_tokens;
     for (int64_t& boundary : asked.boundaries) boundary = (boundary + prompt_begin) / grain * grain;
-    const auto repeated = std::ranges::unique(asked.boundaries);
-    asked.boundaries.erase(repeated.begin(), repeated.end());
+    std::vector<int64_t>& ends = asked.boundaries;
+    ends.erase(std::unique(ends.begin(), ends.end()), ends.end());
     std::erase_if(asked.boundaries, [&](int64_t boundary) { return boundary <= prompt_begin; });
     cold = grain == 1 || prompt_begin == 0;
   }

@@ -3,7 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
-#include <ranges>
+#include <numeric>
 
 namespace qwerky {
 
@@ -14,10 +14,10 @@ Logprobs logprobs_of(std::span<const float> logits, int32_t id, int64_t top) {
   const double normaliser = most + std::log(sum);
   const auto logit = [&](int32_t i) { return logits[static_cast<size_t>(i)]; };
   const auto V = static_cast<int32_t>(logits.size());
-  std::vector<int32_t> best(static_cast<size_t>(std::clamp<int64_t>(top, 0, V)));
-  std::ranges::partial_sort_copy(std::views::iota(0, V), best, [&](int32_t a, int32_t b) {
-    return logit(a) > logit(b) || (logit(a) == logit(b) && a < b);
-  });
+  std::vector<int32_t> all(logits.size()), best(static_cast<size_t>(std::clamp<int64_t>(top, 0, V)));
+  std::iota(all.begin(), all.end(), 0);
+  std::ranges::partial_sort_copy(
+      all, best, [&](int32_t a, int32_t b) { return logit(a) > logit(b) || (logit(a) == logit(b) && a < b); });
   Logprobs out{id, double{logit(id)} - normaliser, {}};
   for (const int32_t i : best) out.top.emplace_back(i, double{logit(i)} - normaliser);
   return out;

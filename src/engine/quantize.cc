@@ -96,7 +96,7 @@ class Quantizer {
  public:
   Quantizer(const Model& original, const Backend& on, const QuantizeOptions& options, const PackFormats& formats,
             Calibration calibration)
-      : original_(original), on_(on), formats_(formats), how_(calibration), layers_at_once_(options.layers_at_once) {
+      : on_(on), formats_(formats), how_(calibration), layers_at_once_(options.layers_at_once) {
     model = declare_model(original.config());
     model->params.each([&](Param& p) { p.weight = original.params.find(p.name)->weight; });
     model->tokenizer_path = original.tokenizer_path;
@@ -192,7 +192,6 @@ class Quantizer {
 
   const char* head_name() const { return model->config().tied ? "model.embed_tokens.weight" : "lm_head.weight"; }
 
-  const Model& original_;
   const Backend& on_;
   const PackFormats& formats_;
   Calibration how_;
