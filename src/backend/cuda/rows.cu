@@ -5,13 +5,27 @@
 
 namespace qwerky::cuda {
 
-void zero(Device& on, Tensor y) {
-  check(cudaMemsetAsync(y.data, 0, static_cast<size_t>(y.bytes()), on.stream()), "zero");
-}
+namespace {
+
+struct Clear {
+  void* to;
+  size_t bytes;
+  void operator()(Device& on) const { check(cudaMemsetAsync(to, 0, bytes, on.stream()), "zero"); }
+};
+struct Copy {
+  void* to;
+  const void* from;
+  size_t bytes;
+  void operator()(Device& on) const { check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDefault, on.stream()), "copy"); }
+};
+
+}  // namespace
+
+void zero(Device& on, Tensor y) { on.queue(Clear{y.data, static_cast<size_t>(y.bytes())}); }
 
 void copy(Device& on, Tensor y, Tensor x) {
   if (y.data == x.data) return;
-  check(cudaMemcpyAsync(y.data, x.data, static_cast<size_t>(y.bytes()), cudaMemcpyDefault, on.stream()), "copy");
+  on.queue(Copy{y.data, x.data, static_cast<size_t>(y.bytes())});
 }
 
 void add(Device& on, Tensor y, Tensor x) {
