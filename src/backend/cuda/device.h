@@ -158,7 +158,7 @@ void launch(Device& on, dim3 grid, dim3 block, size_t shared, void (*kernel)(P..
   if (shared > kPlainShared)
     check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared)),
           "shared memory of a kernel");
-  on.queue(Launch<P...>{grid, block, shared, kernel, {{P(std::forward<A>(arguments))}...}});
+  on.queue(Launch<P...>{grid, block, shared, kernel, {{static_cast<P>(std::forward<A>(arguments))}...}});
 }
 
 inline unsigned blocks_for(int64_t n, int64_t each) { return static_cast<unsigned>((n + each - 1) / each); }

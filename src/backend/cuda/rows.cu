@@ -4,7 +4,6 @@
 #include "backend/cuda/operations.h"
 
 namespace qwerky::cuda {
-
 namespace {
 
 struct Clear {
