@@ -234,6 +234,29 @@ TEST(CudaGraph, PaddingIsNoDifference) {
   EXPECT_FALSE(calls[0] == calls[1]);
 }
 
+// Calls that are only written down use the working memory that a later one of the step outgrows. Comes before the tests
+// that take more.
+TEST(CudaGraph, WorkingMemoryMayMoveWithinAStep) {
+  const auto on = make_backend("cuda", Precision::f32);
+  Arena arena;
+  constexpr int64_t K = 64;
+  const Tensor x = arena.tensor(DType::f32, {1, K});
+  std::fill_n(x.as<float>(), K, 1.0f);
+  // Each has twice the outputs of the one before: whatever there is at first, some outgrow it.
+  for (int64_t out = 64; out <= 1 << 16; out *= 2) {
+    const Tensor rows = arena.tensor(DType::f32, {out, K}), panels = arena.panels({.type = DType::f32}, {out, K}),
+                 wide = arena.tensor(DType::f32, {1, out}), narrow = arena.tensor(DType::f32, {1, 64});
+    std::fill_n(rows.as<float>(), rows.count(), 0.5f);
+    on->pack(panels, rows, false);
+    Tensor first = panels;
+    first.shape = Shape{64, K};
+    on->repeat([&] { on->linear(std::array{Product{x, first, {}, narrow}, Product{x, panels, {}, wide}}); });
+    wait_for_device();
+    EXPECT_EQ(narrow.as<float>()[63], 32);
+    EXPECT_EQ(wide.as<float>()[out - 1], 32);
+  }
+}
+
 TEST(CudaGraph, WorkingMemoryMayMove) {
   const auto on = make_backend("cuda", Precision::f32);
   constexpr int64_t kRows = 2, K = 64, kOut = 128;

@@ -247,7 +247,8 @@ bool must_not_happen() {
 cudaError_t allocate(void** memory, size_t bytes) {
   if (must_not_happen()) return cudaErrorStreamCaptureUnsupported;
   if (in_use + static_cast<int64_t>(bytes) > limit) return cudaErrorMemoryAllocation;
-  *memory = ::operator new (bytes, std::align_val_t{256});
+  *memory = mmap(nullptr, std::max<size_t>(bytes, 1), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  CHECK(*memory != MAP_FAILED, "memory of the emulated device");
   std::memset(*memory, 0xff, bytes);
   allocated[*memory] = bytes;
   in_use += static_cast<int64_t>(bytes);
@@ -332,8 +333,9 @@ cudaError_t cudaFree(void* memory) {
   CHECK(found != allocated.end() || memory == nullptr, "cudaFree of memory that is not allocated");
   if (memory == nullptr) return cudaSuccess;
   in_use -= static_cast<int64_t>(found->second);
-  std::memset(memory, 0xff, found->second);  // who still reads it finds NaN
-  ::operator delete (memory, std::align_val_t{256});
+  // Its pages go, its addresses stay taken: who still uses them ends the test.
+  madvise(memory, std::max<size_t>(found->second, 1), MADV_DONTNEED);
+  mprotect(memory, std::max<size_t>(found->second, 1), PROT_NONE);
   allocated.erase(found);
   return cudaSuccess;
 }
