@@ -17,7 +17,7 @@ caption() { printf '\n%s\n' "$*" | fold -s -w 98; }
 
 section "1  Build"
 tools/install.sh
-cmake --preset release -DQWERKY_TESTS=OFF -DQWERKY_BENCH=OFF >/dev/null
+cmake --preset release -DCMAKE_UNITY_BUILD=ON -DQWERKY_TESTS=OFF -DQWERKY_BENCH=OFF >/dev/null
 cmake --build build -j "$(nproc)" --target qwerky | tail -n 1
 qwerky=build/qwerky
 

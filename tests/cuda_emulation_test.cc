@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <functional>
 #include <vector>
 
 #include "backend/cuda/cuda.h"
@@ -118,6 +119,52 @@ TEST(CudaEmulation, NothingHappensBeforeSomeoneWaits) {
   EXPECT_EQ(x.as<float>()[0], 3);
   wait_for_device();
   EXPECT_EQ(x.as<float>()[0], 6);
+}
+
+void add_to(float* to, const float* from, float more) {
+  if (threadIdx.x == 0) *to += *from + more;
+}
+
+TEST(CudaEmulation, AGraphHoldsArgumentsAndReadsMemory) {
+  Device& on = Device::first();
+  float to = 0, from = 1, more = 10;
+  cudaGraph_t graph = nullptr;
+  cudaGraphExec_t made = nullptr;
+  ASSERT_EQ(cudaStreamBeginCapture(on.stream(), cudaStreamCaptureModeThreadLocal), cudaSuccess);
+  EXPECT_EQ(cudaStreamBeginCapture(on.stream(), cudaStreamCaptureModeThreadLocal), cudaErrorIllegalState);
+  launch(on, 1, 32, 0, add_to, &to, &from, more);
+  ASSERT_EQ(cudaStreamEndCapture(on.stream(), &graph), cudaSuccess);
+  ASSERT_EQ(cudaGraphInstantiate(&made, graph, 0), cudaSuccess);
+  wait_for_device();
+  EXPECT_EQ(to, 0);  // captured, not run
+  from = 2, more = 20;
+  cudaGraphLaunch(made, on.stream());
+  cudaGraphDestroy(graph);
+  EXPECT_EQ(to, 0);  // queued
+  wait_for_device();
+  EXPECT_EQ(to, 12);
+  cudaGraphLaunch(made, on.stream());
+  cudaGraphExecDestroy(made);
+  wait_for_device();
+  EXPECT_EQ(to, 24);
+}
+
+TEST(CudaEmulation, NothingWaitsOrAllocatesInACapture) {
+  Device& on = Device::first();
+  void *memory = nullptr, *other = nullptr;
+  ASSERT_EQ(cudaMalloc(&memory, 64), cudaSuccess);
+  const std::vector<std::function<cudaError_t()>> forbidden = {
+      [&] { return cudaMalloc(&other, 64); }, [&] { return cudaMallocManaged(&other, 64); },
+      [&] { return cudaHostAlloc(&other, 64, cudaHostAllocDefault); }, [&] { return cudaFree(memory); },
+      [&] { return cudaStreamSynchronize(on.stream()); }};
+  for (const auto& call : forbidden) {
+    cudaGraph_t graph = nullptr;
+    ASSERT_EQ(cudaStreamBeginCapture(on.stream(), cudaStreamCaptureModeThreadLocal), cudaSuccess);
+    EXPECT_EQ(call(), cudaErrorStreamCaptureUnsupported);
+    EXPECT_EQ(cudaStreamEndCapture(on.stream(), &graph), cudaErrorStreamCaptureInvalidated);
+    EXPECT_EQ(graph, nullptr);
+  }
+  EXPECT_EQ(cudaFree(memory), cudaSuccess);
 }
 
 /// One product of each kind; A [16, k], B [k, 8] in rows, C [16, 8].

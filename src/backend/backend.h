@@ -15,6 +15,7 @@
 #include <algorithm>
 #include <array>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -110,6 +111,9 @@ class Backend {
   virtual std::string name() const = 0;
   /// Element type of activations, states and gradients.
   virtual DType scalar() const = 0;
+  /// Runs step(), whose operations come again and again in the same memory and shapes (of each size of batch), while
+  /// tokens, states and positions change: decoding. A device may queue them together when step() returns or waits.
+  virtual void repeat(const std::function<void()>& step) const { step(); }
 
   // Products.
   /// All products in one fork-join; the number of rows is common to all.

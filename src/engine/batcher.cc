@@ -172,7 +172,7 @@ struct Batcher::Internals {
   bool begin(Sequence& s);
   void plan(std::vector<std::pair<Sequence*, int64_t>>& parts);
   void forward(std::span<const std::pair<Sequence*, int64_t>> parts);
-  void read_logits(std::span<const Answer> wanted, Tensor hidden);
+  void read_logits(std::span<const Answer> wanted, Tensor hidden, bool again);
   void answer(std::span<Answer> answers, const float* logits);
   void think(Answer& a, std::span<const float> logits) const;
   void take(Answer& a, std::span<const float> logits);
@@ -423,24 +423,29 @@ void Batcher::Internals::forward(std::span<const std::pair<Sequence*, int64_t>> 
     ids.insert(ids.end(), s->ids.begin() + at, s->ids.begin() + at + n);
   }
   const Tensor hidden = ex.make(static_cast<int64_t>(ids.size()), decoder.config().hidden);
-  decoder.forward(ex, ids, batch, hidden);
+  const bool decodes = ids.size() == parts.size();  // a row of each: as in the step before, as a rule
+  const auto run = [&] { decoder.forward(ex, ids, batch, hidden); };
+  decodes ? on.repeat(run) : run();
   for (const auto& [s, n] : parts) {
     const int64_t at = s->read();
     if (cache != nullptr && s->cold && at < s->prompt_end && (s->is_boundary(at) || (s->is_sparse(at) && is_small(at))))
       cache->keep(s->asked.owner, snapshot(*s, {}));
   }
-  read_logits(wanted, hidden);
+  read_logits(wanted, hidden, decodes);
 }
 
-void Batcher::Internals::read_logits(std::span<const Answer> wanted, Tensor hidden) {
+void Batcher::Internals::read_logits(std::span<const Answer> wanted, Tensor hidden, bool again) {
   const Exec ex{on, scratch};
   const int64_t V = decoder.config().vocab;
   in_logit_slices(ex, V, static_cast<int64_t>(wanted.size()), [&](int64_t from, int64_t n) {
     const auto slice = wanted.subspan(static_cast<size_t>(from), static_cast<size_t>(n));
     std::vector<Answer> answers(slice.begin(), slice.end());
     const Tensor x = ex.make(n, hidden.cols()), logits = ex.make(n, V);
-    for (int64_t i = 0; i < n; ++i) on.copy(x.rows(i, 1), hidden.rows(answers[static_cast<size_t>(i)].row, 1));
-    decoder.logits(ex, x, logits);
+    const auto run = [&] {
+      for (int64_t i = 0; i < n; ++i) on.copy(x.rows(i, 1), hidden.rows(answers[static_cast<size_t>(i)].row, 1));
+      decoder.logits(ex, x, logits);
+    };
+    again ? on.repeat(run) : run();
     wait_for_device();
     answer(answers, logits.as<float>());
   });

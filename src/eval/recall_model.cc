@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "base/error.h"
+#include "engine/prefill.h"
 #include "engine/prompt_tree.h"
 
 namespace qwerky {
@@ -80,10 +81,7 @@ struct Answerer {
       if (std::find(tokenizer.eos.begin(), tokenizer.eos.end(), id) != tokenizer.eos.end()) break;
       ids.push_back(id);
       if (static_cast<int64_t>(ids.size()) == most) break;
-      const Segment segment{&state, 0, 1};
-      const Tensor hidden = ex.make(1, model.config().hidden);
-      model.forward(ex, {&id, 1}, {&segment, 1}, hidden);
-      model.logits(ex, hidden, logits);
+      prefill(ex, model, state, {&id, 1}, logits);
     }
     return ids;
   }

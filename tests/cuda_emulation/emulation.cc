@@ -8,6 +8,8 @@
 #include <exception>
 #include <map>
 #include <memory>
+#include <optional>
+#include <utility>
 #include <vector>
 
 #include "base/error.h"
@@ -39,6 +41,15 @@ cuda_emulation_switch:
 .size cuda_emulation_switch, .-cuda_emulation_switch
 )");
 extern "C" void cuda_emulation_switch(void** from, void* to);
+
+/// The work of launches, with their arguments, and of copies.
+using Work = std::function<void()>;
+struct EmulatedGraph {
+  std::vector<Work> works;
+};
+struct EmulatedGraphExec {
+  std::shared_ptr<const EmulatedGraph> graph;
+};
 
 namespace cuda_emulation {
 
@@ -199,7 +210,11 @@ void Machine::enter() {
   cuda_emulation_switch(&me.stack_pointer, m.scheduler_);
 }
 
-std::deque<std::function<void()>> queue;
+std::deque<Work> queue;
+std::optional<std::vector<Work>> captured;  // while a stream is captured
+bool invalidated = false;                   // by a call that must not happen meanwhile
+GraphCounts graphs;
+int64_t queued = 0;
 std::map<const void*, int> allowed_shared;
 std::map<void*, size_t> allocated;
 int64_t in_use = 0, limit = int64_t{1} << 40;
@@ -213,10 +228,27 @@ void run_queue() {
   }
 }
 
+void submit(Work work) {
+  if (captured) {
+    captured->push_back(std::move(work));
+  } else {
+    ++queued;
+    queue.push_back(std::move(work));
+  }
+}
+
+/// Whether a call that waits or allocates comes while a stream is captured.
+bool must_not_happen() {
+  if (captured) invalidated = true;
+  return captured.has_value();
+}
+
 /// Filled with NaN: nothing may count on what is in fresh memory.
 cudaError_t allocate(void** memory, size_t bytes) {
+  if (must_not_happen()) return cudaErrorStreamCaptureUnsupported;
   if (in_use + static_cast<int64_t>(bytes) > limit) return cudaErrorMemoryAllocation;
-  *memory = ::operator new (bytes, std::align_val_t{256});
+  *memory = mmap(nullptr, std::max<size_t>(bytes, 1), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  CHECK(*memory != MAP_FAILED, "memory of the emulated device");
   std::memset(*memory, 0xff, bytes);
   allocated[*memory] = bytes;
   in_use += static_cast<int64_t>(bytes);
@@ -231,11 +263,13 @@ void run_in(Order order) {
 }
 void limit_memory(int64_t bytes) { limit = bytes; }
 void pretend(const Pretence& p) { pretence = p; }
+GraphCounts graph_counts() { return graphs; }
+int64_t calls_queued() { return queued; }
 
 void enqueue(const Shape& shape, std::function<void()> thread) {
-  queue.emplace_back([shape, thread = std::move(thread)] { machine().run(shape, thread); });
+  submit([shape, thread = std::move(thread)] { machine().run(shape, thread); });
 }
-void enqueue(std::function<void()> work) { queue.push_back(std::move(work)); }
+void enqueue(std::function<void()> work) { submit(std::move(work)); }
 void allow_shared(const void* kernel, int bytes) { allowed_shared[kernel] = bytes; }
 bool fits(const void* kernel, const cudaLaunchConfig_t& c) {
   const uint64_t threads = uint64_t{c.blockDim.x} * c.blockDim.y * c.blockDim.z;
@@ -262,6 +296,9 @@ const char* cudaGetErrorString(cudaError_t error) {
     case cudaErrorInvalidValue: return "invalid argument";
     case cudaErrorMemoryAllocation: return "out of memory";
     case cudaErrorNoDevice: return "no CUDA-capable device is detected";
+    case cudaErrorStreamCaptureUnsupported: return "operation not permitted when stream is capturing";
+    case cudaErrorStreamCaptureInvalidated: return "operation failed due to a previous error during capture";
+    case cudaErrorIllegalState: return "the operation cannot be performed in the present state";
   }
   return "";
 }
@@ -282,6 +319,7 @@ cudaError_t cudaStreamCreateWithFlags(cudaStream_t* stream, unsigned) {
 }
 cudaError_t cudaStreamDestroy(cudaStream_t) { return cudaSuccess; }
 cudaError_t cudaStreamSynchronize(cudaStream_t) {
+  if (must_not_happen()) return cudaErrorStreamCaptureUnsupported;
   run_queue();
   return cudaSuccess;
 }
@@ -289,12 +327,15 @@ cudaError_t cudaMalloc(void** memory, size_t bytes) { return allocate(memory, by
 cudaError_t cudaMallocManaged(void** memory, size_t bytes, unsigned) { return allocate(memory, bytes); }
 cudaError_t cudaHostAlloc(void** memory, size_t bytes, unsigned) { return allocate(memory, bytes); }
 cudaError_t cudaFree(void* memory) {
+  if (must_not_happen()) return cudaErrorStreamCaptureUnsupported;
   run_queue();  // as the real one waits
   const auto found = allocated.find(memory);
   CHECK(found != allocated.end() || memory == nullptr, "cudaFree of memory that is not allocated");
   if (memory == nullptr) return cudaSuccess;
   in_use -= static_cast<int64_t>(found->second);
-  ::operator delete (memory, std::align_val_t{256});
+  // Its pages go, its addresses stay taken: who still uses them ends the test.
+  madvise(memory, std::max<size_t>(found->second, 1), MADV_DONTNEED);
+  mprotect(memory, std::max<size_t>(found->second, 1), PROT_NONE);
   allocated.erase(found);
   return cudaSuccess;
 }
@@ -305,10 +346,45 @@ cudaError_t cudaMemGetInfo(size_t* available, size_t* total) {
   return cudaSuccess;
 }
 cudaError_t cudaMemsetAsync(void* memory, int value, size_t bytes, cudaStream_t) {
-  queue.emplace_back([=] { std::memset(memory, value, bytes); });
+  submit([=] { std::memset(memory, value, bytes); });
   return cudaSuccess;
 }
 cudaError_t cudaMemcpyAsync(void* to, const void* from, size_t bytes, cudaMemcpyKind, cudaStream_t) {
-  queue.emplace_back([=] { std::memcpy(to, from, bytes); });
+  submit([=] { std::memcpy(to, from, bytes); });
+  return cudaSuccess;
+}
+
+cudaError_t cudaStreamBeginCapture(cudaStream_t, cudaStreamCaptureMode) {
+  if (captured) return cudaErrorIllegalState;
+  captured.emplace(), invalidated = false;
+  return cudaSuccess;
+}
+cudaError_t cudaStreamEndCapture(cudaStream_t, cudaGraph_t* graph) {
+  *graph = nullptr;
+  if (!captured) return cudaErrorIllegalState;
+  std::vector<Work> works = *std::exchange(captured, std::nullopt);
+  if (invalidated) return cudaErrorStreamCaptureInvalidated;
+  *graph = new EmulatedGraph{std::move(works)};
+  ++graphs.captured;
+  return cudaSuccess;
+}
+cudaError_t cudaGraphInstantiate(cudaGraphExec_t* made, cudaGraph_t graph, unsigned long long) {
+  *made = new EmulatedGraphExec{std::make_shared<EmulatedGraph>(*graph)};
+  return cudaSuccess;
+}
+cudaError_t cudaGraphLaunch(cudaGraphExec_t graph, cudaStream_t) {
+  if (must_not_happen()) return cudaErrorStreamCaptureUnsupported;
+  ++graphs.launched;
+  queue.emplace_back([of = graph->graph] {
+    for (const Work& work : of->works) work();
+  });
+  return cudaSuccess;
+}
+cudaError_t cudaGraphDestroy(cudaGraph_t graph) {
+  delete graph;
+  return cudaSuccess;
+}
+cudaError_t cudaGraphExecDestroy(cudaGraphExec_t graph) {
+  delete graph;
   return cudaSuccess;
 }

@@ -22,4 +22,12 @@ struct Pretence {
 };
 void pretend(const Pretence& p);
 
+/// Graphs that were captured, and launched, since the process began.
+struct GraphCounts {
+  int64_t captured = 0, launched = 0;
+};
+GraphCounts graph_counts();
+/// Kernels and copies queued by themselves since then.
+int64_t calls_queued();
+
 }  // namespace cuda_emulation

@@ -6,7 +6,7 @@
 
 namespace qwerky::cuda {
 
-void multiply(Device&, const Multiply& p) {
+void queue_multiply(Device&, const Multiply& p, void*) {
   cuda_emulation::enqueue([p] {
     const auto at = [&](const void* from, int64_t i) {
       return p.half ? static_cast<float>(static_cast<const bf16*>(from)[i]) : static_cast<const float*>(from)[i];

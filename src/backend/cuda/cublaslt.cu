@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
-// multiply() by cuBLASLt: f32 operands in f32 (no TF32), bf16 operands on tensor cores, sums in f32, the bias fused.
+// queue_multiply() by cuBLASLt: f32 operands in f32 (no TF32), bf16 operands on tensor cores, sums in f32, the bias
+// fused.
 #include <cublasLt.h>
 
 #include <map>
@@ -10,8 +11,6 @@
 
 namespace qwerky::cuda {
 namespace {
-
-constexpr size_t kWorkspace = size_t{32} << 20;  // what NVIDIA recommends for Hopper
 
 void check(cublasStatus_t status, const Multiply& p) {
   if (status != CUBLAS_STATUS_SUCCESS)
@@ -53,7 +52,7 @@ using Kind = std::tuple<int64_t, int64_t, int64_t, int64_t, bool, bool, bool, bo
 }  // namespace
 
 // cuBLASLt counts columns first: to it our row-major C is Cᵀ = Bᵀ Aᵀ, and a bias along our columns lies along its rows.
-void multiply(Device& on, const Multiply& p) {
+void queue_multiply(Device& on, const Multiply& p, void* memory) {
   if (p.m == 0 || p.n == 0) return;
   if (p.k == 0) {
     if (p.add) return;
@@ -86,7 +85,6 @@ void multiply(Device& on, const Multiply& p) {
   }
   const uint32_t align_a = alignment(p.a, a_stride * element), align_b = alignment(p.b, b_stride * element),
                  align_c = alignment(p.c, p.c_stride * 4);
-  void* workspace = on.scratch<char>(Use::products, kWorkspace);
 
   // Choosing takes longer than a small product: once for each kind.
   static auto& chosen = *new std::map<Kind, cublasLtMatmulAlgo_t>;
@@ -100,7 +98,7 @@ void multiply(Device& on, const Multiply& p) {
     const auto prefer = [&](cublasLtMatmulPreferenceAttributes_t which, const auto& value) {
       check(cublasLtMatmulPreferenceSetAttribute(wish.it, which, &value, sizeof value), p);
     };
-    prefer(CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, kWorkspace);
+    prefer(CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, static_cast<size_t>(kMultiplyBytes));
     prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, align_b);
     prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, align_a);
     prefer(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, align_c);
@@ -112,8 +110,8 @@ void multiply(Device& on, const Multiply& p) {
     found = chosen.emplace(kind, best.algo).first;
   }
   const float one = 1, keep = p.add ? 1 : 0;
-  check(cublasLtMatmul(handle(), d.it, &one, p.b, b.it, p.a, a.it, &keep, p.c, c.it, p.c, c.it, &found->second,
-                       workspace, kWorkspace, on.stream()),
+  check(cublasLtMatmul(handle(), d.it, &one, p.b, b.it, p.a, a.it, &keep, p.c, c.it, p.c, c.it, &found->second, memory,
+                       static_cast<size_t>(kMultiplyBytes), on.stream()),
         p);
 }
 

@@ -15,6 +15,7 @@ class Cuda final : public Backend {
 
   std::string name() const override { return "cuda"; }
   DType scalar() const override { return DType::f32; }
+  void repeat(const std::function<void()>& step) const override { on_.repeat(step); }
 
   // Products.
   void linear(std::span<const Product> products) const override { cuda::linear(turn(), precision_, products); }

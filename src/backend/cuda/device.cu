@@ -11,7 +11,8 @@ namespace qwerky::cuda {
 namespace {
 
 constexpr int64_t kRingBytes = 8 << 20;
-constexpr int kLeastMajor = 8;  // bf16 on tensor cores, asynchronous copies
+constexpr int64_t kTablesBytes = 1 << 20;  // of a step that is repeated; more is not worth a graph
+constexpr int kLeastMajor = 8;             // bf16 on tensor cores, asynchronous copies
 
 /// Every Block of the process, once a backend has been made: addressed by the host and the device, kept on the device.
 class ManagedMemory final : public DeviceMemory {
@@ -38,6 +39,10 @@ class ManagedMemory final : public DeviceMemory {
   }
   void release(void* memory) noexcept override {
     const Device::Turn turn(on_);
+    try {
+      on_.wait();  // who waits next is told of errors
+    } catch (const Error&) {
+    }
     cudaFree(memory);
   }
   int64_t available() override {
@@ -104,6 +109,10 @@ Device::Device() {
   check(cudaStreamCreateWithFlags(&stream_, cudaStreamNonBlocking), "making a stream");
   ring_ = static_cast<char*>(pinned(kRingBytes));
   ring_bytes_ = kRingBytes;
+  tables_ = static_cast<char*>(pinned(kTablesBytes));
+  void* on_device = nullptr;
+  if (cudaMalloc(&on_device, kTablesBytes) != cudaSuccess) fail_for_memory(kTablesBytes, "tables of a step");
+  tables_on_device_ = static_cast<char*>(on_device);
 }
 
 Device& Device::first() {
@@ -113,14 +122,38 @@ Device& Device::first() {
   return device;
 }
 
+void Device::repeat(const std::function<void()>& step) {
+  const Turn turn(*this);
+  if (repeating_) return step();
+  calls_.clear(), tables_used_ = 0, repeating_ = true;
+  try {
+    step();
+  } catch (...) {
+    repeating_ = false;
+    throw;
+  }
+  end_repeating();
+}
+
+void Device::end_repeating() {
+  if (!repeating_) return;
+  repeating_ = false;
+  if (tables_used_ > 0)
+    check(cudaMemcpyAsync(tables_on_device_, tables_, static_cast<size_t>(tables_used_), cudaMemcpyDefault, stream_),
+          "tables of a step");
+  graphs_.queue(*this, calls_);
+}
+
 void Device::wait() {
   const Turn turn(*this);
+  end_repeating();
   check(cudaStreamSynchronize(stream_), "an operation");
 }
 
 void* Device::scratch_bytes(Use use, int64_t bytes) {
   Buffer& b = scratch_[static_cast<size_t>(use)];
   if (b.bytes < bytes) {
+    end_repeating();
     check(cudaFree(b.data), "freeing working memory");  // waits for who still uses it
     const int64_t grown = std::max({bytes, b.bytes * 3 / 2, int64_t{1} << 16});
     b = {};
@@ -131,8 +164,14 @@ void* Device::scratch_bytes(Use use, int64_t bytes) {
   return b.data;
 }
 
-void* Device::upload_bytes(int64_t bytes) {
+Device::Table Device::table(int64_t bytes) {
   bytes = (bytes + 63) / 64 * 64;
+  if (repeating_ && tables_used_ + bytes > kTablesBytes) end_repeating();
+  if (repeating_) {
+    if (tables_used_ == 0) check(cudaStreamSynchronize(stream_), "an operation");  // the step before has read its own
+    const int64_t at = std::exchange(tables_used_, tables_used_ + bytes);
+    return {tables_ + at, tables_on_device_ + at};
+  }
   if (ring_used_ + bytes > ring_bytes_) {
     wait();
     if (bytes > ring_bytes_) {
@@ -143,7 +182,7 @@ void* Device::upload_bytes(int64_t bytes) {
   }
   char* to = ring_ + ring_used_;
   ring_used_ += bytes;
-  return to;
+  return {to, to};
 }
 
 const DeviceSegment* Device::upload(Batch batch, int64_t offset) {

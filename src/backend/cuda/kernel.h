@@ -82,7 +82,7 @@ __global__ void each_kernel(int64_t n, F f) {
 }
 /// f(i) for i < n, in any order.
 template <class F>
-void each(const Device& on, int64_t n, F f) {
+void each(Device& on, int64_t n, F f) {
   launch(on, std::min(blocks_for(n, 256), 1u << 16), 256, 0, each_kernel<F>, n, f);
 }
 

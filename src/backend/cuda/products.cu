@@ -83,6 +83,15 @@ void few_rows(Device& on, const Product& p, bool half) {
 
 }  // namespace
 
+void multiply(Device& on, const Multiply& p) {
+  struct Call {
+    Multiply p;
+    void* memory;
+    void operator()(Device& device) const { queue_multiply(device, p, memory); }
+  };
+  on.queue(Call{p, on.scratch<char>(Use::products, kMultiplyBytes)});
+}
+
 const void* operand(Device& on, Use use, Tensor x, bool half) {
   CHECK(x.type == DType::f32 || x.type == DType::bf16, "operand of type ", name_of(x.type));
   if ((x.type == DType::bf16) == half) return x.data;

@@ -19,6 +19,9 @@ struct Multiply {
   bool add = false;             ///< C += A B, without bias
 };
 void multiply(Device& on, const Multiply& p);
+/// What queues it, with kMultiplyBytes of working memory.
+constexpr int64_t kMultiplyBytes = int64_t{32} << 20;  // what NVIDIA recommends for Hopper
+void queue_multiply(Device& on, const Multiply& p, void* memory);
 
 /// x of f32 or bf16 as the operand of a product, converted into `use` where it has the other type.
 const void* operand(Device& on, Use use, Tensor x, bool half);

@@ -4,10 +4,23 @@
 #include "backend/cuda/operations.h"
 
 namespace qwerky::cuda {
+namespace {
 
-void zero(Device& on, Tensor y) {
-  check(cudaMemsetAsync(y.data, 0, static_cast<size_t>(y.bytes()), on.stream()), "zero");
-}
+struct Clear {
+  void* to;
+  size_t bytes;
+  void operator()(Device& on) const { check(cudaMemsetAsync(to, 0, bytes, on.stream()), "zero"); }
+};
+struct Copy {
+  void* to;
+  const void* from;
+  size_t bytes;
+  void operator()(Device& on) const { check(cudaMemcpyAsync(to, from, bytes, cudaMemcpyDefault, on.stream()), "copy"); }
+};
+
+}  // namespace
+
+void zero(Device& on, Tensor y) { on.queue(Clear{y.data, static_cast<size_t>(y.bytes())}); }
 
 void copy(Device& on, Tensor y, Tensor x) {
   if (y.data == x.data) return;
@@ -15,7 +28,7 @@ void copy(Device& on, Tensor y, Tensor x) {
     return each(on, y.count(), [to = static_cast<__nv_bfloat16*>(y.data), from = x.as<float>()] __device__(int64_t i) {
       to[i] = __float2bfloat16(from[i]);
     });
-  check(cudaMemcpyAsync(y.data, x.data, static_cast<size_t>(y.bytes()), cudaMemcpyDefault, on.stream()), "copy");
+  on.queue(Copy{y.data, x.data, static_cast<size_t>(y.bytes())});
 }
 
 void add(Device& on, Tensor y, Tensor x) {
