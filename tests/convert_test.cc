@@ -32,7 +32,7 @@ struct Conversion {
       for (const char* value : {"tokens=256", "context=32"}) options.run.set.push_back(stage + std::string(value));
     options.run.set.emplace_back("calibration_tokens=512");
   }
-  Outcome operator()() {
+  RunEnd operator()() {
     stop = false;
     lines.clear();
     const Say say = [&](const std::string& line, bool) {
@@ -52,7 +52,7 @@ TEST(Convert, ADryRunPlansAndWritesNothing) {
   const Path dir = testing::scratch_dir("convert-dry");
   Conversion run(dir / "out");
   run.options.run.dry_run = true;
-  ASSERT_EQ(run(), Outcome::finished);
+  ASSERT_EQ(run(), RunEnd::finished);
   EXPECT_TRUE(std::filesystem::is_empty(dir));
   EXPECT_GE(run.line("plan: memory"), 0);
   EXPECT_GE(run.line("plan: disk"), 0);
@@ -66,11 +66,11 @@ TEST(Convert, ThePlanComesBeforeTheData) {
   const Path dir = testing::scratch_dir("convert-stop-early");
   Conversion run(dir / "out");
   run.stop_at = "plan: stage 1";
-  ASSERT_EQ(run(), Outcome::interrupted);
+  ASSERT_EQ(run(), RunEnd::interrupted);
   EXPECT_GE(run.line("interrupted before training began"), 0);
   EXPECT_TRUE(std::filesystem::is_empty(dir));
   run.stop_at = "sampling";
-  ASSERT_EQ(run(), Outcome::interrupted);
+  ASSERT_EQ(run(), RunEnd::interrupted);
   EXPECT_LT(run.line("plan: disk"), run.line("no --data given"));
   EXPECT_LT(run.line("no --data given"), run.line("sampling"));
   EXPECT_GE(run.line("interrupted before training began"), 0);
@@ -80,14 +80,14 @@ TEST(Convert, StoppedWhileMeasuringItOnlyMeasuresAgain) {
   const Path out = testing::scratch_dir("convert-measure");
   Conversion run(out);
   run.stop_at = "measuring the result";
-  ASSERT_EQ(run(), Outcome::interrupted);
+  ASSERT_EQ(run(), RunEnd::interrupted);
   EXPECT_PRED2(has, run.lines.back(), "interrupted: training is finished and saved; repeat the same command");
   EXPECT_TRUE(is_file(out / "training" / "checkpoint.safetensors"));
   EXPECT_FALSE(is_there(out / "conversion.json"));
   const std::string model = read_file(out / "model.safetensors"), log = read_file(out / "training" / "log.jsonl");
 
   run.stop_at = "nothing says this";
-  ASSERT_EQ(run(), Outcome::finished);
+  ASSERT_EQ(run(), RunEnd::finished);
   EXPECT_EQ(run.line("plan:"), -1);
   EXPECT_EQ(run.line("stage"), -1);
   EXPECT_GE(run.line("training is finished"), 0);
@@ -117,7 +117,7 @@ TEST(Convert, UnusableTextIsKnownBeforeAnythingIsMeasured) {
   EXPECT_PRED2(has, message("other.jsonl", "{\"body\": \"x\"}\n"), "no field \"text\"");
   write_file(dir / "fine.txt", std::string(3 << 20, 'a'));  // one line, and longer than what is looked at
   run.options.run.data = {(dir / "fine.txt").string()};
-  EXPECT_EQ(run(), Outcome::finished);
+  EXPECT_EQ(run(), RunEnd::finished);
   run.options.run.exclude = {(dir / "latin.txt").string()};
   EXPECT_PRED2(has, error_of([&] { run(); }), "latin.txt, line 2");
 }
@@ -130,7 +130,7 @@ TEST(Convert, ASecondRunIntoOneDirectoryIsRefused) {
     EXPECT_PRED2(has, error_of([&] { run(); }), (dir / "out" / "training").string() + ": another process works");
     EXPECT_TRUE(run.lines.empty());
     run.options.run.dry_run = true;
-    EXPECT_EQ(run(), Outcome::finished) << "a dry run writes nothing";
+    EXPECT_EQ(run(), RunEnd::finished) << "a dry run writes nothing";
   }
   EXPECT_TRUE(std::filesystem::is_empty(dir));
   run.options.run.dry_run = false;
@@ -144,7 +144,7 @@ TEST(Convert, ASecondRunIntoOneDirectoryIsRefused) {
       tried = true;
       EXPECT_PRED2(has, error_of([&] { second(); }), "another process works in this directory") << moment;
     };
-    EXPECT_EQ(convert(run.options, say, stop), Outcome::finished);
+    EXPECT_EQ(convert(run.options, say, stop), RunEnd::finished);
     EXPECT_TRUE(tried) << moment;
     std::filesystem::remove_all(dir / "out");
   }
@@ -153,7 +153,7 @@ TEST(Convert, ASecondRunIntoOneDirectoryIsRefused) {
 TEST(Convert, TheRecordHasTheLossesAndTheVersion) {
   const Path out = testing::scratch_dir("convert-record");
   Conversion run(out);
-  ASSERT_EQ(run(), Outcome::finished);
+  ASSERT_EQ(run(), RunEnd::finished);
   const Json record = read_json(out / "conversion.json");
   EXPECT_EQ(record["program"], program_version());
   ASSERT_EQ(record["stages"].size(), 2u);

@@ -191,7 +191,7 @@ TEST(EvalAgreement, PromptsAreSpreadOverTheWindows) {
   std::vector<int32_t> ids(101);
   for (int i = 0; i <= 100; ++i) ids[static_cast<size_t>(i)] = i;
   const Windows windows(ids, 10);  // ten windows
-  const Prompts p = window_prompts(windows, 2);
+  const GreedyPrompts p = window_prompts(windows, 2);
   EXPECT_EQ(p.ids, (std::vector<Ids>{{0, 1, 2, 3, 4}, {50, 51, 52, 53, 54}}));
   EXPECT_EQ(window_prompts(windows, 99).ids.size(), 10u);
 }

@@ -53,14 +53,14 @@ std::vector<float> trained(bool cache, const Path& dir, const std::function<void
       .dir = dir, .settings = {}, .validate_reports = 0, .report = nullptr, .stop_after_steps = meddle ? 6 : 0};
   Trainer first(*on, *student, teacher.get(), tokens, nullptr, recipe, options);
   if (meddle) {
-    EXPECT_EQ(first.run(), Outcome::interrupted);
+    EXPECT_EQ(first.run(), RunEnd::interrupted);
     meddle(dir / "targets");
     options.stop_after_steps = 0;
     Trainer second(*on, *student, teacher.get(), tokens, nullptr, recipe, options);
     EXPECT_TRUE(second.resume());
-    EXPECT_EQ(second.run(), Outcome::finished);
+    EXPECT_EQ(second.run(), RunEnd::finished);
   } else {
-    EXPECT_EQ(first.run(), Outcome::finished);
+    EXPECT_EQ(first.run(), RunEnd::finished);
   }
   EXPECT_FALSE(std::filesystem::exists(dir / "targets")) << "removed with the end of the stage";
   wait_for_device();

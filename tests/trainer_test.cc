@@ -110,8 +110,8 @@ struct Bench {
   bool layered = false;  // gradients, a layer at a time
 
   /// Runs one Trainer on `student` in `dir`, resuming what is there.
-  Outcome run(Model& student, const Path& dir, int64_t stop_after = 0,
-              const std::function<void(int64_t)>& before = nullptr) {
+  RunEnd run(Model& student, const Path& dir, int64_t stop_after = 0,
+             const std::function<void(int64_t)>& before = nullptr) {
     TrainerOptions options{.dir = dir,
                            .settings = {{"recipe", to_json(recipe)}},
                            .report_steps = 3,
@@ -131,13 +131,13 @@ void expect_exact_resume(Bench s, MixerKind kind, const std::vector<int64_t>& st
   SCOPED_TRACE(name);
   const Path whole = scratch_dir("trainer-whole"), parts = scratch_dir("trainer-parts");
   const auto once = student_model(*s.teacher, kind);
-  ASSERT_EQ(s.run(*once, whole), Outcome::finished);
+  ASSERT_EQ(s.run(*once, whole), RunEnd::finished);
   for (int64_t stop : stops) {
     const auto interrupted = student_model(*s.teacher, kind);
-    ASSERT_EQ(s.run(*interrupted, parts, stop), Outcome::interrupted);
+    ASSERT_EQ(s.run(*interrupted, parts, stop), RunEnd::interrupted);
   }
   const auto rest = student_model(*s.teacher, kind);
-  ASSERT_EQ(s.run(*rest, parts), Outcome::finished);
+  ASSERT_EQ(s.run(*rest, parts), RunEnd::finished);
   EXPECT_EQ(weights(*once), weights(*rest));
   EXPECT_EQ(checkpoint(whole), checkpoint(parts));
   EXPECT_EQ(losses(whole), losses(parts));
@@ -168,11 +168,11 @@ TEST(Trainer, RoundedWeightsAndMasters) {
       s.recipe.stages[1].average_from = 0.3;
       const Path whole = scratch_dir("trainer-masters"), rounded = scratch_dir("trainer-rounded");
       const auto once = student_model(*s.teacher, kind);
-      ASSERT_EQ(s.run(*once, whole), Outcome::finished);
+      ASSERT_EQ(s.run(*once, whole), RunEnd::finished);
       std::unique_ptr<Model> student;
       for (int64_t stop : {3, 4, 0}) {
         student = student_model(*s.teacher, kind, {}, {.rounded = true});
-        ASSERT_EQ(s.run(*student, rounded, stop), stop > 0 ? Outcome::interrupted : Outcome::finished);
+        ASSERT_EQ(s.run(*student, rounded, stop), stop > 0 ? RunEnd::interrupted : RunEnd::finished);
       }
       EXPECT_EQ(losses(whole), losses(rounded));
       EXPECT_EQ(checkpoint(whole), checkpoint(rounded));
@@ -207,10 +207,10 @@ TEST(Trainer, GradientsALayerAtATime) {
           if (loss == std::string("kl")) stage.train = "*.self_attn.*|*norm.weight";
           const auto whole = student_model(*s.teacher, kind, {1}), layered = student_model(*s.teacher, kind, {1});
           const Path once = scratch_dir("trainer-gradients"), dir = scratch_dir("trainer-layered");
-          ASSERT_EQ(s.run(*whole, once), Outcome::finished);
+          ASSERT_EQ(s.run(*whole, once), RunEnd::finished);
           s.layered = true;
-          ASSERT_EQ(s.run(*layered, dir, 2), Outcome::interrupted);
-          ASSERT_EQ(s.run(*layered, dir), Outcome::finished);
+          ASSERT_EQ(s.run(*layered, dir, 2), RunEnd::interrupted);
+          ASSERT_EQ(s.run(*layered, dir), RunEnd::finished);
           if (at_once == 0) {
             EXPECT_EQ(weights(*whole), weights(*layered));
           }
@@ -232,10 +232,10 @@ TEST(Trainer, FinishedRunStaysAsItIs) {
   s.recipe.stages = {stage_of("kl", 4)};
   const Path dir = scratch_dir("trainer-done");
   const auto first = student_model(*s.teacher, MixerKind::rwkv7), second = student_model(*s.teacher, MixerKind::rwkv7);
-  ASSERT_EQ(s.run(*first, dir), Outcome::finished);
+  ASSERT_EQ(s.run(*first, dir), RunEnd::finished);
   const auto log = losses(dir);
   int64_t begun = 0;
-  ASSERT_EQ(s.run(*second, dir, 0, [&](int64_t) { ++begun; }), Outcome::finished);
+  ASSERT_EQ(s.run(*second, dir, 0, [&](int64_t) { ++begun; }), RunEnd::finished);
   EXPECT_EQ(begun, 0);
   EXPECT_EQ(weights(*first), weights(*second));
   EXPECT_EQ(log, losses(dir));
@@ -249,10 +249,10 @@ TEST(Trainer, BeginsEachStageOnce) {
   const auto note = [&](int64_t stage) { begun.push_back(stage); };
   for (int i = 0; i < 2; ++i) {
     const auto student = student_model(*s.teacher, MixerKind::rwkv6);
-    ASSERT_EQ(s.run(*student, dir, 2, note), Outcome::interrupted);
+    ASSERT_EQ(s.run(*student, dir, 2, note), RunEnd::interrupted);
   }
   const auto student = student_model(*s.teacher, MixerKind::rwkv6);
-  ASSERT_EQ(s.run(*student, dir, 0, note), Outcome::finished);
+  ASSERT_EQ(s.run(*student, dir, 0, note), RunEnd::finished);
   EXPECT_EQ(begun, (std::vector<int64_t>{0, 1}));
 }
 
@@ -324,7 +324,7 @@ TEST(Trainer, RefusesDamagedCheckpoints) {
                                                         {R"("F32")", R"("I32")"}})
     EXPECT_PRED2(has, message_for(replaced(from, to)), file.string()) << from;
   write_file(file, whole);
-  EXPECT_EQ(s.run(*student, dir), Outcome::finished);
+  EXPECT_EQ(s.run(*student, dir), RunEnd::finished);
 }
 
 TEST(Trainer, LogBeyondTheCheckpointIsWrittenAgain) {
@@ -511,7 +511,7 @@ TEST(Trainer, StopsWhereTheLossIsNotFinite) {
   s.recipe.stages[0].warmup = 0, s.recipe.stages[0].mixer_lr = 2e30;
   const Path dir = scratch_dir("trainer-diverged");
   auto student = student_model(*s.teacher, MixerKind::rwkv7);
-  ASSERT_EQ(s.run(*student, dir, 1), Outcome::interrupted);  // one step, and a checkpoint
+  ASSERT_EQ(s.run(*student, dir, 1), RunEnd::interrupted);  // one step, and a checkpoint
   const auto before = checkpoint(dir);
   const std::string why = error_of([&] { s.run(*student, dir); });
   EXPECT_PRED2(has, why, "stage align, step 2: the loss is ");
@@ -534,7 +534,7 @@ TEST(TrainingLog, TellsTheFinalLosses) {
   s.recipe.stages = {stage_of("align", 4), stage_of("kl", 5)};
   const Path dir = scratch_dir("trainer-final");
   const auto student = student_model(*s.teacher, MixerKind::rwkv6);
-  ASSERT_EQ(s.run(*student, dir), Outcome::finished);
+  ASSERT_EQ(s.run(*student, dir), RunEnd::finished);
   const Json final = final_losses(dir / "log.jsonl");
   ASSERT_EQ(final.size(), 2u);
   for (size_t i = 0; i < 2; ++i) {

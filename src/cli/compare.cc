@@ -215,7 +215,7 @@ int compare_models(const Options& o) {
     write_result(o.measure.json, text_json(o, *text));
     return 0;
   }
-  std::vector<Prompts> prompts;
+  std::vector<GreedyPrompts> prompts;
   if (text) prompts.push_back(window_prompts(windows_of(text->ids, o.measure.window), o.pair.agreement_prompts));
   if (m.stopped.empty()) m = measure_pair(o.teacher, o.student, o.pair, std::move(prompts));
   print_pair(o.pair, m);

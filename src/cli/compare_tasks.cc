@@ -54,9 +54,9 @@ class Side {
     return e;
   }
 
-  std::vector<std::vector<Ids>> continue_all(const std::vector<Prompts>& prompts) const {
+  std::vector<std::vector<Ids>> continue_all(const std::vector<GreedyPrompts>& prompts) const {
     std::vector<std::vector<Ids>> all;
-    for (const Prompts& p : prompts)
+    for (const GreedyPrompts& p : prompts)
       all.push_back(continuations(engine_, p.ids, o_.agreement_tokens, [&](int64_t done) {
         check_interrupted();
         say(concat(path_, ": text after ", done, "/", p.ids.size(), " prompts of ", p.source), false);
@@ -89,7 +89,7 @@ class Side {
 }  // namespace
 
 PairMeasurement measure_pair(const std::string& teacher, const std::string& student, const PairOptions& o,
-                             std::vector<Prompts> prompts) {
+                             std::vector<GreedyPrompts> prompts) {
   PairMeasurement m;
   const std::vector<std::string>& names = o.tasks.eval.tasks;
   std::vector<std::vector<Ids>> written;
@@ -113,8 +113,9 @@ PairMeasurement measure_pair(const std::string& teacher, const std::string& stud
         if (m.tasks.back().result.partial) throw Interrupted();
         if (m.tasks.size() == 1 && o.agreement_tokens > 0)
           for (const TaskRun& run : m.tasks[0].result.runs)
-            if (Prompts more = task_prompts(run, *side.engine().internals().model->tokenizer, o.agreement_prompts,
-                                            std::max<int64_t>(1, m.tasks[0].info.max_length - o.agreement_tokens));
+            if (GreedyPrompts more =
+                    task_prompts(run, *side.engine().internals().model->tokenizer, o.agreement_prompts,
+                                 std::max<int64_t>(1, m.tasks[0].info.max_length - o.agreement_tokens));
                 !more.ids.empty())
               prompts.push_back(std::move(more));
       }

@@ -35,7 +35,7 @@ struct PairMeasurement {
 
 /// `prompts`: of text, besides those of the tasks. One model is in memory at a time.
 PairMeasurement measure_pair(const std::string& teacher, const std::string& student, const PairOptions& options,
-                             std::vector<Prompts> prompts);
+                             std::vector<GreedyPrompts> prompts);
 
 /// Tables of scores, agreement and recall.
 void print_pair(const PairOptions& options, const PairMeasurement& m);

@@ -9,7 +9,7 @@
 namespace qwerky {
 namespace {
 
-int status(Outcome outcome) { return outcome == Outcome::interrupted ? kInterrupted : 0; }
+int status(RunEnd outcome) { return outcome == RunEnd::interrupted ? kInterrupted : 0; }
 
 }  // namespace
 

@@ -120,17 +120,16 @@ auto first_then_others(Collective& ranks, const F& f) {
 }
 
 /// Trains what is left, from a checkpoint or from what `initialise` makes.
-Outcome run_stages(const Job& job, Trainer& trainer, const std::function<void()>& initialise,
-                   const std::function<void(int64_t)>& before_stage = nullptr) {
+RunEnd run_stages(const Job& job, Trainer& trainer, const std::function<void()>& initialise,
+                  const std::function<void(int64_t)>& before_stage = nullptr) {
   const bool resumed = trainer.resume();
   if (!resumed) initialise();
   if (resumed)
     job.say(job.step_seconds.empty() ? "training is finished; what is left is the result and its measurement"
                                      : "resuming from the last checkpoint in " + job.training().string(),
             true);
-  const Outcome outcome = trainer.run(before_stage);
-  if (outcome == Outcome::interrupted)
-    job.say("interrupted: progress is saved; repeat the same command to go on", true);
+  const RunEnd outcome = trainer.run(before_stage);
+  if (outcome == RunEnd::interrupted) job.say("interrupted: progress is saved; repeat the same command to go on", true);
   return outcome;
 }
 
@@ -187,7 +186,7 @@ void write_card(const Job& job, const RunData& data, const Model& student, const
   write_file(job.out() / "README.md", card.str());
 }
 
-Outcome convert_model(Job& job, const ConvertOptions& options) {
+RunEnd convert_model(Job& job, const ConvertOptions& options) {
   if (options.teacher_memory != "whole" && options.teacher_memory != "layers" && options.teacher_memory != "ranks")
     fail("--teacher-memory: expected whole, layers or ranks, found ", options.teacher_memory);
   const auto teacher = load_model(options.teacher, {.rows = true, .map = options.teacher_memory != "whole"});
@@ -225,7 +224,7 @@ Outcome convert_model(Job& job, const ConvertOptions& options) {
 
   plan(job, config, teacher.get(), sampled ? options.sample_tokens : check_text(options.run), sampled ? 1 : 2,
        stored_as, over_ranks ? layers->shard_bytes(job.ranks->size()) : 0);
-  if (options.run.dry_run) return Outcome::finished;
+  if (options.run.dry_run) return RunEnd::finished;
   const RunData data = first_then_others(*job.ranks, [&] {
     return sampled ? sample_data(job.out(), *teacher, *job.backend, options.sample_tokens, window, job.recipe.seed,
                                  job.say, job.stop)
@@ -263,11 +262,11 @@ Outcome convert_model(Job& job, const ConvertOptions& options) {
       fit_output(*student, *teacher, *job.backend, calibration, job.recipe.ridge);
   };
   const auto start = Clock::now();
-  if (run_stages(job, *trainer, initialise, before_stage) == Outcome::interrupted) return Outcome::interrupted;
+  if (run_stages(job, *trainer, initialise, before_stage) == RunEnd::interrupted) return RunEnd::interrupted;
   const double seconds = seconds_since(start);
   trainer.reset();  // its memory is not needed any more
   if (over_ranks) layers->unshard();
-  if (!job.ranks->first()) return Outcome::finished;
+  if (!job.ranks->first()) return RunEnd::finished;
 
   if (job.sharding.rounded && !bf16) {  // written from the masters of all ranks
     student.reset();
@@ -307,7 +306,7 @@ Outcome convert_model(Job& job, const ConvertOptions& options) {
                  c.teacher.tokens, " held-out tokens; state ", student->decoder->state_scalars(0),
                  " values; written to ", job.out().string()),
           true);
-  return Outcome::finished;
+  return RunEnd::finished;
 }
 
 /// The tokenizer of a model to train: the one in --out, or one trained on the beginning of the text.
@@ -325,7 +324,7 @@ void make_tokenizer(const Job& job, const Path& file, int64_t vocab) {
   write_file(file, train_bpe(text.text, vocab, {"<|endoftext|>"}));
 }
 
-Outcome train_model(Job& job, const TrainOptions& options) {
+RunEnd train_model(Job& job, const TrainOptions& options) {
   if (options.run.data.empty()) fail("--data: expected text to train on");
   Json json = read_json(options.config);
   if (!json.is_object()) fail(options.config, ": expected an object, found ", json.type_name());
@@ -338,7 +337,7 @@ Outcome train_model(Job& job, const TrainOptions& options) {
   check_contexts(job.recipe, planned, "model");
 
   plan(job, planned, nullptr, check_text(options.run), 2, DType::bf16);
-  if (options.run.dry_run) return Outcome::finished;
+  if (options.run.dry_run) return RunEnd::finished;
   const auto tokenizer = first_then_others(*job.ranks, [&] {
     if (!is_there(tokenizer_file)) make_tokenizer(job, tokenizer_file, options.vocab);
     return load_tokenizer(job.out());
@@ -356,8 +355,8 @@ Outcome train_model(Job& job, const TrainOptions& options) {
   Trainer trainer(*job.backend, *model, nullptr, *data.shards.train, data.shards.validation.get(), job.recipe,
                   trainer_options(job, settings));
   const auto initialise = [&] { init_random(*model, job.recipe.seed); };
-  if (run_stages(job, trainer, initialise) == Outcome::interrupted) return Outcome::interrupted;
-  if (!job.ranks->first()) return Outcome::finished;
+  if (run_stages(job, trainer, initialise) == RunEnd::interrupted) return RunEnd::interrupted;
+  if (!job.ranks->first()) return RunEnd::finished;
   save_model(job.out(), config, model->params, DType::bf16, {});
   const auto stored = load_model(job.out());  // the figure is that of what was written
   const auto measurer =
@@ -374,13 +373,13 @@ Outcome train_model(Job& job, const TrainOptions& options) {
   job.say(concat(std::setprecision(5), "done: perplexity ", s.perplexity(), " on ", s.tokens,
                  " held-out tokens; written to ", job.out().string()),
           true);
-  return Outcome::finished;
+  return RunEnd::finished;
 }
 
 /// Runs `work`; what it had saved when the user stopped it decides what there is to say.
 template <class Options>
-Outcome run_job(const Options& options, const Say& say, const std::atomic<bool>& stop, Collective& ranks,
-                Outcome (*work)(Job&, const Options&)) {
+RunEnd run_job(const Options& options, const Say& say, const std::atomic<bool>& stop, Collective& ranks,
+               RunEnd (*work)(Job&, const Options&)) {
   const Say silent = [](const std::string&, bool) {};
   Job job = make_job(options.run, ranks.first() ? say : silent, stop, ranks);
   try {
@@ -391,17 +390,17 @@ Outcome run_job(const Options& options, const Say& say, const std::atomic<bool>&
                   "measurement of the result"
                 : "interrupted before training began; repeat the same command to start",
         true);
-    return Outcome::interrupted;
+    return RunEnd::interrupted;
   }
 }
 
 }  // namespace
 
-Outcome convert(const ConvertOptions& options, const Say& say, const std::atomic<bool>& stop, Collective& ranks) {
+RunEnd convert(const ConvertOptions& options, const Say& say, const std::atomic<bool>& stop, Collective& ranks) {
   return run_job(options, say, stop, ranks, convert_model);
 }
 
-Outcome train(const TrainOptions& options, const Say& say, const std::atomic<bool>& stop, Collective& ranks) {
+RunEnd train(const TrainOptions& options, const Say& say, const std::atomic<bool>& stop, Collective& ranks) {
   return run_job(options, say, stop, ranks, train_model);
 }
 

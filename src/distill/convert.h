@@ -63,10 +63,10 @@ struct TrainOptions {
 /// Both throw Error; both return interrupted when `stop` was set, with everything saved that the same call needs to go
 /// on. With several ranks all call it with the same options and see the same file system; the first prepares the data,
 /// writes, measures and speaks.
-Outcome convert(const ConvertOptions& options, const Say& say, const std::atomic<bool>& stop,
-                Collective& ranks = one_process());
-Outcome train(const TrainOptions& options, const Say& say, const std::atomic<bool>& stop,
-              Collective& ranks = one_process());
+RunEnd convert(const ConvertOptions& options, const Say& say, const std::atomic<bool>& stop,
+               Collective& ranks = one_process());
+RunEnd train(const TrainOptions& options, const Say& say, const std::atomic<bool>& stop,
+             Collective& ranks = one_process());
 
 /// Text drawn from the teacher itself at temperature 1: `tokens` ids, sequences of at most `length`, each from the
 /// beginning of a text. A pure function of (teacher, seed).

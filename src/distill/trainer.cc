@@ -380,8 +380,8 @@ void Trainer::validate(const Stage& stage, TrainStatus& status) const {
   }
 }
 
-Outcome Trainer::run(const std::function<void(int64_t)>& before_stage) {
-  if (stage_ == static_cast<int64_t>(recipe_.stages.size())) return Outcome::finished;
+RunEnd Trainer::run(const std::function<void(int64_t)>& before_stage) {
+  if (stage_ == static_cast<int64_t>(recipe_.stages.size())) return RunEnd::finished;
   Collective& ranks = *options_.ranks;
   if (ranks.first()) {
     make_directory(options_.dir);
@@ -453,7 +453,7 @@ Outcome Trainer::run(const std::function<void(int64_t)>& before_stage) {
         save(stage_, step_);
         saved = Clock::now();
       }
-      if (asked) return Outcome::interrupted;
+      if (asked) return RunEnd::interrupted;
     }
     // The last update was followed by no loss that would tell.
     if (!std::isfinite(norm_of_owned([&](Range at) { return student_.params.masters(at); })))
@@ -466,7 +466,7 @@ Outcome Trainer::run(const std::function<void(int64_t)>& before_stage) {
   }
   averaged_ = loss_steps_ = reports_ = 0, loss_sum_ = 0;
   save(stage_, 0);
-  return Outcome::finished;
+  return RunEnd::finished;
 }
 
 }  // namespace qwerky

@@ -58,7 +58,7 @@ struct TrainerOptions {
   bool teacher_over_ranks = false;          ///< its layers are gathered from all ranks, which make the same passes
 };
 
-enum class Outcome { finished, interrupted };
+enum class RunEnd { finished, interrupted };
 
 class Trainer {
  public:
@@ -75,7 +75,7 @@ class Trainer {
   /// True when a checkpoint was found and loaded; an Error when it was made with other settings.
   bool resume();
   /// Runs what is left. `before_stage(index)` is called when a stage starts at its first step.
-  Outcome run(const std::function<void(int64_t stage)>& before_stage = nullptr);
+  RunEnd run(const std::function<void(int64_t stage)>& before_stage = nullptr);
   /// Seconds per step of one stage, measured on `steps` steps without changing anything. Scratch memory starts anew.
   double measure_step_seconds(const Stage& stage, int64_t steps);
   /// How many stages a checkpoint in `dir` has behind it; 0 when there is none that can be read.

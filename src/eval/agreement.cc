@@ -22,9 +22,9 @@ void spaced(int64_t n, int64_t most, const F& f) {
 
 }  // namespace
 
-Prompts task_prompts(const TaskRun& run, const Tokenizer& tokenizer, int64_t most, int64_t room) {
+GreedyPrompts task_prompts(const TaskRun& run, const Tokenizer& tokenizer, int64_t most, int64_t room) {
   CHECK(room > 0);
-  Prompts prompts{run.task->name, {}};
+  GreedyPrompts prompts{run.task->name, {}};
   if (run.task->kind == Kind::rolling) return prompts;
   spaced(static_cast<int64_t>(run.outcomes.size()), most, [&](int64_t i) {
     const std::string context = run.requests(i)[0].context;
@@ -36,8 +36,8 @@ Prompts task_prompts(const TaskRun& run, const Tokenizer& tokenizer, int64_t mos
   return prompts;
 }
 
-Prompts window_prompts(const Windows& windows, int64_t most) {
-  Prompts prompts{"text", {}};
+GreedyPrompts window_prompts(const Windows& windows, int64_t most) {
+  GreedyPrompts prompts{"text", {}};
   spaced(windows.count(), most, [&](int64_t i) {
     const auto window = windows.inputs(i);
     const auto half = window.first((window.size() + 1) / 2);

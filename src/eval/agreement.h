@@ -16,16 +16,16 @@ namespace qwerky {
 using Ids = std::vector<int32_t>;
 
 /// Prompts of one source: a task's contexts, or the beginnings of windows of a text.
-struct Prompts {
+struct GreedyPrompts {
   std::string source;
   std::vector<Ids> ids;
 };
 
 /// The contexts of at most `most` documents, evenly spaced among those that are finished, without white space at their
 /// end; of longer ones the last `room` ids. Empty for tasks without contexts.
-Prompts task_prompts(const TaskRun& run, const Tokenizer& tokenizer, int64_t most, int64_t room);
+GreedyPrompts task_prompts(const TaskRun& run, const Tokenizer& tokenizer, int64_t most, int64_t room);
 /// The first halves of at most `most` windows, evenly spaced.
-Prompts window_prompts(const Windows& windows, int64_t most);
+GreedyPrompts window_prompts(const Windows& windows, int64_t most);
 
 /// At most `tokens` likeliest ids behind each prompt, up to and with an id that ends a text.
 std::vector<Ids> continuations(const Engine& engine, const std::vector<Ids>& prompts, int64_t tokens,

@@ -15,10 +15,6 @@ namespace qwerky {
 
 namespace {
 
-uint64_t pair_key(int32_t left, int32_t right) {
-  return (static_cast<uint64_t>(static_cast<uint32_t>(left)) << 32) | static_cast<uint32_t>(right);
-}
-
 /// Above this many symbols a heap beats scanning for the lowest rank.
 constexpr size_t kShort = 48;
 

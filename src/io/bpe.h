@@ -22,6 +22,11 @@ struct StringHash {
 template <class V>
 using StringMap = std::unordered_map<std::string, V, StringHash, std::equal_to<>>;
 
+/// Of a table of pairs of symbols.
+inline uint64_t pair_key(int32_t left, int32_t right) {
+  return (static_cast<uint64_t>(static_cast<uint32_t>(left)) << 32) | static_cast<uint32_t>(right);
+}
+
 class Bpe {
  public:
   /// Joining `left` and `right` gives `merged`; lower ranks first. A repeated pair replaces the earlier one.

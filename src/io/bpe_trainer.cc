@@ -20,10 +20,6 @@ struct Word {
   int64_t count = 0;
 };
 
-uint64_t pair_key(int32_t left, int32_t right) {
-  return (static_cast<uint64_t>(static_cast<uint32_t>(left)) << 32) | static_cast<uint32_t>(right);
-}
-
 struct PairCount {
   int64_t count;
   uint64_t pair;
