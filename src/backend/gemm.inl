@@ -12,14 +12,15 @@ struct Output {
 };
 
 // The blocking below is free to choose: see gemm_kernel.inl on the order of summation.
-constexpr int64_t kFewRows = 12;               ///< up to here B is streamed once, panel by panel over the whole depth
-constexpr int64_t kLeftRows = 258;             ///< rows of A that lie together as words
-constexpr int64_t kMostRows = 16 * kLeftRows;  ///< of A that are packed at once: bounds the memory for them
-constexpr int64_t kBlockWords = 512;           ///< C passes through the outer caches once for so many words along k
-constexpr int64_t kStreamWords = 64;           ///< depth of a panel that is packed and used within the L1 cache
-constexpr int64_t kPackFromRows = 24;          ///< rows from which packing an untransposed B pays
-constexpr int64_t kPackedAsRows = 40;          ///< rows of a product that take as long as packing their B
-constexpr int64_t kMaxOutputs = 16;            ///< products handled in one pass over A
+constexpr int64_t kFewRows = 12;    ///< up to here B is streamed once, panel by panel over the whole depth
+constexpr int64_t kLeftRows = 258;  ///< rows of A that lie together as words
+constexpr int64_t kMostRows =
+    16 * kLeftRows;                    ///< of A that are packed at once, by a thread: bounds the memory for them
+constexpr int64_t kBlockWords = 512;   ///< C passes through the outer caches once for so many words along k
+constexpr int64_t kStreamWords = 64;   ///< depth of a panel that is packed and used within the L1 cache
+constexpr int64_t kPackFromRows = 24;  ///< rows from which packing an untransposed B pays
+constexpr int64_t kPackedAsRows = 40;  ///< rows of a product that take as long as packing their B
+constexpr int64_t kMaxOutputs = 16;    ///< products handled in one pass over A
 
 constexpr int64_t kMuchRead = 512;  ///< columns of C from which it pays to turn a transposed A into rows
 
@@ -130,11 +131,13 @@ void multiply_by_rows(const Left& a, int64_t M, int64_t K, const Output* outputs
   int64_t columns = 0;
   for (int64_t i = 0; i < count; ++i) columns += outputs[i].last - outputs[i].first;
   parallel_for(M, grain_of(columns * K), [=](int64_t begin, int64_t end) {
-    const LeftWords<Word> mine({a.p + begin * a.row, a.row, a.col}, end - begin, K, columns);
-    for (int64_t i = 0; i < mine.blocks(); ++i) mine.pack(i);
-    Output below[kMaxOutputs];
-    below_row(below, outputs, count, begin);
-    multiply(mine, below, count);
+    for (int64_t m = begin; m < end; m += kMostRows) {
+      const LeftWords<Word> mine({a.p + m * a.row, a.row, a.col}, smaller(kMostRows, end - m), K, columns);
+      for (int64_t i = 0; i < mine.blocks(); ++i) mine.pack(i);
+      Output below[kMaxOutputs];
+      below_row(below, outputs, count, m);
+      multiply(mine, below, count);
+    }
   });
 }
 

@@ -15,7 +15,6 @@
 namespace kernels {
 
 constexpr int kChunk = 16;
-constexpr int kChunkFromRows = 6;  ///< of a chunk; fewer are faster row by row
 /// Rows of a chunk from which products are faster than going row by row, in heads of N.
 constexpr int chunk_from_rows(int N) { return N < 256 ? kChunk : 4; }
 constexpr int kStack = 2 * kChunk;  ///< rows of Q, Y, X; also the row length of M

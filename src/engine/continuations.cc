@@ -213,9 +213,9 @@ void ContinuationScorer::run_chunk(Job& job, std::span<const int32_t> nodes, std
       batch.push_back({states[i], static_cast<int64_t>(ids.size()), static_cast<int64_t>(part.size())});
       ids.insert(ids.end(), part.begin(), part.end());
     }
-    rows_run_ += static_cast<int64_t>(ids.size());
     if (ids.empty()) continue;
     if (options_.before_call) options_.before_call();
+    rows_run_ += static_cast<int64_t>(ids.size());
     const auto began = Clock::now();
     const Tensor hidden = ex.make(static_cast<int64_t>(ids.size()), model_.config().hidden);
     model_.forward(ex, ids, batch, hidden);

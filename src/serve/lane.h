@@ -6,7 +6,6 @@
 
 #include <boost/asio/thread_pool.hpp>
 #include <functional>
-#include <map>
 #include <mutex>
 #include <string>
 
