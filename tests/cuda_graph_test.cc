@@ -337,17 +337,18 @@ TEST(CudaGraph, AnErrorLeavesNothingBehind) {
 
 TEST(CudaGraph, TheLeastUsedAreDropped) {
   const auto on = make_backend("cuda", Precision::f32);
-  std::vector<Sum> sums(80);
+  constexpr size_t kKept = cuda::Graphs::kMost, kAll = kKept + 16;
+  std::vector<Sum> sums(kAll);
   for (int i = 0; i < 3; ++i)
     for (const Sum& s : sums)
       for (int twice = 0; twice < 2; ++twice) on->repeat([&] { on->add(s.y, s.x); });
   const auto before = graph_counts();
-  for (size_t i = 79; i > 79 - 64; --i) on->repeat([&] { on->add(sums[i].y, sums[i].x); });
-  EXPECT_EQ(graph_counts().launched, before.launched + 64);
+  for (size_t i = kAll - 1; i >= kAll - kKept; --i) on->repeat([&] { on->add(sums[i].y, sums[i].x); });
+  EXPECT_EQ(graph_counts().launched, before.launched + int{kKept});
   EXPECT_EQ(graph_counts().captured, before.captured);
   on->repeat([&] { on->add(sums[0].y, sums[0].x); });
-  EXPECT_EQ(graph_counts().launched, before.launched + 64);
-  for (size_t i = 0; i < sums.size(); ++i) EXPECT_EQ(sums[i].value(), i == 0 || i > 79 - 64 ? 7 : 6) << i;
+  EXPECT_EQ(graph_counts().launched, before.launched + int{kKept});
+  for (size_t i = 0; i < sums.size(); ++i) EXPECT_EQ(sums[i].value(), i == 0 || i >= kAll - kKept ? 7 : 6) << i;
 }
 
 // Prefill, sessions, the batcher and `bench` decode by graphs.

@@ -9,10 +9,6 @@
 namespace qwerky::cuda {
 namespace {
 
-/// Steps that are remembered: two (layers, logits) of each number of sequences that a server runs at once by default,
-/// and as many again where softmax changes its grid.
-constexpr size_t kMost = 256;
-
 cudaGraphExec_t capture(Device& on, const Calls& calls) {
   cudaGraph_t graph = nullptr;
   // Of this thread: others may allocate meanwhile.

@@ -70,6 +70,9 @@ class Calls {
 
 class Graphs {
  public:
+  /// Steps that are remembered: two (layers, logits) of each number of sequences that a server runs at once by default,
+  /// and as many again where softmax changes its grid.
+  static constexpr size_t kMost = 256;
   /// Queues the calls, which may be those of a graph, or become one.
   void queue(Device& on, const Calls& calls);
 
