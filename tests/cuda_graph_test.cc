@@ -15,6 +15,7 @@
 #include "engine/prefill.h"
 #include "engine/throughput.h"
 #include "expect_error.h"
+#include "tiny_shape.h"
 
 namespace qwerky {
 namespace {
@@ -25,22 +26,7 @@ using cuda_emulation::graph_counts;
 constexpr int64_t kVocab = 61;
 
 Json shape(const std::string& type, int64_t head, int64_t heads, int64_t kv) {
-  return {{"model_type", type},
-          {"hidden_size", 40},
-          {"intermediate_size", 56},
-          {"vocab_size", kVocab},
-          {"num_hidden_layers", 2},
-          {"num_attention_heads", heads},
-          {"num_key_value_heads", kv},
-          {"head_dim", head},
-          {"max_position_embeddings", 2048},
-          {"rms_norm_eps", 1e-5},
-          {"use_rope", type == "rwkv7qwen2"},
-          {"lora_rank_decay", 8},
-          {"lora_rank_tokenshift", 4},
-          {"lora_rank_iclr", 8},
-          {"lora_rank_value_residual_mix", 4},
-          {"lora_rank_gate", 12}};
+  return testing::tiny_shape(type, 2, head, heads, kv);
 }
 
 std::vector<std::pair<std::string, Json>> shapes() {

@@ -10,6 +10,7 @@
 #include "data.h"
 #include "engine/engine.h"
 #include "engine/measure.h"
+#include "tiny_shape.h"
 
 namespace qwerky {
 namespace {
@@ -17,22 +18,7 @@ namespace {
 using testing::shared_data;
 
 Json shape(const std::string& type, int64_t head, int64_t heads, int64_t kv) {
-  return {{"model_type", type},
-          {"hidden_size", 40},
-          {"intermediate_size", 56},
-          {"vocab_size", 61},
-          {"num_hidden_layers", 3},
-          {"num_attention_heads", heads},
-          {"num_key_value_heads", kv},
-          {"head_dim", head},
-          {"max_position_embeddings", 512},
-          {"rms_norm_eps", 1e-5},
-          {"use_rope", type == "rwkv7qwen2"},
-          {"lora_rank_decay", 8},
-          {"lora_rank_tokenshift", 4},
-          {"lora_rank_iclr", 8},
-          {"lora_rank_value_residual_mix", 4},
-          {"lora_rank_gate", 12}};
+  return testing::tiny_shape(type, 3, head, heads, kv);
 }
 
 std::unique_ptr<Model> random_model(const Json& json) {
