@@ -18,23 +18,6 @@ using testing::has;
 
 const std::atomic<bool> kGoOn = false;
 
-/// The first of several ranks, alone: the others give nothing.
-class FirstOf final : public Collective {
- public:
-  explicit FirstOf(int ranks) : ranks_(ranks) {}
-  int rank() const override { return 0; }
-  int size() const override { return ranks_; }
-  void reduce_scatter(Tensor, std::span<const int64_t>) override {}
-  void all_gather(Tensor, std::span<const int64_t>) override {}
-  void sum(std::span<double>) override {}
-  void broadcast(void*, int64_t) override {}
-  int on_this_machine() const override { return 1; }
-  void abort(int status) override { std::_Exit(status); }
-
- private:
-  int ranks_;
-};
-
 struct Bench {
   Sharding sharding = {};
   bool layered = false;  // gradients
@@ -80,12 +63,12 @@ struct Bench {
     std::vector<int32_t> ids(3000);
     for (size_t i = 0; i < ids.size(); ++i) ids[i] = static_cast<int32_t>(Random(1).below(i, 53));
     const TokenStream text(std::move(ids));
-    FirstOf ranks(sharding.ranks);
+    const std::unique_ptr<Collective> ranks = first_of(sharding.ranks);
     Trainer trainer(*on, *student, teacher.get(), text, nullptr, recipe,
                     {.dir = testing::scratch_dir("plan-run"),
                      .settings = {},
                      .report = nullptr,
-                     .ranks = &ranks,
+                     .ranks = ranks.get(),
                      .gradients_over_ranks = layered});
     trainer.run();
     return trainer.memory_bytes() - teacher->weights->peak_bytes();

@@ -45,6 +45,10 @@ class Collective {
 /// One process alone: every function is the identity.
 Collective& one_process();
 
+/// This process as the first of `size` ranks whose others give nothing: every function is the identity. It holds and
+/// computes what it would among them, to be measured before the others are asked; sums are not those of a run.
+std::unique_ptr<Collective> first_of(int size);
+
 /// The ranks that mpirun started, this process among them; one_process() where it started none. Throws Error when it
 /// did and this program was built without MPI. Call once, before threads are made.
 Collective& ranks_of_this_run();

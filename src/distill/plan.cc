@@ -22,8 +22,9 @@ struct Cost {
   std::string measured;  // "" when whole steps were measured
 };
 
-/// Steps that grow, first in the length of a window, then in windows, up to the stage's own shape as long as time and
-/// memory allow. Beyond that, time is proportional to tokens, and scratch memory goes on along its last slope.
+/// Steps of all ranks, of which this one's part is measured, that grow, first in the length of a window, then in
+/// windows, up to the stage's own shape as long as time and memory allow. Beyond that, time is proportional to tokens,
+/// and scratch memory goes on along its last slope.
 Cost measure_stage(Trainer& trainer, const Stage& stage, int ranks, int64_t scratch_left, double budget,
                    const std::atomic<bool>& stop) {
   const int64_t lanes = stage.lanes * ranks, a_lane = (stage.batch + lanes - 1) / lanes;
@@ -36,7 +37,7 @@ Cost measure_stage(Trainer& trainer, const Stage& stage, int ranks, int64_t scra
   double rows_before = 0, bytes_before = 0;
   for (int64_t windows = 1;;) {
     if (stop) throw Interrupted();
-    probe.batch = stage.lanes * windows;
+    probe.batch = lanes * windows;
     double seconds = trainer.measure_step_seconds(probe, 1);
     const bool whole = windows == at_once && probe.context == stage.context;
     if (whole)
@@ -100,24 +101,24 @@ Plan make_plan(const PlanInput& in, const Say& say, const std::atomic<bool>& sto
     init_random(*student, recipe.seed);
   }
   const TokenStream tokens = made_up_tokens(recipe, in.student.vocab);
+  const std::unique_ptr<Collective> among_ranks = first_of(ranks);
   Trainer trainer(in.on, *student, in.teacher, tokens, nullptr, recipe,
                   {.dir = {},
                    .settings = {},
                    .report = nullptr,
+                   .ranks = among_ranks.get(),
                    .optimiser_on_host = in.optimiser_on_host,
                    .gradients_over_ranks = in.gradients_over_ranks});
   const int64_t weights = student->weights->peak_bytes(), block = size_of(DType::f32) * student->params.block_count(),
-                moments = blocks.moments * block, shared = moments + (in.gradients_over_ranks ? block : 0),
-                optimiser = trainer.optimiser_bytes() - shared + shared / ranks, held = weights + optimiser,
-                elsewhere = on_host ? moments / ranks : 0;
+                optimiser = trainer.optimiser_bytes(), held = weights + optimiser,
+                elsewhere = on_host ? blocks.moments * block / ranks : 0;
 
   Plan plan;
   double seconds = 0;
   int64_t scratch = 0, trained_tokens = 0, targets = 0;
   for (size_t i = 0; i < recipe.stages.size(); ++i) {
     const Stage& s = recipe.stages[i];
-    Cost cost = measure_stage(trainer, s, ranks, available - held + elsewhere, in.stage_seconds, stop);
-    cost.step_seconds /= ranks;
+    const Cost cost = measure_stage(trainer, s, ranks, available - held + elsewhere, in.stage_seconds, stop);
     const double stage_seconds = cost.step_seconds * static_cast<double>(s.steps());
     const double rate = static_cast<double>(s.batch * s.context) / cost.step_seconds;
     const double gflops = rate * flops_per_token(s, in.student, in.teacher ? &in.teacher->config() : nullptr) * 1e-9;

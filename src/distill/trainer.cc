@@ -298,7 +298,7 @@ double Trainer::measure_step_seconds(const Stage& measured, int64_t steps) {
   Stage stage = measured;
   stage.cache_targets = false;
   if (stage.windows_at_once > 0)
-    stage.batch = std::min(stage.batch, stage.lanes * stage.windows_at_once);  // the rest repeats these
+    stage.batch = std::min(stage.batch, options_.ranks->size() * stage.lanes * stage.windows_at_once);  // then repeated
   prepare(stage);
   renew_scratch();
   scratch_before_ = 0;

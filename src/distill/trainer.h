@@ -76,7 +76,8 @@ class Trainer {
   bool resume();
   /// Runs what is left. `before_stage(index)` is called when a stage starts at its first step.
   RunEnd run(const std::function<void(int64_t stage)>& before_stage = nullptr);
-  /// Seconds per step of one stage, measured on `steps` steps without changing anything. Scratch memory starts anew.
+  /// Seconds per step of one stage, measured on `steps` steps without changing anything, the updates left out. Scratch
+  /// memory starts anew.
   double measure_step_seconds(const Stage& stage, int64_t steps);
   /// How many stages a checkpoint in `dir` has behind it; 0 when there is none that can be read.
   static int64_t finished_stages(const Path& dir);
