@@ -352,7 +352,6 @@ TEST_F(ShardsTest, WhatIsThereStaysWhenNewShardsAreRefused) {
   prepare();
   EXPECT_EQ(corpus_hash, first.corpus_hash);
   EXPECT_EQ(train_hash, first.train->hash());
-  EXPECT_EQ(stored(), before);
 }
 
 TEST_F(ShardsTest, TokenisedOnce) {
