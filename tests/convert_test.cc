@@ -96,8 +96,16 @@ TEST(Convert, StoppedWhileMeasuringItOnlyMeasuresAgain) {
   EXPECT_EQ(read_file(out / "model.safetensors"), model);
   EXPECT_EQ(read_file(out / "training" / "log.jsonl"), log);
 
+  const auto data = [&] { return read_file(out / "data" / "train.tokens") + read_file(out / "data" / "sampled.json"); };
+  const std::string before = data();
+  run.options.run.precision = "f32";  // what auto means
+  ASSERT_EQ(run(), RunEnd::finished);
+  run.options.sample_tokens = 720;
+  EXPECT_PRED2(has, error_of([&] { run(); }), "data: was ");
+  EXPECT_EQ(data(), before) << "a refused run leaves what the one that it refuses needs";
   run.options.run.set.emplace_back("stages.1.lr=0.5");
   EXPECT_PRED2(has, error_of([&] { run(); }), "stages.1.lr: was 0.0003, now 0.5");
+  EXPECT_TRUE(run.lines.empty()) << "known before anything is measured or sampled, found " << run.lines[0];
 }
 
 TEST(Convert, UnusableTextIsKnownBeforeAnythingIsMeasured) {
@@ -120,6 +128,31 @@ TEST(Convert, UnusableTextIsKnownBeforeAnythingIsMeasured) {
   EXPECT_EQ(run(), RunEnd::finished);
   run.options.run.exclude = {(dir / "latin.txt").string()};
   EXPECT_PRED2(has, error_of([&] { run(); }), "latin.txt, line 2");
+}
+
+TEST(Convert, OneTokenCannotBeHeldOut) {
+  Conversion run(testing::scratch_dir("convert-holdout") / "out");
+  run.options.run.holdout = 1;
+  EXPECT_PRED2(has, error_of([&] { run(); }), "--holdout: expected 0 or at least 2");
+}
+
+TEST(ReadData, ADirectoryHoldsOutWhatItsFilesDo) {
+  const Path dir = testing::scratch_dir("convert-default-holdout");
+  std::string text;
+  for (int i = 0; i < 80'000; ++i) text += concat("number ", i, "<|endoftext|>");
+  make_directory(dir / "data");
+  write_file(dir / "data" / "a.txt", text);
+  const auto teacher = load_model(std::string(QWERKY_SOURCE_DIR) + "/models/teacher", {});
+  const std::atomic<bool> stop = false;
+  RunOptions options;
+  const auto held = [&](const Path& input, const char* out) {
+    options.data = {input.string()}, options.out = (dir / out).string();
+    return read_data(
+               options, *teacher->tokenizer, nullptr, [](const std::string&, bool) {}, stop)
+        .shards.validation->size();
+  };
+  EXPECT_EQ(held(dir / "data", "one"), static_cast<int64_t>(text.size()) / 400);
+  EXPECT_EQ(held(dir / "data" / "a.txt", "two"), static_cast<int64_t>(text.size()) / 400);
 }
 
 TEST(Convert, ASecondRunIntoOneDirectoryIsRefused) {

@@ -176,6 +176,10 @@ TEST(Corpus, DirectoriesAreSearchedInOrder) {
   read_corpus({.inputs = {dir / "z.txt", dir / "b"}}, take);
   EXPECT_EQ(found, (Documents{"last", "second"}));
 
+  found.clear();
+  read_corpus({.inputs = {dir}, .leave_out = dir / "b" / ".." / "b"}, take);
+  EXPECT_EQ(found, (Documents{"first", "last"})) << "what a run writes below its data is none of them";
+  expect_error([&] { corpus_files({.inputs = {dir}, .leave_out = dir / "b" / ".."}); }, {"--out"});
   expect_error([&] { read_corpus({.inputs = {dir / "none.txt"}}, take); }, {"none.txt", "no such file"});
   expect_error([&] { read_corpus({.inputs = {dir / "b" / "readme.md"}}, take); }, {"readme.md", ".jsonl.zst"});
   std::filesystem::create_directories(dir / "empty");
@@ -301,6 +305,53 @@ TEST_F(ShardsTest, OverlappingDocumentsAreDropped) {
 
   options_.holdout_tokens = last_tokens;
   expect_error([&] { prepare(); }, {"nothing is left to train on", "3 of 4", "100 characters"});
+}
+
+TEST_F(ShardsTest, TheFirstPartOfTheDocumentThatTheBorderCuts) {
+  const std::string common(100, 'c'), begin = "at first " + common, cut = begin + std::string(150, 'd');
+  options_.holdout_tokens = 101;
+  corpus({"kept", cut});
+  EXPECT_EQ(text_of(*prepare().train), "kept$" + begin + std::string(50, 'd')) << "it shares nothing with others";
+  corpus({"kept", cut, "and " + common});
+  options_.holdout_tokens = 206;
+  Shards shards = prepare();
+  EXPECT_EQ(text_of(*shards.train), "kept$") << "it shares a run with a document held out";
+  EXPECT_EQ(shards.dropped, 1);
+
+  corpus({"kept", cut});
+  write_file(dir_ / "test.txt", common);
+  options_.exclude_overlap = {dir_ / "test.txt"};
+  options_.holdout_tokens = 101;
+  EXPECT_EQ(text_of(*prepare().train), "kept$") << "it shares a run with an excluded text";
+  corpus({cut});
+  expect_error([&] { prepare(); }, {"nothing is left to train on", "1 of 1"});
+}
+
+TEST_F(ShardsTest, WhatIsThereStaysWhenNewShardsAreRefused) {
+  corpus({std::string(3000, 'a'), std::string(2000, 'b')});
+  options_.holdout_tokens = 100;
+  const Shards first = prepare();
+  const auto stored = [&] {
+    std::string all;
+    for (const char* name : {"train.tokens", "validation.tokens", "manifest.json"})
+      all += read_file(dir_ / "cache" / name);
+    return all;
+  };
+  const std::string before = stored();
+  std::string corpus_hash, train_hash;
+  options_.accept = [&](const std::string& documents, const std::string& train) {
+    corpus_hash = documents, train_hash = train;
+    if (documents != first.corpus_hash) fail("another corpus");
+  };
+  corpus({std::string(3000, 'a'), std::string(2000, 'c')});
+  expect_error([&] { prepare(); }, {"another corpus"});
+  EXPECT_EQ(stored(), before);
+  EXPECT_EQ(std::distance(std::filesystem::directory_iterator(dir_ / "cache"), {}), 3) << "nothing half made stays";
+  corpus({std::string(3000, 'a'), std::string(2000, 'b')});
+  write_file(dir_ / "cache" / "train.tokens", "damaged");
+  prepare();
+  EXPECT_EQ(corpus_hash, first.corpus_hash);
+  EXPECT_EQ(train_hash, first.train->hash());
 }
 
 TEST_F(ShardsTest, TokenisedOnce) {

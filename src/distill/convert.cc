@@ -40,6 +40,7 @@ struct Job {
   const std::atomic<bool>& stop;
   Collective* ranks;
   Recipe recipe;
+  Precision precision;
   std::unique_ptr<Backend> backend;
   Sharding sharding = {};                 // of what trains
   double peak_gflops = 0;                 // of the precision used
@@ -60,15 +61,16 @@ void lock_out(Job& job) {
 Job make_job(const RunOptions& options, const Say& say, const std::atomic<bool>& stop, Collective& ranks) {
   if (options.out.empty()) fail("--out: expected a directory to write");
   if (options.report_steps < 1) fail("--report-steps: expected at least 1, found ", options.report_steps);
-  if (options.holdout < 0) fail("--holdout: expected at least 0, found ", options.holdout);
+  if (options.holdout < 0 || options.holdout == 1)
+    fail("--holdout: expected 0 or at least 2 tokens, one of which predicts the next, found ", options.holdout);
   if (!(options.checkpoint_seconds >= 0))
     fail("--checkpoint-seconds: expected at least 0, found ", options.checkpoint_seconds);
   if (options.optimiser_memory != "device" && options.optimiser_memory != "host")
     fail("--optimiser-memory: expected device or host, found ", options.optimiser_memory);
   if (options.gradient_memory != "whole" && options.gradient_memory != "ranks")
     fail("--gradient-memory: expected whole or ranks, found ", options.gradient_memory);
-  Job job{options, say, stop, &ranks, load_recipe(options.recipe, options.set), nullptr};
   const Precision precision = resolve_precision(options.precision, DType::f32, options.backend);
+  Job job{options, say, stop, &ranks, load_recipe(options.recipe, options.set), precision, nullptr};
   job.backend = make_backend(options.backend, precision);
   job.ranks = &between_devices(ranks);
   // Products of bf16 read what a bf16 copy of a weight holds. One rank alone would hold that beside all masters.
@@ -89,7 +91,7 @@ void plan(Job& job, const Config& config, const Model* teacher, int64_t text_tok
   if (!job.ranks->first()) return;
   lock_out(job);
   const Peaks peaks = measure_peaks(threads(), 0.3);
-  job.peak_gflops = job.options.precision == "bf16" ? peaks.bf16_gflops : peaks.f32_gflops;
+  job.peak_gflops = job.precision == Precision::bf16 ? peaks.bf16_gflops : peaks.f32_gflops;
   const auto stages = static_cast<int64_t>(job.recipe.stages.size());
   if (!job.options.dry_run && Trainer::finished_stages(job.training()) >= stages) return;
   job.step_seconds = make_plan({.on = *job.backend,
@@ -108,6 +110,29 @@ void plan(Job& job, const Config& config, const Model* teacher, int64_t text_tok
                                 .ranks_on_this_machine = job.ranks->on_this_machine()},
                                job.say, job.stop)
                          .step_seconds;
+}
+
+/// What must be equal for a resume, besides the data. A checkpoint of other settings is refused.
+Json settings_of(const Job& job, const Config& config, const Model* teacher) {
+  Json settings{{"recipe", to_json(job.recipe)},
+                {"config", write_config(config)},
+                {"backend", job.backend->name()},
+                {"precision", job.precision == Precision::bf16 ? "bf16" : "f32"}};
+  if (teacher) settings["teacher"] = fingerprint(*teacher);
+  if (job.ranks->first()) Trainer::check_settings(job.training(), settings);
+  return settings;
+}
+
+Json with_data(Json settings, const std::string& data, const std::string& training_tokens) {
+  settings["data"] = data, settings["training_tokens"] = training_tokens;
+  return settings;
+}
+
+/// Data of another run than that to go on with replace none.
+Accept accept_data(const Job& job, const Json& settings) {
+  return [&](const std::string& data, const std::string& training_tokens) {
+    Trainer::check_settings(job.training(), with_data(settings, data, training_tokens));
+  };
 }
 
 /// Runs on the first rank, then on the others, which find what it left in files.
@@ -222,22 +247,17 @@ RunEnd convert_model(Job& job, const ConvertOptions& options) {
       (options.store == "auto" && teacher->params.find("model.embed_tokens.weight")->weight.type == DType::bf16);
   const DType stored_as = bf16 ? DType::bf16 : DType::f32;
 
+  const Json known = options.run.dry_run ? Json() : settings_of(job, config, teacher.get());
   plan(job, config, teacher.get(), sampled ? options.sample_tokens : check_text(options.run), sampled ? 1 : 2,
        stored_as, over_ranks ? layers->shard_bytes(job.ranks->size()) : 0);
   if (options.run.dry_run) return RunEnd::finished;
   const RunData data = first_then_others(*job.ranks, [&] {
     return sampled ? sample_data(job.out(), *teacher, *job.backend, options.sample_tokens, window, job.recipe.seed,
-                                 job.say, job.stop)
-                   : read_data(options.run, *teacher->tokenizer, job.say, job.stop);
+                                 accept_data(job, known), job.say, job.stop)
+                   : read_data(options.run, *teacher->tokenizer, accept_data(job, known), job.say, job.stop);
   });
 
-  const Json settings{{"recipe", to_json(job.recipe)},
-                      {"teacher", fingerprint(*teacher)},
-                      {"config", write_config(config)},
-                      {"data", data.shards.corpus_hash},
-                      {"training_tokens", data.shards.train->hash()},
-                      {"backend", job.backend->name()},
-                      {"precision", options.run.precision}};
+  const Json settings = with_data(known, data.shards.corpus_hash, data.shards.train->hash());
   auto student = make_student(config, job.recipe, *teacher, job.sharding);
   TrainerOptions how = trainer_options(job, settings);
   how.teacher_over_ranks = over_ranks;
@@ -345,12 +365,11 @@ RunEnd train_model(Job& job, const TrainOptions& options) {
   json["vocab_size"] = tokenizer->size();
   if (!tokenizer->eos.empty()) json["eos_token_id"] = tokenizer->eos.front();
   const Config config = read_config(json, nullptr, options.config);
-  const RunData data =
-      first_then_others(*job.ranks, [&] { return read_data(options.run, *tokenizer, job.say, job.stop); });
+  const Json known = settings_of(job, config, nullptr);
+  const RunData data = first_then_others(
+      *job.ranks, [&] { return read_data(options.run, *tokenizer, accept_data(job, known), job.say, job.stop); });
 
-  const Json settings{{"recipe", to_json(job.recipe)},   {"config", write_config(config)},
-                      {"data", data.shards.corpus_hash}, {"training_tokens", data.shards.train->hash()},
-                      {"backend", job.backend->name()},  {"precision", options.run.precision}};
+  const Json settings = with_data(known, data.shards.corpus_hash, data.shards.train->hash());
   const auto model = make_model(config, nullptr, job.sharding);
   Trainer trainer(*job.backend, *model, nullptr, *data.shards.train, data.shards.validation.get(), job.recipe,
                   trainer_options(job, settings));

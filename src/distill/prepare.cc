@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "distill/prepare.h"
 
+#include "io/corpus.h"
 #include "io/shard_file.h"
 
 namespace qwerky {
@@ -15,7 +16,7 @@ void preparing(const Say& say, const std::atomic<bool>& stop, const std::string&
 }  // namespace
 
 CorpusOptions corpus_of(const RunOptions& options) {
-  CorpusOptions corpus{.field = options.field, .split_before = options.split_before};
+  CorpusOptions corpus{.field = options.field, .split_before = options.split_before, .leave_out = options.out};
   for (const std::string& input : options.data) corpus.inputs.emplace_back(input);
   return corpus;
 }
@@ -40,17 +41,17 @@ Beginning beginning_of_text(const CorpusOptions& corpus, size_t most, const std:
   return out;
 }
 
-RunData read_data(const RunOptions& options, const Tokenizer& tokenizer, const Say& say,
+RunData read_data(const RunOptions& options, const Tokenizer& tokenizer, const Accept& accept, const Say& say,
                   const std::atomic<bool>& stop) {
   RunData data;
   ShardOptions shards{.corpus = corpus_of(options)};
   for (const std::string& input : options.data) data.name += (data.name.empty() ? "" : ", ") + input;
   for (const std::string& input : options.exclude) shards.exclude_overlap.emplace_back(input);
   shards.holdout_tokens = options.holdout;
+  shards.accept = accept;
   if (shards.holdout_tokens == 0) {  // 1 % of what the files hold at about 4 bytes per token
     int64_t bytes = 0;
-    for (const Path& input : shards.corpus.inputs)
-      if (is_file(input)) bytes += bytes_under(input);
+    for (const Path& file : corpus_files(shards.corpus)) bytes += bytes_under(file);
     shards.holdout_tokens = std::clamp<int64_t>(bytes / 400, 4096, kMostHeldOut);
   }
   data.shards = prepare_shards(shards, tokenizer, Path(options.out) / "data", [&](int64_t done, int64_t total) {
@@ -75,7 +76,7 @@ std::string fingerprint(const Model& model) {
 }
 
 RunData sample_data(const Path& out, const Model& teacher, const Backend& on, int64_t tokens, int64_t length,
-                    uint64_t seed, const Say& say, const std::atomic<bool>& stop) {
+                    uint64_t seed, const Accept& accept, const Say& say, const std::atomic<bool>& stop) {
   const Path dir = out / "data", train = dir / "train.tokens", validation = dir / "validation.tokens",
              manifest = dir / "sampled.json";
   Json record{{"tokens", tokens}, {"length", length}, {"seed", seed}, {"teacher", fingerprint(teacher)}};
@@ -94,6 +95,9 @@ RunData sample_data(const Path& out, const Model& teacher, const Backend& on, in
     });
     make_directory(dir);
     const size_t kept = ids.size() - ids.size() / 20;
+    record["train"] = sha256(bytes_of(std::span(ids).first(kept)));
+    record["validation"] = sha256(bytes_of(std::span(ids).subspan(kept)));
+    accept(sha256(record.dump()), record["train"]);
     const auto write = [](const Path& file, std::span<const int32_t> part) {
       ShardWriter shard(file);
       shard.write(part);

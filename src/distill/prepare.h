@@ -28,11 +28,15 @@ struct Beginning {
 };
 Beginning beginning_of_text(const CorpusOptions& corpus, size_t most, const std::atomic<bool>& stop);
 
+/// Gets the hashes of data and training tokens before those that are there are replaced; it may throw.
+using Accept = std::function<void(const std::string& data, const std::string& training_tokens)>;
+
 /// Tokenises options.data.
-RunData read_data(const RunOptions& options, const Tokenizer& tokenizer, const Say& say, const std::atomic<bool>& stop);
+RunData read_data(const RunOptions& options, const Tokenizer& tokenizer, const Accept& accept, const Say& say,
+                  const std::atomic<bool>& stop);
 /// `tokens` ids in texts of at most `length`, the last 5 % held out.
 RunData sample_data(const Path& out, const Model& teacher, const Backend& on, int64_t tokens, int64_t length,
-                    uint64_t seed, const Say& say, const std::atomic<bool>& stop);
+                    uint64_t seed, const Accept& accept, const Say& say, const std::atomic<bool>& stop);
 
 /// A digest of the configuration and every tensor.
 std::string fingerprint(const Model& model);

@@ -55,13 +55,11 @@ void Recipe::check() const {
     fail("recipe ", name, ": init: expected published, calibrated or random, found ", init);
   if (calibration_tokens < 2)
     fail("recipe ", name, ": calibration_tokens: expected at least 2, found ", calibration_tokens);
-  if (!(half_life_scale > 0) || !(ridge >= 0))
-    fail("recipe ", name, ": half_life_scale must be positive and ridge not negative, found ", half_life_scale, " and ",
-         ridge);
   if (!(rank_scale > 0 && rank_scale <= 64))
     fail("recipe ", name, ": rank_scale: expected a number above 0 and up to 64, found ", rank_scale);
   if (!(half_life_scale > 0) || !(ridge > 0) || !std::isfinite(rate_bias))
-    fail("recipe ", name, ": half_life_scale and ridge must be positive, rate_bias finite");
+    fail("recipe ", name, ": half_life_scale and ridge must be positive, rate_bias finite, found ", half_life_scale,
+         ", ", ridge, " and ", rate_bias);
   if (stages.empty()) fail("recipe ", name, ": it has no stages");
   for (const Stage& s : stages) s.check();
   if (init == "calibrated" && calibration_tokens <= stages.front().context)

@@ -340,14 +340,21 @@ int64_t Trainer::finished_stages(const Path& dir) {
   }
 }
 
+void Trainer::check_settings(const Path& dir, const Json& settings) {
+  if (!TrainingCheckpoint::is_in(dir)) return;
+  Json was = TrainingCheckpoint(dir).state()["settings"];
+  for (const char* known_late : {"data", "training_tokens"})
+    if (was.is_object() && !settings.contains(known_late)) was.erase(known_late);
+  if (was != settings)
+    fail("resume: ", dir.string(), " was started with other settings:", differences(was, settings),
+         "\nrepeat the first command to go on, or choose another --out");
+}
+
 bool Trainer::resume() {
   if (!TrainingCheckpoint::is_in(options_.dir)) return false;
+  check_settings(options_.dir, options_.settings);
   const TrainingCheckpoint stored(options_.dir);
   const Json& state = stored.state();
-  if (state["settings"] != options_.settings)
-    fail("resume: ", options_.dir.string(),
-         " was started with other settings:", differences(state["settings"], options_.settings),
-         "\nrepeat the first command to go on, or choose another --out");
   const auto stages = static_cast<int64_t>(recipe_.stages.size());
   stage_ = stored.number("stage", stages);
   const int64_t steps = stage_ < stages ? recipe_.stages[static_cast<size_t>(stage_)].steps() : 0;

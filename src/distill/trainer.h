@@ -72,6 +72,9 @@ class Trainer {
   Trainer(const Backend& on, Model& student, const Model* teacher, const TokenStream& train,
           const TokenStream* validation, const Recipe& recipe, TrainerOptions options);
 
+  /// Throws when a checkpoint in `dir` was made with other settings. Those of the data, "data" and "training_tokens",
+  /// may be absent where they are not known yet.
+  static void check_settings(const Path& dir, const Json& settings);
   /// True when a checkpoint was found and loaded; an Error when it was made with other settings.
   bool resume();
   /// Runs what is left. `before_stage(index)` is called when a stage starts at its first step.

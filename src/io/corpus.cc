@@ -208,11 +208,14 @@ std::vector<Path> corpus_files(const CorpusOptions& options) {
       files.push_back(input);
       continue;
     }
+    if (same_place(input, options.leave_out))
+      fail("corpus ", input.string(), ": the result is written there; give it a directory of its own (--out)");
     const size_t before = files.size();
     std::error_code error;
     for (auto at = std::filesystem::recursive_directory_iterator(input, error);
          !error && at != std::filesystem::recursive_directory_iterator(); at.increment(error)) {
       std::error_code ignored;
+      if (at->is_directory(ignored) && same_place(at->path(), options.leave_out)) at.disable_recursion_pending();
       if (at->is_regular_file(ignored) && format_of(at->path().string()).known) files.push_back(at->path());
     }
     if (error) fail("corpus ", input.string(), ": ", error.message());

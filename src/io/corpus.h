@@ -16,7 +16,7 @@ constexpr size_t kMostDocumentBytes = size_t{64} << 20;  ///< a longer document 
 constexpr size_t kMostLineBytes = size_t{16} << 20;  ///< a longer line of .jsonl is refused: parsed, it grows 20 times
 
 /// The files that `options.inputs` name, in order. Throws when an input is absent, has another suffix than those
-/// known, or is a directory without such files.
+/// known, or is a directory without such files or the one to leave out.
 std::vector<Path> corpus_files(const CorpusOptions& options);
 
 /// Documents of one file whose bytes are given; the suffix of `name` decides the format. `progress` gets the

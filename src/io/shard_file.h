@@ -28,6 +28,8 @@ class ShardWriter {
  public:
   explicit ShardWriter(const Path& path);
   void write(std::span<const int32_t> tokens);
+  /// Of the tokens so far, as TokenStream::hash.
+  std::string hash() const { return hash_.hex(); }
   void commit();
 
  private:

@@ -18,6 +18,7 @@ namespace {
 constexpr int64_t kBatchBytes = int64_t{4} << 20;  // text tokenised at once
 constexpr size_t kBatchDocuments = 4096;
 constexpr int64_t kOverlapChars = 100;
+constexpr int kManifestVersion = 2;  // what the same inputs give
 
 /// The token that ends a document: <|endoftext|> where a chat model has several ends, else the first.
 std::optional<int32_t> end_token(const Tokenizer& tokenizer) {
@@ -138,7 +139,7 @@ Identity identify(const ShardOptions& options, const std::vector<Path>& files, c
     }
     return list;
   };
-  identity.key = {{"version", kShardVersion},
+  identity.key = {{"version", kManifestVersion},
                   {"inputs", describe(files)},
                   {"field", options.corpus.field},
                   {"split_before", options.corpus.split_before},
@@ -208,11 +209,13 @@ struct Border {
   bool inside;
 };
 
-/// Which of the documents before the border share a run with the excluded texts or the holdout.
+/// Which of the documents before the border share a run with the excluded texts or the holdout; at last whether the
+/// first part of the one that it cuts does, its own held-out part aside.
 std::vector<bool> find_overlaps(const ShardOptions& options, const std::vector<Path>& files,
                                 const std::vector<Path>& excluded, const Border& border, size_t documents,
-                                const std::string& cut_text) {
-  std::vector<bool> drop(border.document, false);
+                                const std::string& first_part, const std::string& cut_text) {
+  const size_t first = border.document + (border.inside ? 1 : 0);
+  std::vector<bool> drop(first, false);
   OverlapIndex index(kOverlapChars);
   const bool held = options.holdout_tokens > 0;
   if (!excluded.empty()) {
@@ -228,11 +231,10 @@ std::vector<bool> find_overlaps(const ShardOptions& options, const std::vector<P
     if (i != documents) fail("corpus: a file changed while it was read (", documents, " documents, then ", i, ")");
   };
   if (held) {
-    if (border.inside) index.add(cut_text);
-    const size_t first = border.document + (border.inside ? 1 : 0);
     each_document([&](size_t i, const std::string& text) {
       if (i >= first) index.add(text);
     });
+    if (border.inside) drop[border.document] = index.shares_run(first_part), index.add(cut_text);
   }
   if (held || !excluded.empty()) {
     each_document([&](size_t i, const std::string& text) {
@@ -257,7 +259,7 @@ Shards prepare_shards(const ShardOptions& options, const Tokenizer& tokenizer, c
   make_directory(cache_dir);
   const CachePaths paths(cache_dir);
   const std::vector<Path> files = corpus_files(options.corpus);
-  CorpusOptions others;
+  CorpusOptions others = options.corpus;
   others.inputs = options.exclude_overlap;
   const std::vector<Path> excluded = corpus_files(others);
 
@@ -302,35 +304,33 @@ Shards prepare_shards(const ShardOptions& options, const Tokenizer& tokenizer, c
   auto begin_of = [&](size_t i) { return i == 0 ? 0 : ends[i - 1]; };
   const bool inside = document < ends.size() && begin_of(document) < token;
   const Border border{token, document, inside};
-  std::string cut_text;
+  const auto range = [&](int64_t begin, int64_t end) {
+    return all.tokens().subspan(static_cast<size_t>(begin), static_cast<size_t>(end - begin));
+  };
+  std::string first_part, cut_text;
   if (inside) {
-    cut_text = tokenizer.decode(
-        all.tokens().subspan(static_cast<size_t>(token), static_cast<size_t>(ends[document] - token)), true);
+    first_part = tokenizer.decode(range(begin_of(document), token), true);
+    cut_text = tokenizer.decode(range(token, ends[document]), true);
   }
-  const std::vector<bool> drop = find_overlaps(options, files, excluded, border, ends.size(), cut_text);
+  const std::vector<bool> drop = find_overlaps(options, files, excluded, border, ends.size(), first_part, cut_text);
 
   Shards shards;
   shards.documents = static_cast<int64_t>(ends.size());
   shards.dropped = std::count(drop.begin(), drop.end(), true);
   shards.corpus_hash = corpus.hex();
-  auto range = [&](int64_t begin, int64_t end) {
-    return all.tokens().subspan(static_cast<size_t>(begin), static_cast<size_t>(end - begin));
-  };
   ShardWriter train(paths.train);
   int64_t kept = 0;
-  for (size_t i = 0; i < document; ++i) {
+  for (size_t i = 0; i < drop.size(); ++i) {
     if (drop[i]) continue;
-    train.write(range(begin_of(i), ends[i]));
-    kept += ends[i] - begin_of(i);
-  }
-  if (inside) {
-    train.write(range(begin_of(document), token));
-    kept += token - begin_of(document);
+    const std::span<const int32_t> part = range(begin_of(i), std::min(ends[i], token));
+    train.write(part);
+    kept += static_cast<int64_t>(part.size());
   }
   if (kept == 0) {
     fail("corpus: nothing is left to train on: ", shards.dropped, " of ", shards.documents, " documents share ",
          kOverlapChars, " characters with the validation or excluded text");
   }
+  if (options.accept) options.accept(shards.corpus_hash, train.hash());
   train.commit();
   shards.train = std::make_unique<TokenStream>(paths.train);
   Json result = {{"documents", shards.documents},

@@ -21,6 +21,7 @@ struct CorpusOptions {
   std::vector<Path> inputs = {};
   std::string field = "text";
   std::vector<std::string> split_before = {};  ///< for .txt without separators, e.g. {"Once upon a time", "Chapter "}
+  Path leave_out = {};  ///< a directory whose files are none of the corpus, though it may lie below an input
 };
 /// Takes a document; false when it is the last that is wanted.
 using EachDocument = std::function<bool(std::string&& document)>;
@@ -40,6 +41,8 @@ struct ShardOptions {
   int64_t holdout_tokens = 0;  ///< the last tokens of the corpus, kept for validation
   /// Training documents that share a run of 100 characters with these, or with what is held out, are dropped.
   std::vector<Path> exclude_overlap = {};
+  /// Gets the hashes of corpus and training tokens before shards that are there are replaced; it may throw.
+  std::function<void(const std::string& corpus, const std::string& train)> accept = nullptr;
 };
 
 /// What stands before and after each document in a stream: BOS where the model adds it; EOS (<|endoftext|> where a chat
@@ -82,7 +85,8 @@ struct Shards {
 
 /// Tokenises into `cache_dir` (train.tokens, validation.tokens, manifest.json), or reads what is there when corpus
 /// files, options and tokenizer are the same and the shards are whole. A document that the border of the holdout
-/// cuts keeps its first part in training. Progress: `progress(bytes_done, bytes_total)` of the files.
+/// cuts keeps its first part in training unless that overlaps. Progress: `progress(bytes_done, bytes_total)` of the
+/// files.
 Shards prepare_shards(const ShardOptions& options, const Tokenizer& tokenizer, const Path& cache_dir,
                       const std::function<void(int64_t, int64_t)>& progress = nullptr);
 
