@@ -13,9 +13,17 @@ TEST(Units, AmountsAsPeopleReadThem) {
   EXPECT_EQ(duration_text(19200), "5 h 20 min");
 }
 
+TEST(Units, LinesAreCutBetweenCharacters) {
+  EXPECT_EQ(first_columns("window 1/188", 12), "window 1/188");
+  EXPECT_EQ(first_columns("window 1/188", 11), "window 1/18");
+  EXPECT_EQ(first_columns("2 × 3 × 4", 3), "2 ×");
+  EXPECT_EQ(first_columns("×", 0), "");
+}
+
 TEST(Units, NothingIsMoreThanAllOfTheBandwidth) {
   EXPECT_EQ(bandwidth_text(7.6, 10, false), "76 % of the measured bandwidth");
   EXPECT_EQ(bandwidth_text(15.2, 10, true), "they fit in a cache");
+  EXPECT_EQ(bandwidth_text(8.7, 10, true), "they fit in a cache") << "at any rate: memory is not read";
   EXPECT_EQ(bandwidth_text(10.1, 10, false), "above the measured bandwidth of 10.00");
 }
 

@@ -22,10 +22,17 @@ std::string duration_text(double seconds) {
   return concat(s / 3600, " h ", s % 3600 / 60, " min");
 }
 
+std::string first_columns(const std::string& text, size_t columns) {
+  size_t characters = 0;
+  for (size_t i = 0; i < text.size(); ++i)
+    if ((text[i] & 0xC0) != 0x80 && characters++ == columns) return text.substr(0, i);
+  return text;
+}
+
 std::string bandwidth_text(double rate, double memory, bool fits_in_cache) {
+  if (fits_in_cache) return "they fit in a cache";
   if (rate <= memory)
     return concat(std::fixed, std::setprecision(0), 100 * rate / memory, " % of the measured bandwidth");
-  if (fits_in_cache) return "they fit in a cache";
   return concat("above the measured bandwidth of ", std::fixed, std::setprecision(2), memory);
 }
 

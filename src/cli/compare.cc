@@ -62,12 +62,15 @@ TextComparison compare_text(const Options& options) {
       config.sinks = options.sinks;
     };
   const auto student = load_model(options.student, other);
+  const auto& mixers = student->config().mixers;
+  if (options.softmax_window > 0 && std::find(mixers.begin(), mixers.end(), MixerKind::softmax) == mixers.end())
+    fail("--softmax-window: ", options.student, " has no softmax layer to restrict; leave it out");
   TextComparison text;
   text.ids = read_ids(o.text, teacher->tokenizer.get(), teacher->config().vocab);
   text.backend = backend->name();
   text.teacher_state = teacher->decoder->state_scalars(o.window);
   text.student_state = student->decoder->state_scalars(o.window);
-  for (const MixerKind kind : student->config().mixers) text.mixers.emplace_back(name_of(kind));
+  for (const MixerKind kind : mixers) text.mixers.emplace_back(name_of(kind));
   text.result =
       compare(*backend, *teacher->decoder, *student->decoder, windows_of(text.ids, o.window), true, show_windows_done);
   say(concat("compared on ", threads(), " threads, backend ", backend->name()), true);

@@ -6,6 +6,7 @@
 #include <memory>
 #include <sstream>
 
+#include "base/units.h"
 #include "cli/command.h"
 #include "engine/engine.h"
 #include "engine/footprint.h"
@@ -20,10 +21,6 @@ struct Options {
   std::string model, tokens, out, backend = "auto", precision = "auto";
   bool tensors = false, verify = false;
 };
-
-std::string mib(int64_t bytes) {
-  return concat(std::fixed, std::setprecision(2), static_cast<double>(bytes) / (1 << 20), " MiB");
-}
 
 /// A tensor's type as the file has it.
 std::string stored_type(const TensorSource& source, const std::string& name) {
@@ -77,22 +74,24 @@ int inspect(const Options& o) {
               << c.token_shift << ", RoPE " << c.rope_in_rwkv << ", gate type " << static_cast<int>(c.gate)
               << ", ranks: decay " << c.rank_decay << ", shift " << c.rank_shift << ", iclr " << c.rank_iclr
               << ", value mix " << c.rank_mix << ", gate " << c.rank_gate << "\n";
-  std::cout << "parameters     " << need.parameters << "\nweights        " << mib(need.weights) << " as backend "
+  std::cout << "parameters     " << need.parameters << "\nweights        " << bytes_text(need.weights) << " as backend "
             << backend->name() << " holds them\n";
   const auto shape = declare_model(c);
   if (backend->prefers_panels()) print_rounded(checkpoint, shape->params);
   for (int64_t length : {int64_t{0}, int64_t{1024}, int64_t{32768}})
-    std::cout << "state          " << mib(shape->decoder->state_scalars(length) * size_of(backend->scalar()))
-              << " per sequence at " << length << " tokens\n";
-  std::cout << "to run         " << mib(need.bytes()) << " with one sequence of " << tokens << " tokens: weights "
-            << mib(need.weights) << ", state " << mib(need.state) << ", activations " << mib(need.scratch) << "\n";
+    if (length == 0 || length <= c.max_positions || c.linear_kind() != MixerKind::softmax)
+      std::cout << "state          " << bytes_text(shape->decoder->state_scalars(length) * size_of(backend->scalar()))
+                << " per sequence at " << length << " tokens\n";
+  std::cout << "to run         " << bytes_text(need.bytes()) << " with one sequence of " << tokens
+            << " tokens: weights " << bytes_text(need.weights) << ", state " << bytes_text(need.state)
+            << ", activations " << bytes_text(need.scratch) << "\n";
   if (o.tensors)
     shape->params.each([&](const Param& p) {
       const auto info = checkpoint.tensors->info(p.name);
       if (info) std::cout << p.name << " " << p.shape.str() << " " << stored_type(*checkpoint.tensors, p.name) << "\n";
     });
   if (checkpoint.packed != nullptr)
-    std::cout << "packed file    " << mib(checkpoint.packed->bytes()) << "\ncard           "
+    std::cout << "packed file    " << bytes_text(checkpoint.packed->bytes()) << "\ncard           "
               << checkpoint.packed->card().dump() << "\n";
   if (o.verify) {
     checkpoint.packed->verify();

@@ -1,16 +1,21 @@
 // SPDX-License-Identifier: MIT
 // The program: one binary, one subcommand per file. Results go to stdout, progress to stderr; an Error is one line and
 // exit status 1.
+#include <sys/ioctl.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <chrono>
 #include <csignal>
 #include <cstdio>
+#include <cstring>
+#include <iostream>
 #include <mutex>
 
 #include "backend/collective.h"
 #include "base/error.h"
 #include "base/parallel.h"
+#include "base/units.h"
 #include "cli/command.h"
 #include "io/files.h"
 
@@ -35,11 +40,14 @@ void say(const std::string& line, bool final) {
   const std::lock_guard lock(one_at_a_time);
   static const bool terminal = isatty(STDERR_FILENO) != 0;
   static bool open_line = false;
-  static auto last = std::chrono::steady_clock::time_point{};
   const auto now = std::chrono::steady_clock::now();
+  static auto last = now;  // a log begins with a lasting line, or after ten seconds
   if (!final && !terminal && now - last < std::chrono::seconds(10)) return;
   last = now;
-  std::fprintf(stderr, "%s%s%s", terminal && open_line ? "\r\033[K" : "", line.c_str(), final || !terminal ? "\n" : "");
+  winsize size{};  // a line that wraps could not be overwritten
+  const bool cut = !final && terminal && ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0;
+  std::fprintf(stderr, "%s%s%s", terminal && open_line ? "\r\033[K" : "",
+               cut ? first_columns(line, size.ws_col - 1u).c_str() : line.c_str(), final || !terminal ? "\n" : "");
   open_line = !final && terminal;
   std::fflush(stderr);
 }
@@ -85,7 +93,11 @@ int run_program(int argc, char** argv) {
   sigaction(SIGINT, &action, nullptr);
   sigaction(SIGTERM, &action, nullptr);
   std::signal(SIGXFSZ, SIG_IGN);  // a file that grows too large is then an Error of the write, not the end
-  return run();
+  const int ended = run();
+  errno = 0;
+  if (!std::cout.flush() || std::fflush(stdout) != 0 || std::ferror(stdout) != 0)
+    fail("cannot write the result to stdout", errno != 0 ? concat(": ", std::strerror(errno)) : "");
+  return ended;
 }
 
 /// The exit status of a program that cannot go on; other ranks of the run would wait for it, and are ended.

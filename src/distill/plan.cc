@@ -82,9 +82,11 @@ Plan make_plan(const PlanInput& in, const Say& say, const std::atomic<bool>& sto
   const auto owned = owned_by_student(in.student, recipe, in.teacher);
   declared.each([&](const Param& p) { own += owned(p) ? p.count() : 0; });
   const int64_t least = training_weight_bytes(declared, in.student, owned, in.sharding);
-  say(concat("plan: student of ", declared.count(), " parameters in ", in.student.layers, " layers, ",
-             own < declared.count() ? concat(declared.count() - own, " of them the teacher's, ") : "", "state ",
-             bytes_text(4 * shape.state_scalars(0)), " per sequence"),
+  const int64_t growth = shape.state_scalars_per_token();
+  say(concat("plan: ", in.teacher ? "student" : "model", " of ", declared.count(), " parameters in ", in.student.layers,
+             " layers, ", own < declared.count() ? concat(declared.count() - own, " of them the teacher's, ") : "",
+             "state ", bytes_text(4 * shape.state_scalars(0)),
+             growth > 0 ? concat(" and ", 4 * growth, " B a token") : "", " per sequence"),
       true);
   const bool on_host = in.optimiser_on_host && device_memory() != nullptr;
   const int64_t gradients = 4 * own * (in.gradients_over_ranks ? 1 : blocks.lanes * ranks) / ranks;
@@ -141,8 +143,8 @@ Plan make_plan(const PlanInput& in, const Say& say, const std::atomic<bool>& sto
   const int64_t teacher = in.teacher ? in.teacher->weight_bytes() + in.teacher_shard_bytes : 0;
   say(concat("plan: memory ", bytes_text(plan.memory_bytes + teacher), ": weights ", bytes_text(weights),
              in.teacher ? ", teacher " + bytes_text(teacher) : "", ", gradients and optimiser ", bytes_text(optimiser),
-             ", scratch ", bytes_text(scratch), " (measured on made-up tokens); ", bytes_text(available),
-             " available beside the teacher"),
+             ", scratch ", bytes_text(scratch), " (measured on made-up tokens); ", bytes_text(available), " available",
+             in.teacher ? " beside the teacher" : ""),
       true);
   const int64_t checkpoint = block * (1 + blocks.moments), result = in.scalar_bytes * declared.count();
   const int64_t free = free_disk_bytes(in.out), there = bytes_under(in.out);  // of an earlier start

@@ -43,7 +43,10 @@ class Means {
     for (size_t i = 0; i < window.size(); ++i) total_ += window[i], sums_[i] += window[i], ++counts_[i];
     count_ += static_cast<int64_t>(window.size());
   }
-  Scores scores() const {
+  /// `of` names the values in a message.
+  Scores scores(const char* of) const {
+    if (!std::isfinite(total_))
+      fail(of, ": not finite: the model's weights or activations overflow on this text; try --precision f32");
     Scores s{count_, total_ / static_cast<double>(count_), sums_};
     for (size_t i = 0; i < sums_.size(); ++i) s.nll_by_position[i] /= static_cast<double>(counts_[i]);
     return s;
@@ -135,7 +138,7 @@ Scores score(const Backend& on, const Decoder& model, const Windows& windows, co
   });
   Means nll;
   for (const Partial& p : parts) nll.add(p.nll_teacher);
-  return nll.scores();
+  return nll.scores("loss of the model");
 }
 
 Comparison compare(const Backend& on, const Decoder& teacher, const Decoder& student, const Windows& windows,
@@ -193,8 +196,8 @@ Comparison compare(const Backend& on, const Decoder& teacher, const Decoder& stu
     for (size_t l = 0; l < p.align.size(); ++l)
       c.alignment[l] += p.align[l], error[l] += p.error[l], energy[l] += p.energy[l];
   }
-  c.teacher = nll_t.scores(), c.student = nll_s.scores();
-  const Scores divergence = kl.scores();
+  c.teacher = nll_t.scores("loss of the teacher"), c.student = nll_s.scores("loss of the student");
+  const Scores divergence = kl.scores("KL");
   c.kl = divergence.nll, c.kl_by_position = divergence.nll_by_position;
   const auto tokens = static_cast<double>(c.teacher.tokens);
   c.top1 = static_cast<double>(same) / tokens;

@@ -34,6 +34,8 @@ class Decoder {
 
   /// Scalars of state for a sequence of at most `capacity` tokens.
   int64_t state_scalars(int64_t capacity) const;
+  /// What a token adds to it; 0 where the state is constant. Windowed layers grow until their window is full.
+  int64_t state_scalars_per_token() const { return state_scalars(1) - state_scalars(0); }
   std::unique_ptr<State> make_state(DType type, int64_t capacity) const;
   /// `to` becomes what `from` is, whose capacity may be another (its position: nothing unused). Only what `from` uses
   /// is copied; the rest of `to` keeps values that are never read.
