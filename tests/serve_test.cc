@@ -637,8 +637,9 @@ TEST(Serve, HeadTellsWhatGetWould) {
 /// Parts of it are written apart.
 TEST(Serve, AnswersAreJsonInOneForm) {
   const auto in_form = [](const std::string& text) { return parse_ordered_json(text, "answer").dump() == text; };
-  OrderedJson completion = {{"prompt", "A fox \xF0\x9F\xA6\x8A"}, {"max_tokens", 6}, {"n", 2}, {"save_state", "form"}};
-  OrderedJson chat = {{"messages", {{{"role", "user"}, {"content", "Hello"}}}}, {"max_tokens", 6}};
+  OrderedJson completion = {{"prompt", "A fox \xF0\x9F\xA6\x8A"}, {"max_tokens", 6}, {"n", 2}};
+  OrderedJson chat = {
+      {"messages", {{{"role", "user"}, {"content", "Hello"}}}}, {"max_tokens", 6}, {"save_state", "form"}};
   for (const int logprobs : {-1, 0, 3}) {
     if (logprobs >= 0) completion["logprobs"] = chat["top_logprobs"] = logprobs, chat["logprobs"] = true;
     for (const bool stream : {false, true})
