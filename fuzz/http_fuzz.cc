@@ -40,7 +40,8 @@ void converse(std::string_view bytes, size_t step) {
   HttpOptions options;
   options.header_bytes = 512;
   options.body_bytes = 512;
-  options.all_body_bytes = 2048;
+  options.small_bytes = 16;
+  options.all_body_bytes = options.all_unread_bytes = 2048;
   HttpShared shared{echo, options};
   boost::asio::io_context context;
   int ends[2];
@@ -66,7 +67,7 @@ void converse(std::string_view bytes, size_t step) {
   close(ends[1]);
   listen();
   CHECK(shared.open == 0, "the connection is still open");
-  CHECK(shared.body_bytes == 0 && shared.owner_bytes.empty(), "bytes of its bodies are still counted");
+  CHECK(shared.bodies.held() == 0 && shared.unread.held() == 0, "bytes of it are still counted");
 }
 
 }  // namespace

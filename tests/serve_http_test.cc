@@ -23,10 +23,13 @@ struct Echo : HttpHandler {
   std::optional<HttpResponse> before_body(HttpHead& head) override {
     head.owner = head.authorization;
     if (head.path == "/refused") return HttpResponse{401, "no"};
+    if (head.path == "/empty") return HttpResponse{204, {}, {}, {}};
     return std::nullopt;
   }
   void handle(HttpRequest&& request, std::shared_ptr<Reply> reply) override {
     if (request.head.path == "/dropped") return;
+    if (request.head.path == "/host") return reply->send({200, request.head.host, "text/plain", {}});
+    if (request.head.path == "/large") return reply->send({200, std::string(15 << 20, 'a')});
     if (request.head.path == "/held") {
       reply->on_leave([this] { left.set_value(); });
       return held.set_value(std::move(reply));
@@ -91,6 +94,28 @@ TEST(Http, ChunkedBodiesAndExpectContinue) {
   EXPECT_EQ(client.read().body, "POST /x ab");
 }
 
+// RFC 9110, sections 8.6 and 10.1.1; RFC 9112, section 3.2.2.
+TEST(Http, RulesOfTheProtocol) {
+  Echo echo;
+  HttpServer server(echo, on_any_port());
+  HttpClient client(server.port());
+  client.request("POST", "/empty");
+  const HttpAnswer empty = client.read();
+  EXPECT_EQ(empty.status, 204);
+  EXPECT_FALSE(empty.headers.contains("content-length"));
+  for (const auto& [target, body] : {std::pair("http://b.example:80/host?query", "b.example:80"),
+                                     {"HTTP://b.example/host", "b.example"},
+                                     {"/host", "a.example"},
+                                     {"http://b.example", "GET / "},
+                                     {"http://b.example?query", "GET / "}}) {
+    client.send(std::string("GET ") + target + " HTTP/1.1\r\nHost: a.example\r\n\r\n");
+    EXPECT_EQ(client.read().body, body) << target;
+  }
+  client.send("POST /x HTTP/1.0\r\nContent-Length: 2\r\nExpect: 100-continue\r\n\r\nab");
+  const std::string all = client.read_to_end();
+  EXPECT_TRUE(all.starts_with("HTTP/1.1 200 OK\r\n")) << all;
+}
+
 TEST(Http, HeadHasNoBody) {
   Echo echo;
   HttpServer server(echo, on_any_port());
@@ -134,34 +159,87 @@ TEST(Http, LinesBetweenChunksAreLimited) {
   }
 }
 
+/// A client that has sent `bytes` of a longer body, which the server waits for.
+struct Sending : HttpClient {
+  Sending(const HttpServer& server, const std::string& owner, size_t bytes) : HttpClient(server.port()) {
+    send("POST /x HTTP/1.1\r\nHost: a\r\nAuthorization: " + owner +
+         "\r\nContent-Length: 5000\r\nExpect: 100-continue\r\n\r\n");
+    EXPECT_TRUE(read_until("100 Continue\r\n\r\n"));
+    send(std::string(bytes, 'a'));
+  }
+};
+
 TEST(Http, BodiesTogetherAreLimited) {
   Echo echo;
   HttpOptions options = on_any_port();
+  options.small_bytes = 90;
   options.all_body_bytes = 1000;
   HttpServer server(echo, options);
-  const auto status = [&](const std::string& owner, size_t bytes) {
+  const auto ask_as = [&](const std::string& owner, size_t bytes) {
     HttpClient client(server.port());
     client.request("POST", "/x", std::string(bytes, 'a'), "Authorization: " + owner + "\r\n");
-    return client.read().status;
+    return client.read();
   };
-  HttpClient first(server.port()), second(server.port());
-  const auto announce = [](HttpClient& client, const std::string& owner) {
-    client.send("POST /x HTTP/1.1\r\nHost: a\r\nAuthorization: " + owner +
-                "\r\nContent-Length: 400\r\nExpect: 100-continue\r\n\r\n");
-    EXPECT_TRUE(client.read_until("100 Continue\r\n\r\n"));
+  Sending first(server, "a", 400);
+  while (ask_as("a", 200).status == 200) std::this_thread::yield();  // until they have come
+  EXPECT_EQ(ask_as("a", 200).headers.at("retry-after"), "1");
+  EXPECT_EQ(ask_as("a", 100).status, 200);
+  EXPECT_EQ(ask_as("b", 300).status, 200) << "half of what is left is for another";
+  EXPECT_EQ(ask_as("b", 400).status, 503);
+  Sending second(server, "b", 200);
+  while (ask_as("b", 200).status == 200) std::this_thread::yield();
+  EXPECT_EQ(ask_as("c", 300).status, 503);
+  EXPECT_EQ(ask_as("c", 200).status, 200);
+  EXPECT_EQ(ask_as("b", 90).status, 200) << "a small one has always room";
+  first.close();
+  second.close();
+  while (ask_as("a", 500).status != 200) std::this_thread::yield();
+}
+
+TEST(Http, WhatIsAnnouncedTakesNoRoom) {
+  Echo echo;
+  HttpOptions options = on_any_port();
+  options.small_bytes = 10;
+  options.all_body_bytes = 1000;
+  HttpServer server(echo, options);
+  std::vector<std::unique_ptr<Sending>> stalled;
+  for (int i = 0; i < 8; ++i) stalled.push_back(std::make_unique<Sending>(server, "", 1));
+  const auto chunked = std::make_unique<HttpClient>(server.port());
+  chunked->send("POST /held HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n14\r\n" + std::string(20, 'a') +
+                "\r\n0\r\n\r\n");
+  const auto reply = echo.held.get_future().get();
+  EXPECT_EQ(ask(server, "/x", std::string(480, 'a')).status, 200) << "beside a body of 20 that is being answered";
+  EXPECT_EQ(ask(server, "/x", std::string(481, 'a')).status, 503);
+}
+
+TEST(Http, LargeAnswersTogetherAreLimited) {
+  Echo echo;
+  HttpOptions options = on_any_port();
+  options.all_unread_bytes = 64 << 20;
+  HttpServer server(echo, options);
+  std::vector<std::unique_ptr<HttpClient>> clients;
+  const auto begin = [&](const std::string& owner, const std::string& path = "/large") {
+    clients.push_back(std::make_unique<HttpClient>(server.port()));
+    clients.back()->request("POST", path, "", "Authorization: " + owner + "\r\n");
+    return clients.back().get();
   };
-  announce(first, "a");
-  EXPECT_EQ(status("a", 200), 503) << "while the first is being read";
-  EXPECT_EQ(status("a", 100), 200);
-  EXPECT_EQ(status("b", 500), 200) << "half is for another";
-  announce(second, "b");
-  EXPECT_EQ(status("c", 300), 503);
-  EXPECT_EQ(status("c", 200), 200);
-  for (HttpClient* client : {&first, &second}) {
-    client->send(std::string(400, 'a'));
-    EXPECT_EQ(client->read().status, 200);
-  }
-  EXPECT_EQ(status("a", 500), 200);
+  const auto taken = [&](HttpClient* client) { return client->read_until("HTTP/1.1 200 "); };
+  ASSERT_TRUE(taken(begin("a")));
+  ASSERT_TRUE(taken(begin("a")));
+  const HttpAnswer refused = begin("a")->read();
+  EXPECT_EQ(refused.status, 503);
+  EXPECT_EQ(refused.headers.at("retry-after"), "1");
+  EXPECT_EQ(begin("a", "/x")->read().status, 200) << "a small one has always room";
+  ASSERT_TRUE(taken(begin("b")));
+  EXPECT_EQ(begin("c")->read().status, 503);
+  clients.front()->close();
+  clients[1]->close();
+  while (server.counts().left < 2) std::this_thread::yield();
+  EXPECT_EQ(begin("a")->read().body.size(), 15u << 20) << "what nobody reads any more takes no room";
+  begin("a", "/held");
+  const auto reply = echo.held.get_future().get();
+  reply->events({std::string(40 << 20, 'a')});
+  EXPECT_EQ(echo.left.get_future().wait_for(std::chrono::seconds(10)), std::future_status::ready) << "streams count";
 }
 
 TEST(Http, GarbageIsRefused) {
@@ -350,6 +428,19 @@ TEST(Http, WhatNobodyAnswersIsAnError) {
   const HttpAnswer answer = ask(server, "/dropped");
   EXPECT_EQ(answer.status, 500);
   EXPECT_EQ(answer.body, "500 no answer");
+}
+
+TEST(Http, AStreamThatNobodyGoesOnWithIsCut) {
+  Echo echo;
+  HttpServer server(echo, on_any_port());
+  HttpClient client(server.port());
+  client.request("POST", "/held");
+  auto reply = echo.held.get_future().get();
+  reply->event("one");
+  reply.reset();
+  const std::string all = client.read_to_end();
+  EXPECT_NE(all.find("data: one\n\n"), all.npos);
+  EXPECT_EQ(all.find("0\r\n\r\n"), all.npos) << "it does not look whole";
 }
 
 TEST(Http, DrainWaitsForWhatIsBeingAnswered) {

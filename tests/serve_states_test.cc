@@ -107,6 +107,34 @@ TEST(ServeStates, ADamagedStateIsNoFaultOfTheRequest) {
   EXPECT_NE(log.find("could not be saved"), log.npos) << log;
 }
 
+TEST(ServeStates, StatesOfOneKeyHoldUpNoOther) {
+  ServedModelOptions model = model_options();
+  model.cache.folder = scratch_dir("serve-turns");
+  ServerOptions options;
+  options.keys = ApiKeys("key-of-the-first-user\nkey-of-the-other-user\n", "k");
+  const Running running(options, {model});
+  const std::string first = "Authorization: Bearer key-of-the-first-user\r\n",
+                    other = "Authorization: Bearer key-of-the-other-user\r\n";
+  const OrderedJson save = {{"action", "save"}, {"name", "doc"}, {"prompt", std::vector<int>(1000, 5)}};
+  ASSERT_EQ(running.call("POST", "/state", save, first).status, 200);
+  ASSERT_EQ(running.call("POST", "/state", save, other).status, 200);
+  std::vector<std::unique_ptr<HttpClient>> clients;
+  for (int i = 0; i < 64; ++i) {
+    clients.push_back(std::make_unique<HttpClient>(running.server.port()));
+    clients.back()->request("POST", "/state", R"({"action": "fork", "name": "doc", "to": "copy"})", first);
+  }
+  EXPECT_EQ(running.call("POST", "/v1/completions", {{"prompt", "a"}, {"max_tokens", 1}}, other).status, 200);
+  EXPECT_EQ(
+      running.call("POST", "/v1/completions", {{"prompt", "a"}, {"state", "doc"}, {"max_tokens", 1}}, other).status,
+      200);
+  const OrderedJson fork = {{"action", "fork"}, {"name", "doc"}, {"to", "copy"}};
+  EXPECT_EQ(running.call("POST", "/state", fork, other).status, 200) << "keys take turns";
+  const std::string metrics = running.call("GET", "/metrics", {}, other).body,
+                    line = "qwerky_requests_total{route=\"/state\",status=\"200\"} ";
+  EXPECT_LT(std::stod(metrics.substr(metrics.find(line) + line.size())), 3 + 64)
+      << "its own, and those that were done before it";
+}
+
 TEST(ServeStates, AnAnswerCanBeSavedAndGoneOnFrom) {
   const Running& running = shared();
   OrderedJson body = {{"prompt", story()}, {"max_tokens", 6}, {"temperature", 0}, {"save_state", "part"}};

@@ -9,6 +9,7 @@
 #include "data.h"
 #include "engine/continuations.h"
 #include "running_server.h"
+#include "serve/exchange.h"
 
 namespace qwerky::serve {
 namespace {
@@ -401,6 +402,7 @@ TEST(Serve, PagesOfTheWebStayOut) {
   const Running running(options);
   const HttpAnswer preflight = running.call("OPTIONS", "/v1/models", {}, "Origin: https://a.example\r\n");
   EXPECT_EQ(preflight.status, 204);
+  EXPECT_FALSE(preflight.headers.contains("content-length"));
   EXPECT_EQ(preflight.headers.at("access-control-allow-origin"), "https://a.example");
   EXPECT_EQ(preflight.headers.at("access-control-allow-headers"), "Authorization, *");
 }
@@ -425,7 +427,7 @@ TEST(Serve, WrongRequestsSayWhatIsWrong) {
   EXPECT_EQ(refused("/nowhere", OrderedJson::object()), "404 null \"not_found\"");
   EXPECT_EQ(refused("/health", OrderedJson::object()), "405 null null");
   EXPECT_EQ(shared().call("POST", "/health").headers.at("allow"), "GET, HEAD, OPTIONS");
-  EXPECT_EQ(shared().call("DELETE", "/state").headers.at("allow"), "GET, POST, OPTIONS");
+  EXPECT_EQ(shared().call("DELETE", "/state").headers.at("allow"), "GET, HEAD, POST, OPTIONS");
   HttpClient client(shared().server.port());
   client.request("POST", "/v1/completions", "{\"prompt\": \"a\"");
   EXPECT_EQ(client.read().status, 400);
@@ -605,6 +607,66 @@ TEST(Serve, TwoModelsByName) {
   running.post("/state", {{"action", "save"}, {"name", "b"}, {"prompt", story()}, {"model", "teacher"}});
   EXPECT_EQ(running.call("GET", "/state").json()["states"].dump(),
             R"([{"name":"a","model":"student"},{"name":"b","model":"teacher"}])");
+}
+
+TEST(Serve, OneModelByName) {
+  const Running running({}, {model_options("a/b c")});
+  const OrderedJson list = running.call("GET", "/v1/models").json();
+  for (const char* path : {"/v1/models/a/b%20c", "/v1/models/a%2fb%20c"})
+    EXPECT_EQ(running.call("GET", path).json(), list["data"][0]) << path;
+  for (const char* path : {"/v1/models/a%2", "/v1/models/a%zzb", "/v1/models/none"}) {
+    const HttpAnswer none = running.call("GET", path);
+    EXPECT_EQ(none.status, 404);
+    EXPECT_EQ(none.json()["error"]["code"], "model_not_found") << path;
+  }
+  EXPECT_EQ(running.call("GET", "/v1/models/").json()["error"]["code"], "not_found");
+  EXPECT_EQ(running.call("POST", "/v1/models/none").status, 405);
+  EXPECT_EQ(running.metric("qwerky_requests_total{route=\"/v1/models/\",status=\"404\"}"), 3) << "no name of theirs";
+}
+
+TEST(Serve, HeadTellsWhatGetWould) {
+  for (const char* path : {"/", "/health", "/metrics", "/v1/models", "/state", "/tokenizer_info"}) {
+    HttpClient client(shared().server.port());
+    client.send(concat("HEAD ", path, " HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n"));
+    const std::string all = client.read_to_end();
+    EXPECT_TRUE(all.starts_with("HTTP/1.1 200 OK\r\n") && all.ends_with("\r\n\r\n")) << path << ": " << all;
+  }
+  EXPECT_EQ(shared().call("HEAD", "/tokenize").status, 405);
+}
+
+/// Parts of it are written apart.
+TEST(Serve, AnswersAreJsonInOneForm) {
+  const auto in_form = [](const std::string& text) { return parse_ordered_json(text, "answer").dump() == text; };
+  OrderedJson completion = {{"prompt", "A fox \xF0\x9F\xA6\x8A"}, {"max_tokens", 6}, {"n", 2}};
+  OrderedJson chat = {
+      {"messages", {{{"role", "user"}, {"content", "Hello"}}}}, {"max_tokens", 6}, {"save_state", "form"}};
+  for (const int logprobs : {-1, 0, 3}) {
+    if (logprobs >= 0) completion["logprobs"] = chat["top_logprobs"] = logprobs, chat["logprobs"] = true;
+    for (const bool stream : {false, true})
+      for (auto* body : {&completion, &chat}) {
+        (*body)["stream"] = stream;
+        if (stream) (*body)["stream_options"] = {{"include_usage", logprobs == 0}};
+        if (!stream) body->erase("stream_options");
+        completion["echo"] = logprobs == 3;
+        const HttpAnswer answer =
+            shared().call("POST", body == &chat ? "/v1/chat/completions" : "/v1/completions", *body);
+        ASSERT_EQ(answer.status, 200) << answer.body;
+        EXPECT_TRUE(stream || in_form(answer.body)) << answer.body;
+        for (const std::string& event : answer.events()) EXPECT_TRUE(event == "[DONE]" || in_form(event)) << event;
+      }
+  }
+}
+
+TEST(Serve, WhatThrowsHasItsStatus) {
+  const auto status = [](const auto& thrown) {
+    const auto error = error_of([&] { throw thrown; }, 400);
+    return error ? error->status : 0;
+  };
+  EXPECT_EQ(status(RequestError(404, "a")), 404);
+  EXPECT_EQ(status(Error("a")), 400);
+  EXPECT_EQ(status(std::bad_alloc()), 503);
+  EXPECT_EQ(status(std::runtime_error("a")), 500);
+  EXPECT_FALSE(error_of([] {}));
 }
 
 TEST(Serve, TheTokenizerOverTheWire) {

@@ -94,53 +94,72 @@ def tool_checks(client, model):
     expect(after.content and not after.tool_calls, f"openai chat, after the tool: {after.content!r}")
 
 
-def lm_eval_rows(url, name, model, data, limit, concurrent):
+def json_lines(file):
+    return [json.loads(line) for line in file.read_text().split("\n") if line]
+
+
+def documents(data):
+    """Rows of each task whose data are there, as lm-eval's data sets have them, and their split."""
+    out = {"arc_easy": ("test", [
+        {"id": r["id"], "question": r["question"]["stem"], "answerKey": r["answerKey"],
+         "choices": {k: [c[k] for c in r["question"]["choices"]] for k in ("text", "label")}}
+        for r in json_lines(data / "arc/ARC-Easy-Test.jsonl")])}
+    if (data / "piqa/valid.jsonl").exists():
+        labels = (data / "piqa/valid-labels.lst").read_text().split()
+        rows = [{**r, "label": int(label)} for r, label in zip(json_lines(data / "piqa/valid.jsonl"), labels)]
+        out["piqa"] = "validation", rows
+    for task, split, file in (("lambada_openai", "test", "lambada_openai/lambada_test.jsonl"),
+                              ("winogrande", "validation", "winogrande_1.1/dev.jsonl")):
+        if (data / file).exists():
+            out[task] = split, json_lines(data / file)
+    return out
+
+
+def lm_eval_rows(url, name, model, task, split, rows, limit, concurrent):
     import lm_eval_without_torch
     lm_eval_without_torch.install("openai_completions", "api_models", "utils")
     import lm_eval.evaluator
     from lm_eval.models.openai_completions import LocalCompletionsAPI
     from lm_eval.tasks import TaskManager
     sys.modules.pop("torch", None)  # datasets would ask it for types
-    rows = []
-    for line in (data / "arc/ARC-Easy-Test.jsonl").read_text().split("\n"):
-        if line:
-            r = json.loads(line)
-            rows.append({"id": r["id"], "question": r["question"]["stem"], "answerKey": r["answerKey"],
-                         "choices": {k: [c[k] for c in r["question"]["choices"]] for k in ("text", "label")}})
     with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "arc_easy.test.jsonl"
+        file = Path(folder) / f"{task}.jsonl"
         file.write_text("".join(json.dumps(r) + "\n" for r in rows))
-        task = {"task": "arc_easy", "dataset_path": "json", "dataset_name": None, "training_split": None,
-                "validation_split": None, "dataset_kwargs": {"data_files": {"test": str(file)}}}
+        config = {"task": task, "dataset_path": "json", "dataset_name": None, "training_split": None,
+                  "validation_split": None, "test_split": None, f"{split}_split": split,
+                  "dataset_kwargs": {"data_files": {split: str(file)}}}
         client = LocalCompletionsAPI(base_url=url + "/v1/completions", model=name, tokenizer=model, max_length=2048,
                                      num_concurrent=concurrent, batch_size=1 if concurrent > 1 else 4)
-        result = lm_eval.evaluator.simple_evaluate(model=client, tasks=[task], limit=limit, task_manager=TaskManager(),
+        result = lm_eval.evaluator.simple_evaluate(model=client, tasks=[config], limit=limit, task_manager=TaskManager(),
                                                    bootstrap_iters=10)
-    return result["results"]["arc_easy"], [s["filtered_resps"] for s in result["samples"]["arc_easy"]]
+    return result["results"][task], [s["filtered_resps"] for s in result["samples"][task]]
 
 
-def native_rows(program, model, data, limit):
+def native_rows(program, model, data, task, limit):
     with tempfile.TemporaryDirectory() as folder:
-        subprocess.run([program, "eval", model, "--tasks", "arc_easy", "--data", str(data), "--limit", str(limit),
+        subprocess.run([program, "eval", model, "--tasks", task, "--data", str(data), "--limit", str(limit),
                         "--allow-partial", "--output", folder], check=True, stdout=subprocess.DEVNULL,
                        stderr=subprocess.DEVNULL)
-        file = next(Path(folder).rglob("samples_arc_easy*.jsonl"))
-        rows = [json.loads(line) for line in file.read_text().split("\n") if line]
+        rows = json_lines(next(Path(folder).rglob(f"samples_{task}*.jsonl")))
         result = json.loads(next(Path(folder).rglob("results_*.json")).read_text())
-    return result["results"]["arc_easy"], [r["filtered_resps"] for r in rows]
+    return result["results"][task], [r["filtered_resps"] for r in rows]
 
 
 def lm_eval_checks(url, name, o):
-    native, ours = native_rows(o.program, o.model, o.data, o.limit)
-    for concurrent in (1, 4):
-        result, theirs = lm_eval_rows(url, name, o.model, o.data, o.limit, concurrent)
-        pairs = [(float(a[0]), float(b[0]), str(a[1]) == str(b[1])) for x, y in zip(theirs, ours) for a, b in zip(x, y)]
-        worst = max(abs(a - b) for a, b, _ in pairs)
-        expect(len(theirs) == len(ours) == o.limit and worst < 1e-3 and all(same for *_, same in pairs),
-               f"lm-eval local-completions, {concurrent} at once: {len(pairs)} log-likelihoods of {o.limit} documents, "
-               f"largest difference to `qwerky eval` {worst:.1e}, all greedy flags equal")
-        for metric in ("acc,none", "acc_norm,none"):
-            expect(result[metric] == native[metric], f"arc_easy {metric}: {result[metric]} and {native[metric]}")
+    for task, (split, rows) in documents(o.data).items():
+        native, ours = native_rows(o.program, o.model, o.data, task, o.limit)
+        for concurrent in (1, 4):
+            result, theirs = lm_eval_rows(url, name, o.model, task, split, rows, o.limit, concurrent)
+            pairs = [(float(a[0]), float(b[0]), str(a[1]) == str(b[1]))
+                     for x, y in zip(theirs, ours) for a, b in zip(x, y)]
+            worst = max(abs(a - b) for a, b, _ in pairs)
+            expect(len(theirs) == len(ours) == o.limit and worst < 1e-3 and all(same for *_, same in pairs),
+                   f"lm-eval local-completions, {task}, {concurrent} at once: {len(pairs)} log-likelihoods of {o.limit} "
+                   f"documents, largest difference to `qwerky eval` {worst:.1e}, all greedy flags equal")
+            for metric in ("acc,none", "acc_norm,none", "perplexity,none"):
+                if metric in result:  # perplexity is of the log-likelihoods, which differ by as much as was said
+                    same = abs(result[metric] / native[metric] - 1) < 1e-3 if "perp" in metric else result[metric] == native[metric]
+                    expect(same, f"{task} {metric}: {result[metric]} and {native[metric]}")
 
 
 def main():

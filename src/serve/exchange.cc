@@ -9,6 +9,18 @@
 #include "serve/states.h"
 
 namespace qwerky::serve {
+namespace {
+
+constexpr size_t kLargeAnswer = 64 << 10;  // bytes of JSON, about
+constexpr size_t kToldBytes = 32;          // of it for one number
+
+/// JSON that was written already.
+void answer_text(const Asked& asked, std::string&& json) {
+  asked.metrics.answered(asked.route, 200);
+  asked.reply->send({200, std::move(json)});
+}
+
+}  // namespace
 
 void answer_error(const Asked& asked, const RequestError& error) {
   asked.metrics.answered(asked.route, error.status);
@@ -17,9 +29,23 @@ void answer_error(const Asked& asked, const RequestError& error) {
   asked.reply->send(std::move(response));
 }
 
-void answer_json(const Asked& asked, const OrderedJson& json) {
-  asked.metrics.answered(asked.route, 200);
-  asked.reply->send({200, dump(json)});
+void answer_json(const Asked& asked, const OrderedJson& json) { answer_text(asked, dump(json)); }
+
+std::optional<RequestError> error_of(const std::function<void()>& work, int status) {
+  try {
+    work();
+    return std::nullopt;
+  } catch (const RequestError& e) {
+    return e;
+  } catch (const Error& e) {
+    return RequestError(status, e.what());
+  } catch (const std::bad_alloc&) {
+    RequestError busy(503, "out of memory");
+    busy.retry_after = 1;
+    return busy;
+  } catch (const std::exception&) {
+    return RequestError(500, "the request could not be handled");
+  }
 }
 
 void check_wanted(const Asked& asked) {
@@ -149,15 +175,21 @@ void Exchange::on_prompt(One& one, size_t index, std::vector<Logprobs>&& told) {
     ++echoes_;
   }
   ++running_;
-  asked_.later([self = shared_from_this(), index, text = piece.text,
-                tokens = std::vector(piece.tokens.begin(), piece.tokens.end())] {
-    std::string data = dump(self->form_.part(index, {text, {}, 0, tokens}));
+  const Work kind = piece.tokens.size() * static_cast<size_t>(options_.logprobs + 4) * kToldBytes > kLargeAnswer
+                        ? Work::large
+                        : Work::small;
+  asked_.later(kind, [self = shared_from_this(), index, text = piece.text,
+                      tokens = std::vector(piece.tokens.begin(), piece.tokens.end())] {
+    std::string data;
+    const auto error = error_of([&] { data = self->form_.part(index, {text, {}, 0, tokens}); });
     {
       const std::lock_guard lock(self->mutex_);
-      self->early_.insert(self->early_.begin(), std::move(data));
+      if (error) self->failed_ = error;
+      if (!error) self->early_.insert(self->early_.begin(), std::move(data));
       --self->echoes_;
       self->flush();
     }
+    if (error) self->cancel();
     self->one_less();
   });
 }
@@ -185,11 +217,23 @@ void Exchange::on_end(One& one, Finish finish, const Usage& usage, SnapshotPtr e
 }
 
 void Exchange::one_less() {
-  if (--running_ == 0) asked_.later([self = shared_from_this()] { self->finish(); });
+  if (--running_ > 0) return;
+  asked_.later(options_.save_state.empty() ? size() : Work::disk, [self = shared_from_this()] {
+    if (const auto error = error_of([&] { self->finish(); })) self->fail_with(*error);
+  });
+}
+
+Work Exchange::size() const {
+  if (options_.stream) return Work::small;
+  size_t bytes = 0;
+  for (const auto& one : answers_)
+    bytes += one->answer.text().size() +
+             one->answer.tokens().size() * static_cast<size_t>(options_.logprobs + 4) * kToldBytes;
+  return bytes > kLargeAnswer ? Work::large : Work::small;
 }
 
 void Exchange::emit(size_t index, const Answer::Piece& piece) {
-  if (options_.stream && !piece.empty()) emit(dump(form_.part(index, piece)));
+  if (options_.stream && !piece.empty()) emit(form_.part(index, piece));
 }
 
 void Exchange::emit(std::string data) {
@@ -208,7 +252,7 @@ void Exchange::open() {
   opened_ = true;
   std::vector<std::string> first;
   if (options_.stream && options_.chat)
-    for (size_t i = 0; i < answers_.size(); ++i) first.push_back(dump(form_.first_part(i)));
+    for (size_t i = 0; i < answers_.size(); ++i) first.push_back(form_.first_part(i));
   early_.insert(early_.begin(), std::make_move_iterator(first.begin()), std::make_move_iterator(first.end()));
   flush();
 }
@@ -249,35 +293,35 @@ void Exchange::fail_with(const RequestError& error) {
 
 void Exchange::finish() {
   asked_.metrics.finished(seconds_since(asked_.arrived));
+  if (failed_) return fail_with(*failed_);
   for (const auto& one : answers_)
     if (const auto error = failure(asked_, one->finish, one->error)) return fail_with(*error);
   answer();
 }
 
 void Exchange::answer() {
-  OrderedJson whole = form_.whole(), saved;
+  OrderedJson saved;
   if (!options_.save_state.empty()) saved = save_state(asked_, options_.save_state, answers_.front()->end);
+  std::string choices;
   for (size_t i = 0; i < answers_.size(); ++i) {
     One& one = *answers_[i];
     emit(i, one.answer.finish());
     const std::string reason = one.answer.finish_reason(one.finish == Finish::length && !one.ended);
     if (!options_.stream) {
-      whole["choices"].push_back(form_.choice(i, one.answer, reason));
+      form_.add_choice(choices, i, one.answer, reason);
       continue;
     }
-    OrderedJson last = form_.last_part(i, reason);
-    if (i + 1 == answers_.size()) last["timings"] = timings();
-    if (!saved.is_null()) last["save_state"] = saved;
-    emit(dump(last));
+    OrderedJson rest = OrderedJson::object();
+    if (i + 1 == answers_.size()) rest["timings"] = timings();
+    if (!saved.is_null()) rest["save_state"] = saved;
+    emit(form_.last_part(i, reason, rest));
   }
-  if (!options_.stream || options_.include_usage) whole["usage"] = usage_json(tokens());
   if (!options_.stream) {
-    whole["timings"] = timings();
-    if (!saved.is_null()) whole["save_state"] = saved;
-    return answer_json(asked_, whole);
+    OrderedJson rest = {{"usage", usage_json(tokens())}, {"timings", timings()}};
+    if (!saved.is_null()) rest["save_state"] = saved;
+    return answer_text(asked_, form_.whole(choices, rest));
   }
-  if (options_.chat) whole["object"] = "chat.completion.chunk";
-  if (options_.include_usage) emit(dump(whole));
+  if (options_.include_usage) emit(form_.usage_part(tokens()));
   emit("[DONE]");
   asked_.metrics.answered(asked_.route, 200);
   asked_.reply->end_events();

@@ -21,13 +21,20 @@ enum class ServerState {
   cut        ///< what is not finished by now is not
 };
 
+/// How long a piece of work takes: small ones share threads, of the others owners take turns.
+enum class Work {
+  small,
+  large,  ///< computes for a while
+  disk    ///< waits for files
+};
+
 /// What every request has.
 struct Asked {
   ServedModel& model;
   Metrics& metrics;
   const std::atomic<ServerState>& server;
-  const std::function<void(const std::string&)>& log;  ///< or none
-  std::function<void(std::function<void()>)> later;    ///< runs work that takes a while, on another thread
+  const std::function<void(const std::string&)>& log;      ///< or none
+  std::function<void(Work, std::function<void()>)> later;  ///< runs it on another thread; what it throws is answered
   std::string route, owner;
   std::shared_ptr<Reply> reply;
   std::chrono::steady_clock::time_point arrived, deadline;
@@ -36,6 +43,8 @@ struct Asked {
 /// Sends the error and counts it.
 void answer_error(const Asked& asked, const RequestError& error);
 void answer_json(const Asked& asked, const OrderedJson& json);
+/// What `work` throws; an Error has this status.
+std::optional<RequestError> error_of(const std::function<void()>& work, int status = 500);
 
 /// Throws when nobody waits for the answer any more: the client has left, it is too late, or the server ends.
 void check_wanted(const Asked& asked);
@@ -74,6 +83,7 @@ class Exchange : public std::enable_shared_from_this<Exchange> {
   void on_end(One& one, Finish finish, const Usage& usage, SnapshotPtr end, const std::string& error);
   void one_less();  ///< of running_; the last of them ends the answer
   void emit(size_t index, const Answer::Piece& piece);
+  Work size() const;  ///< of all that was told
   void emit(std::string data);
   void flush();  ///< under mutex_
   void open();
@@ -91,9 +101,10 @@ class Exchange : public std::enable_shared_from_this<Exchange> {
   std::atomic<int64_t> running_ = 0;
   std::mutex mutex_;  // of what follows
   std::vector<Batcher::Id> ids_;
-  bool opened_ = false;             // it is known that the request is admitted
-  int64_t echoes_ = 0;              // prompts that are being made events of
-  std::vector<std::string> early_;  // events that wait for these
+  bool opened_ = false;                 // it is known that the request is admitted
+  int64_t echoes_ = 0;                  // prompts that are being made events of
+  std::vector<std::string> early_;      // events that wait for these
+  std::optional<RequestError> failed_;  // what became of one of these
 };
 
 }  // namespace qwerky::serve

@@ -23,15 +23,17 @@ struct HttpOptions {
   int64_t connections = 1024;  ///< fewer where the process may not have as many files
   int64_t header_bytes = 16 << 10;
   int64_t body_bytes = 8 << 20;
-  int64_t all_body_bytes = 512 << 20;  ///< of all requests that are being read or answered; half of it for one owner
-  int64_t unread_bytes = 4 << 20;      ///< of a streamed answer that its reader has not taken; then it is cut off
+  int64_t small_bytes = 64 << 10;        ///< bodies and answers of up to this many have always room
+  int64_t all_body_bytes = 512 << 20;    ///< of larger bodies that are being read or answered; half of it for one owner
+  int64_t all_unread_bytes = 512 << 20;  ///< of larger answers that are being written; half of it for one owner
+  int64_t unread_bytes = 4 << 20;        ///< of a streamed answer that its reader has not taken; then it is cut off
   std::chrono::milliseconds header_time{10'000}, body_time{60'000}, idle_time{75'000}, write_time{30'000};
   std::function<void(const std::string&)> log;  ///< one line a request, without any content
 };
 
 /// What is known before the body is read.
 struct HttpHead {
-  std::string method, path;  ///< path without query
+  std::string method, path;  ///< path without query and host
   std::string authorization, host, origin;
   std::string owner;  ///< whose request it is; the handler's to say
 };

@@ -110,7 +110,9 @@ void Connection::close() {
   phase_ = Phase::closed;
   closed_ = true;
   --shared_.open;
-  forget_body();
+  outbox_.clear();  // the other may be in a write that has not ended yet
+  hold_body(0);
+  shared_.unread.change(head_.owner, unread_bytes_, 0);
   timer_.cancel();
   ErrorCode ignored;
   socket_.close(ignored);
@@ -138,11 +140,11 @@ void Connection::on_header(ErrorCode error) {
   began_ = std::chrono::steady_clock::now();
   if (error) return on_read_error(error);
   const auto& message = parser_->get();
-  const std::string_view target = view(message.target());
+  const Target target = read_target(view(message.target()));
   head_.method = std::string(view(message.method_string()));
-  head_.path = std::string(target.substr(0, target.find('?')));
+  head_.path = std::string(target.path);
   head_.authorization = std::string(view(message[http::field::authorization]));
-  head_.host = std::string(view(message[http::field::host]));
+  head_.host = target.host.empty() ? std::string(view(message[http::field::host])) : std::string(target.host);
   head_.origin = std::string(view(message[http::field::origin]));
   chunked_ = message.version() >= 11;
   if (const std::string why = why_refused(message); !why.empty()) return refuse(400, why);
@@ -154,15 +156,9 @@ void Connection::on_header(ErrorCode error) {
     return respond(request_, std::move(*response));
   }
   phase_ = Phase::body;
-  if (!parser_->is_done()) {
-    const auto length = parser_->content_length();
-    body_bytes_ = length ? static_cast<int64_t>(*length) : shared_.options.body_bytes;
-    const int64_t all = shared_.body_bytes += body_bytes_, owned = shared_.owner_bytes[head_.owner] += body_bytes_;
-    if (all > shared_.options.all_body_bytes || owned > shared_.options.all_body_bytes / 2)
-      return refuse(503, "too many large requests at once");
-  }
+  parser_->eager(true);
   arm(shared_.options.body_time);
-  if (boost::beast::iequals(message[http::field::expect], "100-continue")) {
+  if (message.version() >= 11 && boost::beast::iequals(message[http::field::expect], "100-continue")) {
     sending_ = "HTTP/1.1 100 Continue\r\n\r\n";
     asio::async_write(socket_, asio::buffer(sending_), [self = shared_from_this()](ErrorCode failed, size_t) {
       self->sending_.clear();
@@ -175,15 +171,16 @@ void Connection::on_header(ErrorCode error) {
 }
 
 void Connection::read_body() {
-  if (parser_->is_done()) return on_body({});
-  http::async_read(socket_, buffer_, *parser_,
-                   [self = shared_from_this()](ErrorCode error, size_t) { self->on_body(error); });
+  if (parser_->is_done()) return dispatch();
+  http::async_read_some(socket_, buffer_, *parser_,
+                        [self = shared_from_this()](ErrorCode error, size_t) { self->on_body(error); });
 }
 
 void Connection::on_body(ErrorCode error) {
   if (phase_ == Phase::closed) return;
-  if (error) return on_read_error(error);
-  dispatch();
+  if (error || timed_out_) return on_read_error(error);
+  if (!hold_body(parser_->get().body().size())) return refuse(503, "too many large requests at once");
+  read_body();
 }
 
 void Connection::on_read_error(ErrorCode error) {
@@ -195,6 +192,7 @@ void Connection::on_read_error(ErrorCode error) {
     return refuse(431, concat("the headers are larger than ", shared_.options.header_bytes, " bytes"));
   if (error == http::error::body_limit)
     return refuse(413, concat("the body is larger than ", shared_.options.body_bytes, " bytes"));
+  if (error == boost::system::errc::not_enough_memory) return refuse(503, "out of memory");
   const bool gone = error == http::error::end_of_stream || error == http::error::partial_message;
   if (!gone && error.category() == make_error_code(http::error::bad_version).category())
     return refuse(400, concat("not an HTTP/1.1 request: ", error.message()));
@@ -204,7 +202,13 @@ void Connection::on_read_error(ErrorCode error) {
 void Connection::refuse(int status, const std::string& message) {
   keep_alive_ = false;
   phase_ = Phase::answering;
-  respond(++request_, {status, shared_.handler.error_body(status, message)});
+  respond(++request_, refusal(status, message));
+}
+
+HttpResponse Connection::refusal(int status, const std::string& message) const {
+  HttpResponse out{status, shared_.handler.error_body(status, message)};
+  if (status == 503) out.headers.emplace_back("Retry-After", "1");
+  return out;
 }
 
 void Connection::dispatch() {
@@ -235,11 +239,10 @@ std::string Connection::head_text(const HttpResponse& response, bool stream) con
   std::string out = concat("HTTP/1.1 ", response.status, " ",
                            http::obsolete_reason(static_cast<http::status>(response.status)), "\r\n");
   const auto add = [&](std::string_view name, std::string_view value) { out += concat(name, ": ", value, "\r\n"); };
-  add("Content-Type", response.content_type);
-  if (!stream) {
-    add("Content-Length", std::to_string(response.body.size()));
-  } else if (chunked_) {
-    add("Transfer-Encoding", "chunked");
+  if (response.status != 204) {  // which has no content (RFC 9110, section 8.6)
+    add("Content-Type", response.content_type);
+    if (!stream) add("Content-Length", std::to_string(response.body.size()));
+    if (stream && chunked_) add("Transfer-Encoding", "chunked");
   }
   add("Connection", keep_alive_ ? "keep-alive" : "close");
   add("Cache-Control", "no-store");
@@ -254,11 +257,23 @@ std::string Connection::head_text(const HttpResponse& response, bool stream) con
 }
 
 void Connection::respond(uint64_t request, HttpResponse&& response) {
-  if (request != request_ || phase_ != Phase::answering || streaming_ || complete_) return;
-  if (response.status == 500 && response.body.empty()) response = {500, shared_.handler.error_body(500, "no answer")};
+  if (request != request_ || phase_ != Phase::answering || complete_) return;
+  if (streaming_) return close();  // a stream that nobody goes on with: cut, it does not look whole
+  if (response.status == 500 && response.body.empty()) response = refusal(500, "no answer");
+  const auto put = [&] {
+    sending_ = head_text(response, false);
+    sending_at_ = 0;
+    if (head_.method == "HEAD") response.body.clear();
+    if (static_cast<int64_t>(response.body.size()) <= shared_.options.small_bytes)
+      sending_ += std::exchange(response.body, {});  // in one packet
+    outbox_ = std::move(response.body);
+    return hold_unread();
+  };
+  if (!put()) {
+    response = refusal(503, "too many large answers wait to be read");
+    put();
+  }
   status_ = response.status;
-  outbox_ = head_text(response, false);
-  if (head_.method != "HEAD") outbox_ += response.body;
   complete_ = true;
   write_more();
 }
@@ -289,6 +304,10 @@ void Connection::add_events(uint64_t request, const std::vector<std::string>& da
     return close();
   }
   for (const std::string& event : data) add_chunk("data: " + event + "\n\n");
+  if (!hold_unread()) {
+    ++shared_.slow;
+    return close();
+  }
   write_more();
 }
 
@@ -311,6 +330,7 @@ void Connection::write_more() {
   if (sending_at_ == sending_.size()) {
     sending_ = std::exchange(outbox_, {});
     sending_at_ = 0;
+    hold_unread();
     if (sending_.empty()) {
       if (complete_) return answer_done();
       timer_.cancel();  // waits for more of the answer
@@ -344,7 +364,7 @@ void Connection::log() const {
 
 void Connection::answer_done() {
   log();
-  forget_body();
+  hold_body(0);
   leave_ = nullptr;
   streaming_ = complete_ = false;
   sent_ = 0;
@@ -356,12 +376,15 @@ void Connection::answer_done() {
   if (buffer_.size() > 0) socket_.cancel(ignored);  // the next request is here already
 }
 
-void Connection::forget_body() {
-  if (body_bytes_ == 0) return;
-  shared_.body_bytes -= body_bytes_;
-  const auto owned = shared_.owner_bytes.find(head_.owner);
-  if ((owned->second -= body_bytes_) == 0) shared_.owner_bytes.erase(owned);
-  body_bytes_ = 0;
+bool Connection::hold_body(size_t bytes) {
+  const auto large = static_cast<int64_t>(bytes);
+  return shared_.bodies.change(head_.owner, body_bytes_, large > shared_.options.small_bytes ? large : 0);
+}
+
+/// What was written of `sending_` is in memory until the rest is.
+bool Connection::hold_unread() {
+  const auto large = static_cast<int64_t>(sending_.size() + outbox_.size());
+  return shared_.unread.change(head_.owner, unread_bytes_, large > shared_.options.small_bytes ? large : 0);
 }
 
 /// Reads on for a moment what the client still sends: closed at once, it would lose the answer.

@@ -9,8 +9,8 @@
 #include <boost/asio.hpp>
 #include <boost/beast/core.hpp>
 #include <boost/beast/http.hpp>
-#include <map>
 
+#include "serve/byte_budget.h"
 #include "serve/http.h"
 
 namespace qwerky::serve {
@@ -21,8 +21,33 @@ struct HttpShared {
   HttpOptions options;
   std::atomic<int64_t> open = 0, accepted = 0, turned_away = 0, slow = 0, left = 0;
   std::atomic<bool> draining = false;
-  int64_t body_bytes = 0;                           ///< that are held, or announced
-  std::map<std::string, int64_t> owner_bytes = {};  ///< of them, by owner
+  ByteBudget bodies{options.all_body_bytes}, unread{options.all_unread_bytes};
+};
+
+/// A body that takes memory for what has come of it, not for the length that was announced.
+struct ArrivingBody {
+  using value_type = std::string;
+  class reader {
+   public:
+    template <bool is_request, class Fields>
+    reader(boost::beast::http::header<is_request, Fields>&, value_type& body) : body_(body) {}
+    void init(const boost::optional<uint64_t>&, boost::system::error_code& error) { error = {}; }
+    template <class Buffers>
+    size_t put(const Buffers& buffers, boost::system::error_code& error) try {
+      const size_t before = body_.size();
+      for (const auto buffer : boost::beast::buffers_range_ref(buffers))
+        body_.append(static_cast<const char*>(buffer.data()), buffer.size());
+      error = {};
+      return body_.size() - before;
+    } catch (const std::bad_alloc&) {
+      error = make_error_code(boost::system::errc::not_enough_memory);
+      return 0;
+    }
+    void finish(boost::system::error_code& error) { error = {}; }
+
+   private:
+    value_type& body_;
+  };
 };
 
 class Connection : public std::enable_shared_from_this<Connection> {
@@ -45,7 +70,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
 
  private:
   using ErrorCode = boost::system::error_code;
-  using Parser = boost::beast::http::request_parser<boost::beast::http::string_body>;
+  using Parser = boost::beast::http::request_parser<ArrivingBody>;
   enum class Phase { idle, header, body, answering, lingering, closed };
 
   void read_header();
@@ -56,12 +81,14 @@ class Connection : public std::enable_shared_from_this<Connection> {
   void dispatch();
   void watch();  ///< for the client leaving, and for what it sends ahead
   void refuse(int status, const std::string& message);
+  HttpResponse refusal(int status, const std::string& message) const;
   void write_more();
   void on_written(ErrorCode error);
   void answer_done();
   void linger();
   void discard();
-  void forget_body();
+  bool hold_body(size_t bytes);  ///< false: there is no room for as many
+  bool hold_unread();            ///< the same, for what is to be written
   void arm(std::chrono::milliseconds time);
   void on_time(ErrorCode error);
   void add_chunk(std::string_view text);
@@ -78,8 +105,8 @@ class Connection : public std::enable_shared_from_this<Connection> {
   std::atomic<bool> closed_ = false;
   uint64_t request_ = 0;  ///< how many began; what a Reply is told apart by
   bool keep_alive_ = false, chunked_ = false, streaming_ = false, watching_ = false, timed_out_ = false;
-  bool writing_ = false, complete_ = false;  ///< of the answer: a write is under way; all of it is in outbox_
-  int64_t body_bytes_ = 0;                   ///< its part of shared_.body_bytes
+  bool writing_ = false, complete_ = false;    ///< of the answer: a write is under way; all of it is in outbox_
+  int64_t body_bytes_ = 0, unread_bytes_ = 0;  ///< its parts of the budgets
   int status_ = 0;
   int64_t sent_ = 0;
   std::string outbox_, sending_;  ///< to be written; being written

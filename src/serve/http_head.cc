@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 #include "serve/http_head.h"
 
+#include <algorithm>
 #include <boost/beast/core/string.hpp>
 
 namespace qwerky::serve {
@@ -17,6 +18,20 @@ std::string why_refused(const boost::beast::http::request_header<>& head) {
     return "expected no Transfer-Encoding but chunked, in HTTP/1.1";
   if (head.count(field::content_length) > 0) return "both Content-Length and Transfer-Encoding";
   return {};
+}
+
+Target read_target(std::string_view target) {
+  constexpr std::string_view kScheme = "http://";
+  Target out{{}, target};
+  if (boost::beast::iequals({target.data(), std::min(target.size(), kScheme.size())},
+                            {kScheme.data(), kScheme.size()})) {
+    target.remove_prefix(kScheme.size());
+    out.host = target.substr(0, target.find_first_of("/?"));
+    out.path = target.substr(out.host.size());
+  }
+  out.path = out.path.substr(0, out.path.find('?'));
+  if (out.path.empty()) out.path = "/";
+  return out;
 }
 
 }  // namespace qwerky::serve

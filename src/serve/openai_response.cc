@@ -34,6 +34,29 @@ std::vector<std::pair<int32_t, double>> likeliest(const Logprobs& l, int top, in
   return out;
 }
 
+/// [entry(token), …]
+template <class Entry>
+void add_list(std::string& out, std::span<const ToldToken> tokens, const Entry& entry) {
+  out += '[';
+  for (const ToldToken& t : tokens) {
+    if (&t != tokens.data()) out += ',';
+    out += dump(entry(t));
+  }
+  out += ']';
+}
+
+/// An object's text, to which members may be added: it ends before its brace.
+std::string opened(const OrderedJson& object) {
+  std::string out = dump(object);
+  out.pop_back();
+  return out;
+}
+/// Adds the members of `rest` to an object that has some, and closes it.
+void close(std::string& out, const OrderedJson& rest) {
+  if (!rest.empty()) out += ',';
+  out += std::string_view(dump(rest)).substr(1);
+}
+
 }  // namespace
 
 OrderedJson error_json(int status, const std::string& message, const std::string& param, const std::string& code) {
@@ -46,20 +69,24 @@ std::string dump(const OrderedJson& json) { return json.dump(-1, ' ', false, Ord
 
 double finite(double logprob) { return logprob > -9999 ? std::min(logprob, 0.0) : -9999; }
 
-OrderedJson completion_logprobs(const Tokenizer& tokenizer, std::span<const ToldToken> tokens, int top) {
-  OrderedJson texts = OrderedJson::array(), own = texts, tops = texts, offsets = texts;
-  for (const ToldToken& t : tokens) {
+void add_completion_logprobs(std::string& out, const Tokenizer& tokenizer, std::span<const ToldToken> tokens, int top) {
+  const auto add_array = [&](const char* name, const auto& entry) {
+    out += concat('"', name, "\":");
+    add_list(out, tokens, entry);
+  };
+  out += '{';
+  add_array("tokens", [&](const ToldToken& t) { return OrderedJson(text_of(tokenizer, t.logprobs.id)); });
+  out += ',';
+  add_array("token_logprobs", [](const ToldToken& t) {
+    return std::isnan(t.logprobs.logprob) ? OrderedJson() : OrderedJson(finite(t.logprobs.logprob));
+  });
+  out += ',';
+  add_array("top_logprobs", [&](const ToldToken& t) {
     const Logprobs& l = t.logprobs;
-    texts.push_back(text_of(tokenizer, l.id));
-    offsets.push_back(t.offset);
-    if (std::isnan(l.logprob)) {
-      own.push_back(nullptr);
-      tops.push_back(nullptr);
-      continue;
-    }
-    own.push_back(finite(l.logprob));
+    if (std::isnan(l.logprob)) return OrderedJson();
     OrderedJson dict = OrderedJson::object();
-    const auto add = [&](const std::string& text, double logprob) {
+    const auto add = [&](int32_t id, double logprob) {
+      const std::string text = text_of(tokenizer, id);
       const auto at = dict.find(text);
       if (at == dict.end()) {
         dict[text] = finite(logprob);
@@ -67,30 +94,29 @@ OrderedJson completion_logprobs(const Tokenizer& tokenizer, std::span<const Told
         *at = finite(logprob);
       }
     };
-    for (const auto& [id, logprob] : likeliest(l, top, 1)) add(text_of(tokenizer, id), logprob);
-    add(texts.back().get<std::string>(), l.logprob);
-    tops.push_back(std::move(dict));
-  }
-  return {{"tokens", std::move(texts)},
-          {"token_logprobs", std::move(own)},
-          {"top_logprobs", std::move(tops)},
-          {"text_offset", std::move(offsets)}};
+    for (const auto& [id, logprob] : likeliest(l, top, 1)) add(id, logprob);
+    add(l.id, l.logprob);
+    return dict;
+  });
+  out += ',';
+  add_array("text_offset", [](const ToldToken& t) { return OrderedJson(t.offset); });
+  out += '}';
 }
 
-OrderedJson chat_logprobs(const Tokenizer& tokenizer, std::span<const ToldToken> tokens, int top) {
+void add_chat_logprobs(std::string& out, const Tokenizer& tokenizer, std::span<const ToldToken> tokens, int top) {
   const auto entry = [&](int32_t id, double logprob) {
     OrderedJson bytes = OrderedJson::array();
     for (const char c : tokenizer.piece(id)) bytes.push_back(static_cast<unsigned char>(c));
     return OrderedJson{{"token", text_of(tokenizer, id)}, {"logprob", finite(logprob)}, {"bytes", std::move(bytes)}};
   };
-  OrderedJson content = OrderedJson::array();
-  for (const ToldToken& t : tokens) {
+  out += "{\"content\":";
+  add_list(out, tokens, [&](const ToldToken& t) {
     OrderedJson one = entry(t.logprobs.id, t.logprobs.logprob);
     one["top_logprobs"] = OrderedJson::array();
     for (const auto& [id, logprob] : likeliest(t.logprobs, top, 0)) one["top_logprobs"].push_back(entry(id, logprob));
-    content.push_back(std::move(one));
-  }
-  return {{"content", std::move(content)}, {"refusal", nullptr}};
+    return one;
+  });
+  out += ",\"refusal\":null}";
 }
 
 OrderedJson usage_json(const Tokens& tokens) {
@@ -100,25 +126,34 @@ OrderedJson usage_json(const Tokens& tokens) {
           {"prompt_tokens_details", {{"cached_tokens", tokens.cached}}}};
 }
 
-OrderedJson AnswerForm::whole() const {
-  return {{"id", id},
-          {"object", chat ? "chat.completion" : "text_completion"},
-          {"created", created},
-          {"model", model},
-          {"choices", OrderedJson::array()}};
-}
-
-OrderedJson AnswerForm::parts(OrderedJson choice) const {
-  OrderedJson out = whole();
-  if (chat) out["object"] = "chat.completion.chunk";
-  out["choices"].push_back(std::move(choice));
-  if (tells_usage) out["usage"] = nullptr;  // that of the whole comes last
+std::string AnswerForm::object(bool in_parts, std::string_view choices, const OrderedJson& rest) const {
+  const char* kind = !chat ? "text_completion" : in_parts ? "chat.completion.chunk" : "chat.completion";
+  std::string out = opened({{"id", id}, {"object", kind}, {"created", created}, {"model", model}});
+  out += ",\"choices\":[";
+  out += choices;
+  out += ']';
+  close(out, rest);
   return out;
 }
 
-OrderedJson AnswerForm::told(std::span<const ToldToken> tokens) const {
-  if (logprobs < 0) return nullptr;
-  return chat ? chat_logprobs(tokenizer, tokens, logprobs) : completion_logprobs(tokenizer, tokens, logprobs);
+std::string AnswerForm::whole(std::string_view choices, const OrderedJson& rest) const {
+  return object(false, choices, rest);
+}
+
+std::string AnswerForm::in_parts(std::string_view choice, const OrderedJson& rest) const {
+  OrderedJson after = OrderedJson::object();
+  if (tells_usage) after["usage"] = nullptr;  // that of the whole comes last
+  after.update(rest);
+  return object(true, choice, after);
+}
+
+void AnswerForm::add_told(std::string& out, std::span<const ToldToken> tokens) const {
+  out += ",\"logprobs\":";
+  if (logprobs < 0)
+    out += "null";
+  else
+    chat ? add_chat_logprobs(out, tokenizer, tokens, logprobs)
+         : add_completion_logprobs(out, tokenizer, tokens, logprobs);
 }
 
 OrderedJson AnswerForm::calls(std::span<const ToolCall> list, int64_t first, bool in_parts) const {
@@ -134,55 +169,62 @@ OrderedJson AnswerForm::calls(std::span<const ToolCall> list, int64_t first, boo
   return out;
 }
 
-OrderedJson AnswerForm::choice(size_t index, const Answer& answer, const std::string& finish_reason) const {
-  OrderedJson out = {{"index", index}};
+void AnswerForm::add_choice(std::string& choices, size_t index, const Answer& answer,
+                            const std::string& finish_reason) const {
+  OrderedJson one = {{"index", index}};
   if (chat) {
     OrderedJson message = {{"role", "assistant"}, {"content", answer.text()}};
     if (!answer.calls().empty()) {
       if (answer.text().empty()) message["content"] = nullptr;
       message["tool_calls"] = calls(answer.calls(), 0, false);
     }
-    out["message"] = std::move(message);
+    one["message"] = std::move(message);
   } else {
-    out["text"] = answer.text();
+    one["text"] = answer.text();
   }
-  out["logprobs"] = told(answer.tokens());
-  out["finish_reason"] = finish_reason;
-  return out;
+  if (!choices.empty()) choices += ',';
+  choices += opened(one);
+  add_told(choices, answer.tokens());
+  close(choices, {{"finish_reason", finish_reason}});
 }
 
-OrderedJson AnswerForm::first_part(size_t index) const {
-  return parts({{"index", index},
-                {"delta", {{"role", "assistant"}, {"content", ""}}},
-                {"logprobs", nullptr},
-                {"finish_reason", nullptr}});
+std::string AnswerForm::first_part(size_t index) const {
+  return in_parts(dump({{"index", index},
+                        {"delta", {{"role", "assistant"}, {"content", ""}}},
+                        {"logprobs", nullptr},
+                        {"finish_reason", nullptr}}));
 }
 
-OrderedJson AnswerForm::part(size_t index, const Answer::Piece& piece) const {
-  OrderedJson out = {{"index", index}};
+std::string AnswerForm::part(size_t index, const Answer::Piece& piece) const {
+  OrderedJson one = {{"index", index}};
   if (chat) {
     OrderedJson delta = OrderedJson::object();
     if (!piece.text.empty()) delta["content"] = piece.text;
     if (!piece.calls.empty()) delta["tool_calls"] = calls(piece.calls, piece.first_call, true);
-    out["delta"] = std::move(delta);
+    one["delta"] = std::move(delta);
   } else {
-    out["text"] = piece.text;
+    one["text"] = piece.text;
   }
-  out["logprobs"] = told(piece.tokens);
-  out["finish_reason"] = nullptr;
-  return parts(std::move(out));
+  std::string choice = opened(one);
+  add_told(choice, piece.tokens);
+  close(choice, {{"finish_reason", nullptr}});
+  return in_parts(choice);
 }
 
-OrderedJson AnswerForm::last_part(size_t index, const std::string& finish_reason) const {
-  OrderedJson out = {{"index", index}};
+std::string AnswerForm::last_part(size_t index, const std::string& finish_reason, const OrderedJson& rest) const {
+  OrderedJson one = {{"index", index}};
   if (chat) {
-    out["delta"] = OrderedJson::object();
+    one["delta"] = OrderedJson::object();
   } else {
-    out["text"] = "";
+    one["text"] = "";
   }
-  out["logprobs"] = nullptr;
-  out["finish_reason"] = finish_reason;
-  return parts(std::move(out));
+  one["logprobs"] = nullptr;
+  one["finish_reason"] = finish_reason;
+  return in_parts(dump(one), rest);
+}
+
+std::string AnswerForm::usage_part(const Tokens& tokens) const {
+  return object(true, {}, {{"usage", usage_json(tokens)}});
 }
 
 std::string random_id(const std::string& prefix) {

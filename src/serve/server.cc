@@ -8,6 +8,7 @@
 #include <atomic>
 #include <boost/asio/post.hpp>
 #include <boost/asio/thread_pool.hpp>
+#include <charconv>
 #include <limits>
 
 #include "io/files.h"
@@ -28,24 +29,52 @@ constexpr int kWorkers = 2;                      // read requests and write answ
 constexpr std::chrono::seconds kLastAnswers{1};  // to be written, after all are known
 constexpr std::chrono::seconds kLastStates{10};  // the same, after the answers
 constexpr int64_t kEmbeddingQueue = 32;          // requests, the one under way included
-constexpr size_t kLargeBody = 64 << 10;          // bytes; such requests wait for one another, keys in turns
+
+constexpr std::string_view kGet = "GET", kOneModel = "/v1/models/";  // and its name
 
 struct Route {
   const char *path, *method;
   bool open = false;  // without a key, and while loading
 };
 constexpr std::array kRoutes = {
-    Route{"/", "GET", true},         Route{"/health", "GET", true},    Route{"/metrics", "GET"},
-    Route{"/v1/models", "GET"},      Route{"/tokenizer_info", "GET"},  Route{"/state", "GET"},
-    Route{"/state", "POST"},         Route{"/v1/completions", "POST"}, Route{"/v1/chat/completions", "POST"},
-    Route{"/v1/embeddings", "POST"}, Route{"/tokenize", "POST"},       Route{"/detokenize", "POST"},
+    Route{"/", "GET", true},          Route{"/health", "GET", true},
+    Route{"/metrics", "GET"},         Route{"/v1/models", "GET"},
+    Route{kOneModel.data(), "GET"},   Route{"/tokenizer_info", "GET"},
+    Route{"/state", "GET"},           Route{"/state", "POST"},
+    Route{"/v1/completions", "POST"}, Route{"/v1/chat/completions", "POST"},
+    Route{"/v1/embeddings", "POST"},  Route{"/tokenize", "POST"},
+    Route{"/detokenize", "POST"},
 };
+
+/// A route that ends with "/" is followed by a name.
+bool fits(const Route& route, std::string_view path) {
+  const std::string_view own = route.path;
+  return own.size() > 1 && own.ends_with('/') ? path.size() > own.size() && path.starts_with(own) : path == own;
+}
+/// The route of a path; empty: there is none.
+std::string_view route_of(std::string_view path) {
+  const auto found = std::find_if(kRoutes.begin(), kRoutes.end(), [&](const Route& r) { return fits(r, path); });
+  return found == kRoutes.end() ? "" : found->path;
+}
+
+/// The bytes of a part of a path: "%2F" is "/" (RFC 3986, section 2.1).
+std::string percent_decoded(std::string_view text) {
+  std::string out;
+  for (size_t i = 0; i < text.size(); ++i) {
+    unsigned char byte = 0;
+    const char *digits = text.data() + i + 1, *end = digits + 2;
+    const bool escaped = text[i] == '%' && i + 2 < text.size() && std::from_chars(digits, end, byte, 16).ptr == end;
+    out += escaped ? static_cast<char>(byte) : text[i];
+    i += escaped ? 2 : 0;
+  }
+  return out;
+}
 
 /// Methods of a path, as the Allow header lists them; empty: there is no such path.
 std::string methods_of(std::string_view path) {
   std::string out;
   for (const Route& route : kRoutes)
-    if (route.path == path) out += concat(out.empty() ? "" : ", ", route.method, route.open ? ", HEAD" : "");
+    if (fits(route, path)) out += concat(out.empty() ? "" : ", ", route.method, route.method == kGet ? ", HEAD" : "");
   return out.empty() ? out : out + ", OPTIONS";
 }
 
@@ -64,9 +93,8 @@ struct Server::Internals : HttpHandler {
     state = State::cut;
     for (const auto& model : models) model->stop();
     http->stop();
-    large.join();
     workers.join();
-    embedding.join();
+    for (Lane* lane : {&large, &disk, &embedding}) lane->join();
   }
 
   // ---- on the server's thread
@@ -108,9 +136,9 @@ struct Server::Internals : HttpHandler {
       throw RequestError(403, "expected a Host header of this machine");
     bool known = false, right = head.method == "OPTIONS", open = head.method == "OPTIONS";
     for (const Route& route : kRoutes) {
-      if (head.path != route.path) continue;
+      if (!fits(route, head.path)) continue;
       known = true;
-      right = right || head.method == route.method || (head.method == "HEAD" && route.open);
+      right = right || head.method == route.method || (head.method == "HEAD" && route.method == kGet);
       open = open || route.open;
     }
     const auto owner = options.keys.owner(head.authorization);
@@ -135,38 +163,29 @@ struct Server::Internals : HttpHandler {
 
   void handle(HttpRequest&& request, std::shared_ptr<Reply> reply) override {
     const auto arrived = std::chrono::steady_clock::now();
-    const bool is_large = request.body.size() > kLargeBody;
-    const std::string owner = request.head.owner;
-    auto task = [this, request = std::move(request), reply = std::move(reply), arrived] {
-      work(request, reply, arrived);
+    const bool is_large = static_cast<int64_t>(request.body.size()) > options.http.small_bytes;
+    const Work kind = request.head.path == "/state" ? Work::disk : is_large ? Work::large : Work::small;
+    const std::string route(route_of(request.head.path)), owner = request.head.owner;
+    run(kind, owner, route, reply,
+        [this, request = std::move(request), reply, arrived] { answer(request, reply, arrived); });
+  }
+
+  /// Any thread may call.
+  void run(Work kind, const std::string& owner, const std::string& route, const std::shared_ptr<Reply>& reply,
+           std::function<void()> work) {
+    auto task = [this, route, reply, work = std::move(work)] {
+      const auto error = error_of(work, 400);
+      if (!error) return;
+      metrics.answered(route, error->status);
+      reply->send(response_of(*error));
     };
-    if (is_large)
-      large.post(owner, std::move(task));
-    else
+    if (kind == Work::small)
       asio::post(workers, std::move(task));
+    else
+      (kind == Work::large ? large : disk).post(owner, std::move(task));
   }
 
-  // ---- on a worker
-
-  void work(const HttpRequest& request, const std::shared_ptr<Reply>& reply,
-            std::chrono::steady_clock::time_point arrived) {
-    const auto refuse = [&](const RequestError& e) {
-      metrics.answered(request.head.path, e.status);
-      reply->send(response_of(e));
-    };
-    try {
-      if (reply->left()) throw RequestError(kClientLeft, "the client has left");
-      answer(request, reply, arrived);
-    } catch (const RequestError& e) {
-      refuse(e);
-    } catch (const Error& e) {
-      refuse(RequestError(400, e.what()));
-    } catch (const std::bad_alloc&) {
-      refuse(RequestError(503, "out of memory"));
-    } catch (const std::exception& e) {
-      refuse(RequestError(500, "the request could not be handled"));
-    }
-  }
+  // ---- on a worker, or in a lane
 
   ServedModel& model_named(const std::string& name) const {
     if (name.empty()) return *models.front();
@@ -182,13 +201,16 @@ struct Server::Internals : HttpHandler {
               std::chrono::steady_clock::time_point arrived, const std::string& model) {
     const auto time =
         std::chrono::duration_cast<std::chrono::steady_clock::duration>(std::chrono::duration<double>(options.timeout));
+    const std::string route(route_of(request.head.path)), owner = request.head.owner;
     return {model_named(model),
             metrics,
             state,
             options.http.log,
-            [this](std::function<void()> task) { asio::post(workers, std::move(task)); },
-            request.head.path,
-            request.head.owner,
+            [this, owner, route, reply](Work kind, std::function<void()> work) {
+              run(kind, owner, route, reply, std::move(work));
+            },
+            route,
+            owner,
             reply,
             arrived,
             arrived + time};
@@ -196,17 +218,18 @@ struct Server::Internals : HttpHandler {
 
   void answer(const HttpRequest& request, const std::shared_ptr<Reply>& reply,
               std::chrono::steady_clock::time_point arrived) {
+    if (reply->left()) throw RequestError(kClientLeft, "the client has left");
     const std::string& path = request.head.path;
-    if (request.head.method == "GET") return answer_get(path, asked(request, reply, arrived, {}));
+    if (request.head.method != "POST") return answer_get(path, asked(request, reply, arrived, {}));
     const OrderedJson body = parse_ordered_json(request.body, "the body");
     if (!body.is_object()) throw RequestError(400, concat("the body: expected an object, found ", body.type_name()));
     const auto ask = [&](const std::string& model) { return asked(request, reply, arrived, model); };
     if (path == "/v1/completions") {
       CompletionRequest r = read_completion(body, options.limits);
-      complete(ask(r.model), std::move(r), options.limits);
+      generate(ask(r.model), std::move(r), complete);
     } else if (path == "/v1/chat/completions") {
       ChatRequest r = read_chat(body, options.limits);
-      chat(ask(r.model), std::move(r), options.limits);
+      generate(ask(r.model), std::move(r), chat);
     } else if (path == "/v1/embeddings") {
       embed(ask(read_embedding(body, options.limits).model), read_embedding(body, options.limits));
     } else {
@@ -217,8 +240,19 @@ struct Server::Internals : HttpHandler {
     }
   }
 
+  /// What goes on from a named state may have to read it, or wait for another that is being written.
+  template <class Request>
+  void generate(Asked&& a, Request&& request, void (*begin)(Asked&&, Request&&, const RequestLimits&)) {
+    if (request.state.empty()) return begin(std::move(a), std::move(request), options.limits);
+    const auto later = a.later;
+    const auto held = std::make_shared<std::pair<Asked, Request>>(std::move(a), std::move(request));
+    later(Work::disk, [this, held, begin] { begin(std::move(held->first), std::move(held->second), options.limits); });
+  }
+
   void answer_get(const std::string& path, const Asked& a) {
     if (path == "/v1/models") return answer_json(a, models_json());
+    if (path.starts_with(kOneModel))
+      return answer_json(a, model_json(model_named(percent_decoded(std::string_view(path).substr(kOneModel.size())))));
     if (path == "/state") return list_states(a, models);
     if (path == "/tokenizer_info") return answer_json(a, tokenizer_info(a.model));
     a.reply->send({200, metrics_text(), "text/plain; version=0.0.4", {}});
@@ -227,13 +261,7 @@ struct Server::Internals : HttpHandler {
   void embed(Asked&& a, EmbeddingRequest&& request) {
     const auto shared = std::make_shared<const Asked>(std::move(a));
     const bool taken = embedding.post(shared->owner, [this, shared, request = std::move(request)] {
-      try {
-        embedder.answer(*shared, request);
-      } catch (const RequestError& e) {
-        answer_error(*shared, e);
-      } catch (const std::exception& e) {
-        answer_error(*shared, RequestError(500, "the text could not be embedded"));
-      }
+      if (const auto error = error_of([&] { embedder.answer(*shared, request); })) answer_error(*shared, *error);
     });
     if (!taken) throw queue_full(*shared);
   }
@@ -273,20 +301,23 @@ struct Server::Internals : HttpHandler {
     return out;
   }
 
+  static OrderedJson model_json(const ServedModel& model) {
+    return {{"id", model.name()},
+            {"object", "model"},
+            {"created", model.created()},
+            {"owned_by", "qwerky"},
+            {"qwerky",
+             {{"context", model.capacity()},
+              {"vocabulary", model.engine().vocab()},
+              {"chat", !model.chat_template().empty()},
+              {"state_bytes", model.state_bytes(1)},
+              {"constant_state", model.engine().max_tokens() == 0},
+              {"kv_cache_bytes_per_token", model.kv_bytes_per_token()}}}};
+  }
+
   OrderedJson models_json() const {
     OrderedJson data = OrderedJson::array();
-    for (const auto& model : models)
-      data.push_back({{"id", model->name()},
-                      {"object", "model"},
-                      {"created", model->created()},
-                      {"owned_by", "qwerky"},
-                      {"qwerky",
-                       {{"context", model->capacity()},
-                        {"vocabulary", model->engine().vocab()},
-                        {"chat", !model->chat_template().empty()},
-                        {"state_bytes", model->state_bytes(1)},
-                        {"constant_state", model->engine().max_tokens() == 0},
-                        {"kv_cache_bytes_per_token", model->kv_bytes_per_token()}}}});
+    for (const auto& model : models) data.push_back(model_json(*model));
     return {{"object", "list"}, {"data", std::move(data)}};
   }
 
@@ -351,7 +382,8 @@ struct Server::Internals : HttpHandler {
   std::unique_ptr<HttpServer> http;
   const bool fair = options.keys.size() > 1;
   asio::thread_pool workers{kWorkers};
-  Lane large{std::numeric_limits<int64_t>::max(), fair};  // the bytes of all bodies are bounded
+  // Bounded by connections, which wait for one answer each.
+  Lane large{std::numeric_limits<int64_t>::max(), fair}, disk{std::numeric_limits<int64_t>::max(), fair};
   Lane embedding{kEmbeddingQueue, fair};
   Embedder embedder;
   std::vector<std::unique_ptr<ServedModel>> models;

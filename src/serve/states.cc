@@ -43,18 +43,6 @@ RequestError no_state(const std::string& name, const char* field) {
   return RequestError(404, concat("there is no state named ", name), field, "state_not_found");
 }
 
-/// What `work` throws.
-std::optional<RequestError> error_of(const std::function<void()>& work) {
-  try {
-    work();
-    return std::nullopt;
-  } catch (const RequestError& e) {
-    return e;
-  } catch (const std::exception& e) {
-    return RequestError(500, e.what());
-  }
-}
-
 /// Reads ids and answers when their state is saved.
 void read_and_save(const std::shared_ptr<const Asked>& asked, std::vector<int32_t>&& ids, const std::string& name) {
   Generation g;
@@ -64,7 +52,7 @@ void read_and_save(const std::shared_ptr<const Asked>& asked, std::vector<int32_
   g.prompt = std::move(ids);
   g.max_tokens = 0;
   g.on_end = [asked, name](Finish finish, const Usage& usage, SnapshotPtr end, const std::string& why) {
-    asked->later([asked, name, finish, usage, end = std::move(end), why] {
+    asked->later(Work::disk, [asked, name, finish, usage, end = std::move(end), why] {
       auto error = failure(*asked, finish, why);
       if (!error) error = error_of([&] { save(*asked, name, end); });
       if (error) return answer_error(*asked, *error);
