@@ -50,7 +50,7 @@ class HttpClient {
   HttpAnswer read() {
     namespace http = boost::beast::http;
     http::response_parser<http::string_body> parser;
-    parser.body_limit(boost::none);
+    parser.body_limit(uint64_t{1} << 40);
     boost::system::error_code error;
     http::read(socket_, buffer_, parser, error);
     HttpAnswer out;

@@ -40,8 +40,8 @@ void say(const std::string& line, bool final) {
   const std::lock_guard lock(one_at_a_time);
   static const bool terminal = isatty(STDERR_FILENO) != 0;
   static bool open_line = false;
+  static auto last = std::chrono::steady_clock::time_point{};
   const auto now = std::chrono::steady_clock::now();
-  static auto last = now;  // a log begins with a lasting line, or after ten seconds
   if (!final && !terminal && now - last < std::chrono::seconds(10)) return;
   last = now;
   winsize size{};  // a line that wraps could not be overwritten

@@ -374,6 +374,11 @@ bool Trainer::resume() {
   return true;
 }
 
+void Trainer::check_weights(const Stage& stage, int64_t step) const {
+  if (!std::isfinite(norm_of_owned([&](Range at) { return student_.params.masters(at); })))
+    diverged(stage, step, "its weights are not finite");
+}
+
 void Trainer::validate(const Stage& stage, TrainStatus& status) const {
   if (validation_ == nullptr || validation_->size() < 2) return;
   const auto ids =
@@ -435,6 +440,7 @@ RunEnd Trainer::run(const std::function<void(int64_t)>& before_stage) {
         status.memory_bytes = memory_bytes();
         status.validated =
             options_.validate_reports > 0 && (++reports_ % options_.validate_reports == 0 || step_ == steps);
+        if (status.validated) check_weights(stage, step_ - 1);
         if (status.validated && (ranks.first() || options_.teacher_over_ranks)) validate(stage, status);
         Json entry{{"stage", stage_},
                    {"name", stage.name},
@@ -462,9 +468,7 @@ RunEnd Trainer::run(const std::function<void(int64_t)>& before_stage) {
       }
       if (asked) return RunEnd::interrupted;
     }
-    // The last update was followed by no loss that would tell.
-    if (!std::isfinite(norm_of_owned([&](Range at) { return student_.params.masters(at); })))
-      diverged(stage, steps - 1, "its weights are not finite");
+    check_weights(stage, steps - 1);  // the last update was followed by no loss that would tell
     if (stage.cache_targets && ranks.first()) remove_tree(targets_dir());
     if (averaged_ > 0) {
       for (const Run& run : owned_of(runs_)) on_.copy(student_.params.masters(run.at), owned_part(average_, run.at));

@@ -106,6 +106,8 @@ class Trainer {
                    double weight);
   void update(const Stage& stage, int64_t step);
   [[noreturn]] void diverged(const Stage& stage, int64_t step, const std::string& what) const;
+  /// After that step, on all ranks.
+  void check_weights(const Stage& stage, int64_t step) const;
   void save(int64_t stage, int64_t step);
   void validate(const Stage& stage, TrainStatus& status) const;
   std::vector<Run> runs_of(const Stage& stage, const Params::Which& which) const;
