@@ -756,6 +756,23 @@ TEST_F(JsonTokens, LongTextsKeepTheirMemory) {
   EXPECT_EQ(mask_of(*c)[static_cast<size_t>(tokenizer().eos.front())], 1);
 }
 
+/// A thousand alternatives that go on at one place cost hardly more than one; a thousand that go on at a thousand are
+/// an error of the text, since others wait for its mask.
+TEST_F(JsonTokens, ManyWaysToReadATextCostLittleOrEnd) {
+  std::string same = "[a-z]", optional = "[a-z]?";
+  for (int i = 1; i < 1000; ++i) same += "|[a-z]", optional += "[a-z]?";
+  ByteMatcher matcher(compile(R"({"type": "string", "pattern": "^(?:)" + same + R"(){300,1000}$"})"));
+  matcher.accept("\"a");
+  ByteMatcher::Ways next;
+  ASSERT_GE(matcher.ways().size(), 1000u);
+  matcher.step(matcher.ways(), 'b', next);
+  EXPECT_LE(matcher.step(matcher.ways(), 'c', next), 3 * ByteMatcher::kMostWays);
+
+  const auto ambiguous = constraint(compile(R"({"type": "string", "pattern": "^)" + optional + R"($"})"));
+  for (const char* text : {"\"", "a"}) ambiguous->accept(tokenizer().encode(text).front());
+  EXPECT_PRED2(has, error_of([&] { mask_of(*ambiguous); }), "too many ways to read the text so far");
+}
+
 TEST_F(JsonTokens, NeedsAnEnd) {
   EXPECT_PRED2(has, error_of([] { TokenBytes bytes(tokenizer(), {}); }), "needs a token that ends a text");
 }

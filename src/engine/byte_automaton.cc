@@ -161,7 +161,8 @@ ByteMatcher::ByteMatcher(std::shared_ptr<const ByteAutomaton> automaton) : autom
 }
 
 void ByteMatcher::start() {
-  nodes_.clear(), ids_.clear(), after_.clear(), lists_.clear(), joined_.clear(), seen_.clear();
+  nodes_.clear(), ids_.clear(), target_.clear(), ways_.clear(), lists_.clear(), joined_.clear();
+  left_.clear(), seen_.clear();
   join_stamp_ = seen_stamp_ = 0;
   node({-1, 0, 0, -1});  // kEnd
 }
@@ -170,8 +171,8 @@ int32_t ByteMatcher::node(const Node& n) {
   const auto [it, fresh] = ids_.emplace(n, static_cast<int32_t>(nodes_.size()));
   if (fresh) {
     nodes_.push_back(n);
-    after_.emplace_back();
-    joined_.push_back(0), seen_.push_back(0);
+    target_.push_back(-1), ways_.emplace_back();
+    joined_.push_back(0), left_.push_back(0), seen_.push_back(0);
   }
   return it->second;
 }
@@ -221,14 +222,11 @@ void ByteMatcher::expand(int32_t from) {
   }
 }
 
-ByteMatcher::Range ByteMatcher::after(int32_t way) {
-  Range range = after_[static_cast<size_t>(way)];
-  if (range.begin >= 0) return range;
+int32_t ByteMatcher::target(int32_t way) {
+  if (const int32_t known = target_[static_cast<size_t>(way)]; known >= 0) return known;
   const Node n = nodes_[static_cast<size_t>(way)];
-  range.begin = static_cast<int32_t>(lists_.size());
-  expand(node({automaton_->code_[static_cast<size_t>(n.place)].next, 0, 0, n.parent}));
-  range.end = static_cast<int32_t>(lists_.size());
-  return after_[static_cast<size_t>(way)] = range;
+  const int32_t found = node({automaton_->code_[static_cast<size_t>(n.place)].next, 0, 0, n.parent});
+  return target_[static_cast<size_t>(way)] = found;
 }
 
 void ByteMatcher::join(int32_t way, Ways& to) {
@@ -236,28 +234,40 @@ void ByteMatcher::join(int32_t way, Ways& to) {
     to.push_back(way);
 }
 
-void ByteMatcher::join_after(int32_t way, Ways& to) {
-  if (to.size() >= kMostWays) return;
-  const Range range = after(way);
+/// Alternatives often lead to the same place, which is gone on from once.
+size_t ByteMatcher::join_after(int32_t way, Ways& to) {
+  if (to.size() >= kMostWays) return 0;
+  const auto at = static_cast<size_t>(target(way));
+  if (std::exchange(left_[at], join_stamp_) == join_stamp_) return 0;
+  size_t work = 0;
+  if (ways_[at].begin < 0) {
+    const size_t begin = lists_.size();
+    expand(static_cast<int32_t>(at));
+    ways_[at] = {static_cast<int32_t>(begin), static_cast<int32_t>(lists_.size())};
+    work = kExpandWork * (lists_.size() - begin);
+  }
+  const Range range = ways_[at];
   for (int32_t k = range.begin; k < range.end; ++k) join(lists_[static_cast<size_t>(k)], to);
+  return work + static_cast<size_t>(range.end - range.begin);
 }
 
-void ByteMatcher::step(const Ways& from, uint8_t byte, Ways& to) {
+size_t ByteMatcher::step(const Ways& from, uint8_t byte, Ways& to) {
   using Kind = ByteAutomaton::Kind;
   to.clear();
   ++join_stamp_;
+  size_t work = from.size();
   for (int32_t way : from) {
     if (way == kEnd) continue;
     Node n = nodes_[static_cast<size_t>(way)];
     const auto& i = automaton_->code_[static_cast<size_t>(n.place)];
     if (i.kind == Kind::one_of) {
-      if (automaton_->sets_[static_cast<size_t>(i.which)][byte]) join_after(way, to);
+      if (automaton_->sets_[static_cast<size_t>(i.which)][byte]) work += join_after(way, to);
       continue;
     }
     const int8_t state = json_string::step(static_cast<int8_t>(n.within), byte);
     if (state == json_string::kBad) continue;
     if (state == json_string::kQuote) {
-      if (n.count >= i.least) join_after(way, to);
+      if (n.count >= i.least) work += join_after(way, to);
       continue;
     }
     if (n.within == json_string::kBetween && i.most != ByteAutomaton::kNoLimit && n.count >= i.most) continue;
@@ -269,6 +279,7 @@ void ByteMatcher::step(const Ways& from, uint8_t byte, Ways& to) {
     }
     join(node(n), to);
   }
+  return work;
 }
 
 ByteMatcher::Parts ByteMatcher::parts() const {
@@ -285,6 +296,7 @@ ByteMatcher::Parts ByteMatcher::parts() const {
 }
 
 void ByteMatcher::accept(std::string_view bytes) {
+  constexpr size_t kMostListed = 1 << 20;
   Parts p = parts();
   Ways next;
   for (Ways* ways : {&p.strings, &p.others})
@@ -296,7 +308,7 @@ void ByteMatcher::accept(std::string_view bytes) {
   ++join_stamp_;
   for (const Ways& ways : {p.strings, p.others})
     for (int32_t way : ways) join(way, now_);
-  if (nodes_.size() > forget_at_) forget();
+  if (nodes_.size() > forget_at_ || lists_.size() > kMostListed) forget();
 }
 
 /// Keeps only the nodes that a way still leads back to.

@@ -85,14 +85,15 @@ class ByteMatcher {
   };
   Parts parts() const;
   /// `to` becomes the ways from `from` over this byte, at most kMostWays: of more alternatives the later are not
-  /// followed.
-  void step(const Ways& from, uint8_t byte, Ways& to);
+  /// followed. Returns the work done: ways looked at, joined and, kExpandWork times as much each, found for the first
+  /// time.
+  size_t step(const Ways& from, uint8_t byte, Ways& to);
   /// Goes on with these bytes, each of the parts by itself: so what step() finds from one of them is accepted.
   void accept(std::string_view bytes);
   /// The text may end here.
   bool complete() const;
 
-  static constexpr size_t kMostWays = 1024;
+  static constexpr size_t kMostWays = 1024, kExpandWork = 4;
 
  private:
   static constexpr int32_t kEnd = 0;
@@ -113,17 +114,18 @@ class ByteMatcher {
   int32_t node(const Node& n);
   void start();
   void expand(int32_t from);
-  Range after(int32_t way);
+  int32_t target(int32_t way);
   void join(int32_t way, Ways& to);
-  void join_after(int32_t way, Ways& to);
+  size_t join_after(int32_t way, Ways& to);
   void forget();
 
   std::shared_ptr<const ByteAutomaton> automaton_;
   std::vector<Node> nodes_;
   std::unordered_map<Node, int32_t, Hash> ids_;
-  std::vector<Range> after_;             // by node: ways behind its byte, or behind its string's quote
-  std::vector<int32_t> lists_;           // of those
-  std::vector<uint64_t> joined_, seen_;  // by node: stamps
+  std::vector<int32_t> target_;  // by node: the one behind its byte, or its string's quote; -1: not asked yet
+  std::vector<Range> ways_;      // by node: ways to go on from it
+  std::vector<int32_t> lists_;   // of those
+  std::vector<uint64_t> joined_, left_, seen_;  // by node: stamps; left_: ways to go on from it were joined
   uint64_t join_stamp_ = 0, seen_stamp_ = 0;
   std::vector<int32_t> work_;
   size_t forget_at_ = 1 << 16;

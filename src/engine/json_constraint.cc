@@ -115,20 +115,23 @@ class JsonConstraint : public Constraint {
   std::unique_ptr<Constraint> clone() const override { return std::make_unique<JsonConstraint>(*this); }
 
  private:
-  /// When many ways are to be followed, it ends with tokens of one byte: there is one for whatever must come.
+  /// When many ways are to be followed, it ends with tokens of one byte: there is one for whatever must come. An Error
+  /// where even these would hold up the step that others wait for.
   template <class Allow>
   void walk(const TokenBytes::Trie& trie, const ByteMatcher::Ways& from, Allow allow) {
     if (from.empty()) return;
     levels_.resize(static_cast<size_t>(trie.deepest) + 1);
     levels_[0] = from;
-    constexpr size_t kMostWork = 1'000'000;
+    constexpr size_t kMostWork = 1'000'000, kMostForBytes = 2 * kMostWork;
     size_t work = 0;
     for (size_t i = 0; i < trie.nodes.size();) {
       const TokenBytes::Node& n = trie.nodes[i];
       const auto depth = static_cast<size_t>(n.depth);
-      work += levels_[depth - 1].size();
+      if (work > kMostForBytes)
+        fail("JSON output: its schema leaves too many ways to read the text so far (", from.size(),
+             "); give patterns and alternatives that differ earlier");
       if (work <= kMostWork || depth == 1)
-        matcher_.step(levels_[depth - 1], n.byte, levels_[depth]);
+        work += matcher_.step(levels_[depth - 1], n.byte, levels_[depth]);
       else
         levels_[depth].clear();
       if (levels_[depth].empty()) {
