@@ -12,6 +12,7 @@
 #include "eval/results_json.h"
 #include "eval/table.h"
 #include "io/tokenizer.h"
+#include "repetitions.h"
 
 namespace qwerky {
 namespace {
@@ -181,7 +182,9 @@ TEST(EvalGolden, RequestsOfWholeDataSetsAreEqual) {
   const Json want = read_json(golden("eval") / "requests.json");
   EXPECT_EQ(want.size(), 29u);
   const PromptStyle chat = chat_style(read_json(golden("eval") / "options.json")[0]["template"].get<std::string>());
-  for (const auto& [key, expected] : want.items()) {  // "arc_easy 5", "arc_easy 5 chat", "arc_easy 5 turns"
+  size_t at = 0;
+  for (const auto& [key, expected] : want.items()) {            // "arc_easy 5", "arc_easy 5 chat", "arc_easy 5 turns"
+    if (testing::kAddressSanitizer && at++ % 9 != 1) continue;  // an ARC, LAMBADA, MMLU and PIQA, each in another way
     std::istringstream words(key);
     std::string task, how, asked;
     int shots = 0;

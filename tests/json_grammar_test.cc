@@ -12,6 +12,7 @@
 #include "engine/json_schema.h"
 #include "expect_error.h"
 #include "json_schema_check.h"
+#include "repetitions.h"
 
 namespace qwerky {
 namespace {
@@ -559,7 +560,7 @@ TEST_F(JsonTokens, TheMaskIsWhatTheAutomatonReads) {
            "maxLength": 9}, "b": {"enum": ["one", "once", "on"]}}, "additionalProperties": {"type": "integer", "minimum": 7, "maximum": 1234}})",
        R"({"anyOf": [{"type": "string"}, {"type": "string", "pattern": "^[a-f]+$"}, {"type": "string", "maxLength": 2}]})"}) {
     const Automaton automaton = compile(schema);
-    for (uint64_t seed = 0; seed < 4; ++seed) {
+    for (uint64_t seed = 0; seed < testing::repetitions(4u, 1u); ++seed) {
       int looked = 0;
       write(automaton, seed, 12, [&](Constraint& c, const std::vector<uint8_t>& mask, const std::string& text) {
         if (++looked > 25) return;
@@ -693,7 +694,7 @@ class RandomSchema {
 
 TEST_F(JsonTokens, RandomSchemasHaveNoDeadEnds) {
   int compiled = 0, written = 0;
-  for (uint64_t seed = 0; seed < 300; ++seed) {
+  for (uint64_t seed = 0; seed < testing::repetitions(300u, 60u); ++seed) {
     const OrderedJson schema = RandomSchema(seed).make();
     Automaton automaton;
     try {
@@ -712,7 +713,7 @@ TEST_F(JsonTokens, RandomSchemasHaveNoDeadEnds) {
       EXPECT_TRUE(SchemaCheck(schema).valid(parse(*text))) << schema << "\n" << *text;
     }
   }
-  EXPECT_GT(compiled, 240);
+  EXPECT_GT(compiled, testing::repetitions(240, 48));
   EXPECT_GT(written, 3 * compiled * 95 / 100);
 }
 

@@ -13,6 +13,7 @@
 #include "base/random.h"
 #include "expect_error.h"
 #include "io/tokenizer.h"
+#include "repetitions.h"
 
 namespace qwerky {
 namespace {
@@ -132,7 +133,7 @@ void expect_draws_of_a_sort(const std::vector<float>& logits, const SamplerOptio
   double kept = 0;
   size_t last = 0;
   while (last < order.size() && (last == 0 || kept < mass)) kept += weight[static_cast<size_t>(order[last++])];
-  for (int64_t index = 0; index < 50; ++index) {
+  for (int64_t index = 0; index < testing::repetitions(50, 5); ++index) {
     double left = Random(options.seed, hash_name("sampler")).uniform(static_cast<uint64_t>(index)) * kept;
     size_t at = 0;
     while (at + 1 < last && (left -= weight[static_cast<size_t>(order[at])]) >= 0) ++at;
@@ -171,7 +172,7 @@ TEST(Sampler, TypicalOfFlatDistributionsIsThatOfASort) {
 TEST(Sampler, TopPOfManyEquals) {
   const std::vector<float> logits(3000, 1.0F);
   std::map<int32_t, int> drawn;
-  for (int64_t i = 0; i < 20000; ++i) ++drawn[sample(logits, {.temperature = 1, .top_p = 0.25, .seed = 1}, i)];
+  for (int64_t i = 0; i < 5000; ++i) ++drawn[sample(logits, {.temperature = 1, .top_p = 0.25, .seed = 1}, i)];
   EXPECT_LT(drawn.rbegin()->first, 750);
   EXPECT_GT(drawn.size(), 740u);
   EXPECT_EQ(sample(logits, {.temperature = 1, .top_p = 1e-17, .seed = 1}, 5), 0);

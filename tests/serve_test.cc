@@ -8,6 +8,7 @@
 
 #include "data.h"
 #include "engine/continuations.h"
+#include "repetitions.h"
 #include "running_server.h"
 #include "serve/exchange.h"
 
@@ -211,7 +212,7 @@ TEST(Serve, ShortStreamsAreWhole) {
       while (!enough.stop_requested()) {
       }
     });
-  for (int i = 0; i < 1500; ++i) {
+  for (int i = 0; i < qwerky::testing::repetitions(1500, 200); ++i) {
     const std::vector<std::string> events =
         shared().call("POST", "/v1/completions", {{"prompt", "Once"}, {"max_tokens", 1}, {"stream", true}}).events();
     ASSERT_GE(events.size(), 2u) << "stream " << i;
@@ -435,12 +436,15 @@ TEST(Serve, WrongRequestsSayWhatIsWrong) {
   EXPECT_EQ(client.read().status, 400) << "nested too deep";
 }
 
+/// Characters that take a good while.
+constexpr size_t kLarge = qwerky::testing::repetitions(6 << 20, 1 << 20);
+
 TEST(Serve, LargeRequestsHoldUpNoSmallOnes) {
   const Running running;
   std::vector<std::unique_ptr<HttpClient>> clients;
   for (int i = 0; i < 6; ++i) {
     clients.push_back(std::make_unique<HttpClient>(running.server.port()));
-    clients.back()->request("POST", "/tokenize", OrderedJson({{"prompt", std::string(6 << 20, 'a')}}).dump());
+    clients.back()->request("POST", "/tokenize", OrderedJson({{"prompt", std::string(kLarge, 'a')}}).dump());
   }
   running.post("/tokenize", {{"prompt", "a"}});
   EXPECT_LT(running.metric("qwerky_requests_total{route=\"/tokenize\",status=\"200\"}"), 6)
@@ -458,7 +462,7 @@ TEST(Serve, LargeRequestsOfOneKeyHoldUpNoOther) {
   std::vector<std::unique_ptr<HttpClient>> clients;
   for (int i = 0; i < 6; ++i) {
     clients.push_back(std::make_unique<HttpClient>(running.server.port()));
-    clients.back()->request("POST", "/tokenize", OrderedJson({{"prompt", std::string(6 << 20, 'a')}}).dump(), first);
+    clients.back()->request("POST", "/tokenize", OrderedJson({{"prompt", std::string(kLarge, 'a')}}).dump(), first);
   }
   EXPECT_EQ(running.call("POST", "/tokenize", {{"prompt", std::string(100 << 10, 'a')}}, other).status, 200);
   const std::string metrics = running.call("GET", "/metrics", {}, other).body,

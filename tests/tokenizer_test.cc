@@ -14,6 +14,7 @@
 #include "io/files.h"
 #include "io/tokenizer_formats.h"
 #include "io/tokenizer_utf8.h"
+#include "repetitions.h"
 #include "sentencepiece_proto.h"
 #include "tokenizer_check.h"
 
@@ -169,10 +170,11 @@ TEST(Tokenizer, EncodesFromManyThreads) {
 TEST(Tokenizer, LongWordsAreNotQuadratic) {
   const auto t = load_tokenizer(golden("tokenizer/tiny.json"));
   const auto c = load_tokenizer(golden("tokenizer/tiny_tok.bin"));
+  constexpr uint64_t kBytes = testing::repetitions(1'000'000, 100'000);
   std::string letters, marks = "a";
-  for (uint64_t i = 0; i < 1'000'000; ++i) letters += static_cast<char>('a' + mix64(i) % 26);
-  for (int i = 0; i < 250'000; ++i) marks += i % 2 ? "\xCC\x81" : "\xCC\xA3";
-  for (const std::string& text : {letters, std::string(1'000'000, 'a'), std::string(1'000'000, ' '), marks}) {
+  for (uint64_t i = 0; i < kBytes; ++i) letters += static_cast<char>('a' + mix64(i) % 26);
+  for (uint64_t i = 0; i < kBytes / 4; ++i) marks += i % 2 ? "\xCC\x81" : "\xCC\xA3";
+  for (const std::string& text : {letters, std::string(kBytes, 'a'), std::string(kBytes, ' '), marks}) {
     const Ids ids = t->encode(text);
     EXPECT_EQ(decoded(*t, ids), t->normalise(text));
     EXPECT_EQ(decoded(*c, c->encode(text)), text);
@@ -377,7 +379,7 @@ TEST(SharedTokenizer, SmolLm2AndALongText) {
   NEEDS_DATA(text_file);
   const auto qwen = load_tokenizer(shared_data("tokenizers/qwen"));
   std::string text = read_file(text_file);
-  while (text.size() < 10'000'000) text += text;
+  while (text.size() < testing::repetitions(10'000'000u, 0u)) text += text;
   EXPECT_EQ(qwen->decode(qwen->encode(text)), qwen->normalise(text));
 }
 
