@@ -675,6 +675,12 @@ TEST(Batcher, RefusesWhatCannotBe) {
   foreign.prompt = {1}, foreign.max_tokens = 0;
   const SnapshotPtr other = alone(linear, std::move(foreign)).end;
   EXPECT_PRED2(has, message([&](Generation& g) { g.start = other; }), "made by another model");
+  Generation own;
+  own.prompt = {1}, own.max_tokens = 0;
+  Snapshot edited = *alone(engine, std::move(own)).end;
+  edited.ids[0] = kVocab;
+  EXPECT_PRED2(has, message([&](Generation& g) { g.start = std::make_shared<const Snapshot>(edited); }),
+               "made by another model");
 
   EXPECT_PRED2(has, error_of([&] { Batcher(engine, nullptr, {.parallel = 0}); }), "batcher");
   EXPECT_PRED2(has, error_of([&] { Batcher(engine, nullptr, {.capacity = 1025}); }),

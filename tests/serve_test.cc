@@ -340,6 +340,12 @@ TEST(Serve, SeveralToolsMayBeCalled) {
   const HttpAnswer refused = running.call("POST", "/v1/chat/completions", body);
   EXPECT_EQ(refused.status, 400);
   EXPECT_EQ(refused.json()["error"]["param"], "tools");
+  // Where the model chooses, a strict tool needs a schema that can be enforced, others do not.
+  body.erase("tool_choice");
+  body["max_tokens"] = 1;
+  EXPECT_EQ(running.call("POST", "/v1/chat/completions", body).status, 200);
+  body["tools"][0]["function"]["strict"] = true;
+  EXPECT_EQ(running.call("POST", "/v1/chat/completions", body).json()["error"]["param"], "tools");
 }
 
 TEST(Serve, ThePageMayRunWhatItIsServedWithAlone) {
@@ -695,6 +701,9 @@ TEST(Serve, Embeddings) {
   EXPECT_LT(alike, 0.999);
   const OrderedJson packed = shared().post("/v1/embeddings", {{"input", "The cat"}, {"encoding_format", "base64"}});
   EXPECT_EQ(packed["data"][0]["embedding"].get<std::string>().size(), (128 * 4 + 2) / 3 * 4u);
+  const HttpAnswer foreign = shared().call("POST", "/v1/embeddings", {{"input", {99999}}});
+  EXPECT_EQ(foreign.status, 400);
+  EXPECT_EQ(foreign.json()["error"]["param"], "input");
 }
 
 /// Takes a while: 32 texts as long as may be.

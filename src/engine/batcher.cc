@@ -182,11 +182,13 @@ struct Batcher::Internals {
   void end(Sequence& s, Finish finish, std::span<const float> logits, const std::string& error = {});
 };
 
-/// Whether this model made it, as far as sizes tell.
+/// Whether this model made it, as far as sizes and ids tell.
 bool Batcher::Internals::fits(const Snapshot& s) const {
   const auto length = static_cast<int64_t>(s.ids.size()), logits = static_cast<int64_t>(s.logits.size());
-  return s.state->position() == length && s.state->capacity() == length && s.state->type() == on.scalar() &&
-         s.state->scalars() == decoder.state_scalars(length) && (logits == 0 || logits == engine.vocab());
+  const auto known = [&](int32_t id) { return id >= 0 && id < engine.vocab(); };
+  return std::ranges::all_of(s.ids, known) && s.state->position() == length && s.state->capacity() == length &&
+         s.state->type() == on.scalar() && s.state->scalars() == decoder.state_scalars(length) &&
+         (logits == 0 || logits == engine.vocab());
 }
 
 void Batcher::Internals::check(const Generation& g) const {

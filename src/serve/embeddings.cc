@@ -45,7 +45,7 @@ void Embedder::answer(const Asked& asked, const EmbeddingRequest& request) {
   std::vector<std::vector<int32_t>> inputs;
   int64_t tokens = 0;
   for (const Prompt& input : request.inputs) {
-    inputs.push_back(asked.model.ids_of(input));
+    inputs.push_back(asked.model.ids_of(input, "input"));
     const auto size = static_cast<int64_t>(inputs.back().size());
     tokens += size;
     if (const int64_t most = asked.model.capacity(); most > 0 && size > most)

@@ -108,7 +108,7 @@ void add_answers(std::vector<Generation>& out, const ServedModel& model, const G
 void complete(Asked&& asked, CompletionRequest&& request, const RequestLimits& limits) {
   ServedModel& model = asked.model;
   SnapshotPtr start;
-  if (!request.state.empty()) start = find_state(asked, request.state);
+  if (!request.state.empty()) start = find_state(asked, request.state, "state");
   const SamplerOptions sampler = sampler_of(model, request);
   const auto constraint = constraint_of(model, request);
   std::vector<Generation> generations;
@@ -138,7 +138,7 @@ void chat(Asked&& asked, ChatRequest&& request, const RequestLimits& limits) {
     check_wanted(asked);
     boundaries = format.boundaries(request.messages, request.variables, text, ids, kBoundaries);
   } else {
-    start = find_state(asked, request.state);
+    start = find_state(asked, request.state, "state");
     // A state that ends within a turn is closed first.
     std::string text = format.continuation(request.messages, true, request.variables);
     const std::string& closing = model.turn_end().closing;
@@ -148,6 +148,7 @@ void chat(Asked&& asked, ChatRequest&& request, const RequestLimits& limits) {
     while (have > 0 && !before.ends_with(std::string_view(closing).substr(0, have))) --have;
     ids = model.ids_after_state(closing.substr(have) + text);
   }
+  if (!request.strict_tools.empty()) model.calls(request.strict_tools, true);  // refuses what cannot be enforced
   const auto constraint = request.must_call.empty() ? constraint_of(model, request)
                                                     : model.calls(request.must_call, !request.one_tool_call);
   std::vector<Generation> generations;

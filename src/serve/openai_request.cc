@@ -222,7 +222,7 @@ void read_tools(Fields& fields, ChatRequest& out, const RequestLimits& limits) {
     const OrderedJson* parameters = inner.find("parameters");
     if (parameters != nullptr && !parameters->is_object()) inner.refuse("parameters", "a JSON schema", *parameters);
     if (forced && (forced->empty() || *forced == name)) out.must_call.push_back({name, arguments_schema(parameters)});
-    inner.flag("strict", false);
+    if (inner.flag("strict", false)) out.strict_tools.push_back({name, arguments_schema(parameters)});
     inner.finish();
     tool.finish();
   }

@@ -59,7 +59,8 @@ struct ChatRequest : GenerationRequest {
   OrderedJson variables = OrderedJson::object();  ///< for the template: tools and chat_template_kwargs
   bool tools = false;
   bool one_tool_call = false;
-  std::vector<NamedSchema> must_call;  ///< one of these tools; empty: the model chooses
+  std::vector<NamedSchema> must_call;     ///< one of these tools; empty: the model chooses
+  std::vector<NamedSchema> strict_tools;  ///< whose schemas must be such as can be enforced
 };
 
 struct EmbeddingRequest {

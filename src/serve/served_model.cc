@@ -54,15 +54,15 @@ const ChatFormat& ServedModel::chat() const {
 
 namespace {
 
-void check_ids(const std::vector<int32_t>& ids, int64_t vocab) {
-  if (ids.empty()) refuse_field("prompt", "expected text or token ids, found none");
+void check_ids(const char* field, const std::vector<int32_t>& ids, int64_t vocab) {
+  if (ids.empty()) refuse_field(field, "expected text or token ids, found none");
   for (const int32_t id : ids)
-    if (id < 0 || id >= vocab) refuse_field("prompt", "expected token ids from 0 to ", vocab - 1, ", found ", id);
+    if (id < 0 || id >= vocab) refuse_field(field, "expected token ids from 0 to ", vocab - 1, ", found ", id);
 }
 
 }  // namespace
 
-std::vector<int32_t> ServedModel::ids_of(const Prompt& prompt) const {
+std::vector<int32_t> ServedModel::ids_of(const Prompt& prompt, const char* field) const {
   std::vector<int32_t> ids;
   if (const auto* given = std::get_if<std::vector<int32_t>>(&prompt)) {
     ids = *given;
@@ -75,7 +75,7 @@ std::vector<int32_t> ServedModel::ids_of(const Prompt& prompt) const {
         ids.insert(ids.begin(), beginning.begin(), beginning.end());
     }
   }
-  check_ids(ids, engine_.vocab());
+  check_ids(field, ids, engine_.vocab());
   return ids;
 }
 
@@ -88,7 +88,7 @@ std::vector<int32_t> ServedModel::ids_after_state(const Prompt& prompt) const {
       refuse_field("prompt", "expected token ids: this tokenizer writes a text that goes on from a state differently");
     ids = engine_.encode(std::get<std::string>(prompt));
   }
-  check_ids(ids, engine_.vocab());
+  check_ids("prompt", ids, engine_.vocab());
   return ids;
 }
 

@@ -45,7 +45,7 @@ class ServedModel {
   /// Most tokens of a sequence; 0: no limit.
   int64_t capacity() const { return capacity_; }
   /// Ids of a prompt that begins a text. Throws RequestError when they are none, or not of the vocabulary.
-  std::vector<int32_t> ids_of(const Prompt& prompt) const;
+  std::vector<int32_t> ids_of(const Prompt& prompt, const char* field = "prompt") const;
   /// Ids that go on from a state.
   std::vector<int32_t> ids_after_state(const Prompt& prompt) const;
   /// Holds a text to JSON: any object, or `schema`. It may end with what ends a text or a turn. Throws RequestError for

@@ -74,7 +74,7 @@ OrderedJson save_state(const Asked& asked, const std::string& name, const Snapsh
   return described(name, *state);
 }
 
-SnapshotPtr find_state(const Asked& asked, const std::string& name, bool restore) {
+SnapshotPtr find_state(const Asked& asked, const std::string& name, const char* field, bool restore) {
   SnapshotPtr state;
   try {
     StateCache& cache = asked.model.cache();
@@ -83,7 +83,7 @@ SnapshotPtr find_state(const Asked& asked, const std::string& name, bool restore
     throw our_fault(asked, "the state could not be read", e.what());
   }
   if (state) return state;
-  throw no_state(name, restore ? "name" : "state");
+  throw no_state(name, field);
 }
 
 void list_states(const Asked& asked, std::span<const std::unique_ptr<ServedModel>> models) {
@@ -119,20 +119,26 @@ void change_states(Asked&& asked, const OrderedJson& body, const RequestLimits& 
   }
   if (action == "restore") {
     fields.finish();
-    const SnapshotPtr state = find_state(asked, name, true);
+    const SnapshotPtr state = find_state(asked, name, "name", true);
     return answer_json(asked, described(name, *state, asked));
   }
   if (action == "fork") {
     const std::string to = fields.text("to");
     check_state_name("to", to);
     fields.finish();
-    const SnapshotPtr state = find_state(asked, name);
+    const SnapshotPtr state = find_state(asked, name, "name");
     save(asked, to, state);
     return answer_json(asked, described(to, *state, asked));
   }
   if (action == "delete") {
     fields.finish();
-    if (!model.cache().remove(asked.owner, name)) throw no_state(name, "name");
+    try {
+      if (!model.cache().remove(asked.owner, name)) throw no_state(name, "name");
+    } catch (const RequestError&) {
+      throw;
+    } catch (const Error& e) {
+      throw our_fault(asked, "the state could not be deleted", e.what());
+    }
     return answer_json(asked, {{"name", name}, {"deleted", true}});
   }
   refuse_field("action", "expected save, restore, fork or delete");

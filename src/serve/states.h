@@ -8,9 +8,9 @@
 
 namespace qwerky::serve {
 
-/// The state of that name; with `restore`, texts that begin with it go on from it. Throws RequestError: 404, or 500 when
-/// its file is damaged.
-SnapshotPtr find_state(const Asked& asked, const std::string& name, bool restore = false);
+/// The state of that name, which the request gives in `field`; with `restore`, texts that begin with it go on from it.
+/// Throws RequestError: 404, or 500 when its file is damaged.
+SnapshotPtr find_state(const Asked& asked, const std::string& name, const char* field, bool restore = false);
 /// {"name", "tokens", "bytes"} of a state that was saved, or {"error"}. Does not throw.
 OrderedJson save_state(const Asked& asked, const std::string& name, const SnapshotPtr& state);
 
