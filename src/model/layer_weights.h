@@ -3,7 +3,9 @@
 #pragma once
 
 #include <array>
+#include <atomic>
 #include <cstdint>
+#include <future>
 #include <mutex>
 
 namespace qwerky {
@@ -15,27 +17,29 @@ class LayerWeights {
   virtual ~LayerWeights() = default;
   /// Held during a pass, so that passes of other threads wait.
   std::unique_lock<std::mutex> pass() { return std::unique_lock(passing_); }
-  /// The weights of `layer` are there when this returns. `next` runs after it (-1: not known), and is fetched ahead.
-  void enter(int64_t layer, int64_t next) {
-    for (int64_t wanted : {layer, next}) {
-      if (wanted < 0 || held(wanted) == wanted) continue;
-      fetch(wanted, wanted + (next < layer ? -1 : 1));
-      held(wanted) = wanted;
-    }
-  }
+  /// The weights of `layer` are there when this returns, and the layer before it is not read any more. `next` runs
+  /// after it (-1: not known) and is fetched meanwhile; what that fetch throws, the next enter() throws.
+  void enter(int64_t layer, int64_t next);
   /// The most bytes that weights take, those outside layers included.
   virtual int64_t bytes() const = 0;
 
  protected:
   /// Into the place that layers of this parity share. `after` is likely to follow.
   virtual void fetch(int64_t layer, int64_t after) = 0;
-  /// Nothing is held any more.
-  void forget() { held_ = {-1, -1}; }
+  /// Whether the next layer's fetch() may run on another thread while a layer computes.
+  virtual bool ahead() const = 0;
+  bool fetching() const { return coming_.valid(); }
+  /// No layer computes: the one being fetched is waited for, and the pool of threads has nothing else to do.
+  bool needed() const { return needed_; }
+  /// Waits for what is being fetched; nothing is held any more. A destructor calls it before what fetch() uses goes.
+  void forget();
 
  private:
   int64_t& held(int64_t layer) { return held_[static_cast<size_t>(layer % 2)]; }
   std::mutex passing_;
   std::array<int64_t, 2> held_{-1, -1};
+  std::future<void> coming_;
+  std::atomic<bool> needed_{true};
 };
 
 }  // namespace qwerky
