@@ -54,8 +54,10 @@ LayerBuffers::~LayerBuffers() {
   forget();
 }
 
-/// Not where a device computes: fetch() waits for all that is queued on it, the layer that computes included.
-bool LayerBuffers::ahead() const { return device_memory() == nullptr && !main_thread_alone_; }
+/// Not where a device computes: fetch() waits for all that is queued on it, the layer that computes included. Nor where
+/// threads that compute have all cores: a third thread on two cores costs more than it saves, since the others wait for
+/// the one that it holds up.
+bool LayerBuffers::ahead() const { return device_memory() == nullptr && !main_thread_alone_ && threads() < cores(); }
 
 void LayerBuffers::read(int64_t layer, char* to, int64_t begin, int64_t end) {
   for (const Place& place : layers_[static_cast<size_t>(layer)]) {
