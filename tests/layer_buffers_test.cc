@@ -123,11 +123,11 @@ TEST(LayerBuffers, TheSameBitsInTheMemoryOfTwoLayers) {
 }
 
 /// Two places for layers, and the threads that fill them.
-class Recorded final : public LayerWeights {
+class Recorded final : public TwoLayers {
  public:
   explicit Recorded(bool ahead) : ahead_(ahead) {}
   ~Recorded() override { forget(); }
-  using LayerWeights::forget;
+  using TwoLayers::forget;
   int64_t bytes() const override { return 0; }
   /// Layer `layer` computes, and the next one's fetch may only end while it does.
   void run(int64_t layer, int64_t next) {

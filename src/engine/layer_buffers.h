@@ -6,13 +6,13 @@
 
 #include "backend/collective.h"
 #include "engine/model.h"
-#include "model/layer_weights.h"
+#include "engine/two_layers.h"
 
 namespace qwerky {
 
 /// Layers of even and of odd number have a buffer each, so a weight has one address for good: what is there is valid
 /// from the moment the decoder enters the layer. Vectors, embedding and head are always there.
-class LayerBuffers final : public LayerWeights {
+class LayerBuffers final : public TwoLayers {
  public:
   /// `model` was loaded with LoadOptions::map. Its matrices move into the buffers' places; its decoder enters layers.
   /// `ranks`: how many may share them.

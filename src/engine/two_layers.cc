@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
-#include "model/layer_weights.h"
+#include "engine/two_layers.h"
 
 namespace qwerky {
 
-void LayerWeights::enter(int64_t layer, int64_t next) {
+void TwoLayers::enter(int64_t layer, int64_t next) {
   const auto bring = [this, step = next < layer ? -1 : 1](int64_t wanted) {
     held(wanted) = -1;  // until all of it is there
     fetch(wanted, wanted + step);
@@ -18,7 +18,7 @@ void LayerWeights::enter(int64_t layer, int64_t next) {
   coming_ = std::async(std::launch::async, bring, next);
 }
 
-void LayerWeights::forget() {
+void TwoLayers::forget() {
   needed_ = true;
   if (coming_.valid()) coming_.wait();
   coming_ = {};
