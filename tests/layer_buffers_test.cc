@@ -1,12 +1,17 @@
 // SPDX-License-Identifier: MIT
 // A teacher whose layers are in memory two at a time trains a student to the same bits as one that is there whole, and
-// a student shares with its teacher what no stage trains.
+// a student shares with its teacher what no stage trains. Layers are fetched while others compute, in an order that
+// depends on the passes alone, never over one that computes.
 #include "engine/layer_buffers.h"
 
 #include <gtest/gtest.h>
 
+#include <atomic>
 #include <fstream>
+#include <future>
+#include <thread>
 
+#include "base/parallel.h"
 #include "base/random.h"
 #include "data.h"
 #include "distill/initialise.h"
@@ -91,6 +96,16 @@ Result trained(const Path& dir, bool map, bool recompute) {
   return result;
 }
 
+/// One core is left by the threads that compute (where there are several), to fetch layers ahead.
+class CoreLeft {
+ public:
+  CoreLeft() { set_threads(std::max(1, cores() - 1)); }
+  ~CoreLeft() { set_threads(before_); }
+
+ private:
+  const int before_ = threads();
+};
+
 TEST(LayerBuffers, TheSameBitsInTheMemoryOfTwoLayers) {
   for (DType type : {DType::f32, DType::bf16}) {
     const Path dir = many_layers("many-layers", type);
@@ -98,9 +113,105 @@ TEST(LayerBuffers, TheSameBitsInTheMemoryOfTwoLayers) {
       const Result whole = trained(dir, false, recompute), layers = trained(dir, true, recompute);
       EXPECT_EQ(whole.losses, layers.losses) << name_of(type);
       EXPECT_EQ(whole.weights, layers.weights) << name_of(type);
+      const CoreLeft core;
+      const Result ahead = trained(dir, true, recompute);
+      EXPECT_EQ(whole.losses, ahead.losses) << name_of(type);
+      EXPECT_EQ(whole.weights, ahead.weights) << name_of(type);
       EXPECT_LT(static_cast<double>(layers.teacher_bytes), 2.5 / kLayers * static_cast<double>(whole.teacher_bytes));
     }
   }
+}
+
+/// Two places for layers, and the threads that fill them.
+class Recorded final : public TwoLayers {
+ public:
+  explicit Recorded(bool ahead) : ahead_(ahead) {}
+  ~Recorded() override { forget(); }
+  using TwoLayers::forget;
+  int64_t bytes() const override { return 0; }
+  /// Layer `layer` computes, and the next one's fetch may only end while it does.
+  void run(int64_t layer, int64_t next) {
+    EXPECT_TRUE(computing < 0 || place_[computing % 2] == computing) << computing << " was overwritten";
+    enter(layer, next);
+    computing = layer;
+    EXPECT_EQ(place_[layer % 2], layer);
+    may_end_.store(next);
+    may_end_.notify_all();
+  }
+
+  std::vector<std::pair<int64_t, int64_t>> order;  // what was fetched, and what was likely to follow
+  int64_t fails = -1, computing = -1;
+
+ private:
+  bool ahead() const override { return ahead_; }
+  void fetch(int64_t layer, int64_t after) override {
+    order.emplace_back(layer, after);
+    const bool beside = std::this_thread::get_id() != caller_;
+    EXPECT_TRUE(ahead_ || !beside);
+    if (beside)
+      for (int64_t seen; (seen = may_end_.load()) != layer;) may_end_.wait(seen);
+    if (layer == fails) fail("layer ", layer, " is gone");
+    place_[layer % 2] = layer;
+  }
+  const bool ahead_;
+  const std::thread::id caller_ = std::this_thread::get_id();
+  std::array<int64_t, 2> place_{-1, -1};
+  std::atomic<int64_t> may_end_{-1};
+};
+
+void there_and_back(Recorded& weights, int64_t layers) {
+  for (int64_t i = 0; i < layers; ++i) weights.run(i, i + 1 < layers ? i + 1 : -1);
+  for (int64_t i = layers; i-- > 0;) weights.run(i, i - 1);
+}
+
+TEST(LayerBuffers, ALayerIsFetchedWhileTheOneBeforeComputes) {
+  Recorded ahead(true), waits(false);
+  for (Recorded* weights : {&ahead, &waits}) {
+    there_and_back(*weights, 5);
+    there_and_back(*weights, 3);  // 0 and 1 are still there
+    weights->forget();
+    weights->computing = -1;
+    weights->run(1, 0);
+    weights->forget();  // waits
+  }
+  const std::vector<std::pair<int64_t, int64_t>> order{{0, 1}, {1, 2},  {2, 3}, {3, 4},  {4, 5}, {2, 1},
+                                                       {1, 0}, {0, -1}, {2, 3}, {0, -1}, {1, 0}, {0, -1}};
+  EXPECT_EQ(ahead.order, order);
+  EXPECT_EQ(waits.order, order);
+}
+
+TEST(LayerBuffers, AFetchThatFailsIsTheErrorOfTheLayerThatNeedsIt) {
+  for (bool ahead : {true, false}) {
+    Recorded weights(ahead);
+    weights.fails = 2;
+    weights.run(0, 1);
+    if (ahead) weights.run(1, 2);
+    EXPECT_EQ(error_of([&] { ahead ? weights.enter(2, 3) : weights.enter(1, 2); }), "layer 2 is gone");
+    weights.fails = -1;
+    weights.run(2, 3);  // is fetched once more
+    weights.run(3, -1);
+  }
+}
+
+TEST(LayerBuffers, PassesOfSeveralThreadsTakeTurns) {
+  const CoreLeft core;
+  const Path dir = many_layers("turns-layers", DType::bf16);
+  const auto whole = load(dir, false), layers = load(dir, true);
+  const auto on = make_backend("auto", Precision::f32);
+  const auto hidden_of = [&](const Model& model, int32_t token) {
+    Arena scratch;
+    const Exec ex{*on, scratch};
+    const std::vector<int32_t> ids(8, token);
+    const Segment segment{nullptr, 0, 8};
+    const Tensor hidden = ex.make(8, model.config().hidden);
+    model.decoder->forward(ex, ids, {&segment, 1}, hidden);
+    return std::vector<float>(hidden.as<float>(), hidden.as<float>() + hidden.count());
+  };
+  std::vector<std::future<std::vector<float>>> others;
+  for (int32_t token = 0; token < 4; ++token)
+    others.push_back(std::async(std::launch::async, [&, token] { return hidden_of(*layers, token); }));
+  for (int32_t token = 0; token < 4; ++token)
+    EXPECT_EQ(others[static_cast<size_t>(token)].get(), hidden_of(*whole, token));
 }
 
 TEST(LayerBuffers, AStudentSharesWhatNoStageTrains) {
@@ -135,6 +246,7 @@ int64_t resident_of_files() {
 }
 
 TEST(LayerBuffers, PagesOfFilesLeaveMemoryAgain) {
+  const CoreLeft core;
   const auto teacher = load(many_layers("resident-layers", DType::f32), true);
   const int64_t before = resident_of_files();
   if (before < 0) GTEST_SKIP() << "the system does not tell what is resident";

@@ -104,15 +104,17 @@ else
   echo "skipped: bf16 over ranks (no AVX512_BF16)"
 fi
 
-echo "a rank dies"
-(
-  for _ in $(seq 1200); do grep -qs '"step":5' dead/training/log.jsonl && break; sleep 0.05; done
-  pkill -KILL -n -f "convert.*out dead"
-) &
-on 2 convert teacher --to rad-rwkv7 "${data[@]}" --out dead $(shape 0 2000) $(shape 1 20) --set calibration_tokens=2048 --checkpoint-seconds 0 &&
-  die "a run without one of its ranks ended well"
-wait
-grep -q "process rank [01] .*signal 9" err || die "nothing names the rank that died"
+for memory in whole ranks; do  # where a thread gathers layers, it waits for the dead too
+  echo "a rank dies, teacher $memory"
+  (
+    for _ in $(seq 1200); do grep -qs '"step":5' "dead-$memory/training/log.jsonl" && break; sleep 0.05; done
+    pkill -KILL -n -f "convert.*out dead-$memory"
+  ) &
+  on 2 convert teacher --to rad-rwkv7 "${data[@]}" --out "dead-$memory" --teacher-memory $memory $(shape 0 2000) $(shape 1 20) --set calibration_tokens=2048 \
+    --checkpoint-seconds 0 && die "a run without one of its ranks ended well"
+  wait
+  grep -q "process rank [01] .*signal 9" err || die "nothing names the rank that died"
+done
 
 echo "frozen weights of a teacher of 12 layers over ranks"
 sed 's/"num_hidden_layers": 3/"num_hidden_layers": 12/' config.json >deep.json
@@ -136,6 +138,12 @@ for ranks in 2 4; do
   [ "$part" -gt 0 ] && [ $((part * 12 * ranks)) -lt $((whole * (12 + 2 * ranks + ranks * 2))) ] ||
     die "teacher of $whole bytes takes $part on each of $ranks ranks"
 done
+echo "gathers of layers beside sums of gradients"
+for memory in whole ranks; do
+  on 2 convert deep --to rad-rwkv7 "${data[@]}" --out "both-$memory" "${frozen[@]}" --set stages.1.windows_at_once=1 --gradient-memory ranks --teacher-memory $memory ||
+    die "gradients over ranks, teacher $memory"
+done
+cmp both-whole/model.safetensors both-ranks/model.safetensors || die "layers and gradients over ranks give other bits than gradients alone"
 
 echo "refusals"
 on 2 convert deep --to rad-rwkv7 "${data[@]}" --out few "${frozen[@]}" --teacher-memory ranks --set stages.0.batch=6 && die "uneven windows"

@@ -36,6 +36,12 @@ class Collective {
     double nothing = 0;
     sum({&nothing, 1});
   }
+  /// The same ranks for another thread, whose calls do not mix with those made here; all ranks ask for it at the same
+  /// time. Null where the transport serves one thread alone.
+  virtual Collective* for_another_thread() { return nullptr; }
+  /// On what for_another_thread() gave: its all_gather(), running or to come, throws Error instead of waiting for ranks
+  /// that may not come. Their memory must stay, since the others may read it. Only for a rank that fails.
+  virtual void give_up() {}
   /// How many of the ranks share this machine's memory.
   virtual int on_this_machine() const = 0;
   /// Ends all ranks, because this one cannot go on.

@@ -3,8 +3,12 @@
 #include <mpi.h>
 
 #include <algorithm>
+#include <atomic>
+#include <chrono>
 #include <cstdlib>
+#include <memory>
 #include <sstream>
+#include <thread>
 #include <vector>
 
 #include "backend/collective.h"
@@ -32,9 +36,8 @@ class Mpi final : public Collective {
  public:
   Mpi() {
     started = true;
-    int level = 0;  // its errors end all ranks with a message, which is its default
-    MPI_Init_thread(nullptr, nullptr, MPI_THREAD_SERIALIZED, &level);
-    if (level < MPI_THREAD_SERIALIZED) fail("MPI: this installation allows calls of the main thread alone");
+    MPI_Init_thread(nullptr, nullptr, MPI_THREAD_MULTIPLE, &level_);  // errors end all ranks with a message
+    if (level_ < MPI_THREAD_SERIALIZED) fail("MPI: this installation allows calls of the main thread alone");
     MPI_Comm_rank(MPI_COMM_WORLD, &rank_);
     MPI_Comm_size(MPI_COMM_WORLD, &size_);
     MPI_Comm machine;
@@ -45,7 +48,17 @@ class Mpi final : public Collective {
     if (on_this_machine_ > 1) own_device(number);
     MPI_Comm_free(&machine);
   }
-  ~Mpi() override { MPI_Finalize(); }
+  /// For another thread. Its communicator goes with the process.
+  explicit Mpi(MPI_Comm of) {
+    MPI_Comm_dup(of, &comm_);
+    MPI_Comm_rank(comm_, &rank_);
+    MPI_Comm_size(comm_, &size_);
+  }
+  ~Mpi() override {
+    if (comm_ == MPI_COMM_WORLD) MPI_Finalize();
+  }
+  Mpi(const Mpi&) = delete;
+  Mpi& operator=(const Mpi&) = delete;
 
   int rank() const override { return rank_; }
   int size() const override { return size_; }
@@ -55,27 +68,47 @@ class Mpi final : public Collective {
     wait_for_device();
     const auto mine = static_cast<size_t>(parts.count[static_cast<size_t>(rank_)]);
     part_.resize(mine);  // MPI writes no result into the middle of its input
-    MPI_Reduce_scatter(block.data, part_.data(), parts.count.data(), MPI_FLOAT, MPI_SUM, MPI_COMM_WORLD);
+    MPI_Reduce_scatter(block.data, part_.data(), parts.count.data(), MPI_FLOAT, MPI_SUM, comm_);
     std::copy(part_.begin(), part_.end(), block.as<float>() + parts.begin[static_cast<size_t>(rank_)]);
   }
 
   void all_gather(Tensor block, std::span<const int64_t> counts) override {
     const Parts parts = parts_of(block, counts);
     wait_for_device();
-    MPI_Allgatherv(MPI_IN_PLACE, 0, MPI_DATATYPE_NULL, block.data, parts.count.data(), parts.begin.data(),
-                   block.type == DType::bf16 ? MPI_UINT16_T : MPI_FLOAT, MPI_COMM_WORLD);
+    const MPI_Datatype type = block.type == DType::bf16 ? MPI_UINT16_T : MPI_FLOAT;
+    if (comm_ == MPI_COMM_WORLD) {
+      MPI_Allgatherv(MPI_IN_PLACE, 0, MPI_DATATYPE_NULL, block.data, parts.count.data(), parts.begin.data(), type,
+                     comm_);
+      return;
+    }
+    // MPI waits by looking all the time, which would take a core from the thread that computes.
+    constexpr auto kBetweenLooks = std::chrono::microseconds(50);
+    MPI_Request request;
+    MPI_Iallgatherv(MPI_IN_PLACE, 0, MPI_DATATYPE_NULL, block.data, parts.count.data(), parts.begin.data(), type, comm_,
+                    &request);
+    for (int there = 0; MPI_Test(&request, &there, MPI_STATUS_IGNORE), !there;) {
+      if (given_up_) fail("a gather of ", size_, " ranks was given up");
+      std::this_thread::sleep_for(kBetweenLooks);
+    }
   }
 
   void sum(std::span<double> values) override {
-    MPI_Allreduce(MPI_IN_PLACE, values.data(), static_cast<int>(values.size()), MPI_DOUBLE, MPI_SUM, MPI_COMM_WORLD);
+    MPI_Allreduce(MPI_IN_PLACE, values.data(), static_cast<int>(values.size()), MPI_DOUBLE, MPI_SUM, comm_);
   }
 
   void broadcast(void* data, int64_t bytes) override {
     wait_for_device();
     for (int64_t begin = 0; begin < bytes; begin += kMostElements)
       MPI_Bcast(static_cast<char*>(data) + begin, static_cast<int>(std::min(kMostElements, bytes - begin)), MPI_BYTE, 0,
-                MPI_COMM_WORLD);
+                comm_);
   }
+
+  Collective* for_another_thread() override {
+    if (level_ < MPI_THREAD_MULTIPLE) return nullptr;
+    if (!beside_) beside_ = std::make_unique<Mpi>(comm_);
+    return beside_.get();
+  }
+  void give_up() override { given_up_ = true; }
 
   int on_this_machine() const override { return on_this_machine_; }
 
@@ -103,7 +136,10 @@ class Mpi final : public Collective {
   }
 
   std::vector<float> part_;
-  int rank_ = 0, size_ = 1, on_this_machine_ = 1;
+  int rank_ = 0, size_ = 1, on_this_machine_ = 1, level_ = MPI_THREAD_SINGLE;
+  MPI_Comm comm_ = MPI_COMM_WORLD;
+  std::unique_ptr<Mpi> beside_;
+  std::atomic<bool> given_up_{false};
 };
 
 bool started_by_mpirun() {

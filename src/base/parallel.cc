@@ -167,6 +167,8 @@ void set_threads(int n) {
 
 int threads() { return thread_count; }
 
+int cores() { return available_cores(); }
+
 namespace internal {
 
 void run_parallel(int64_t n, int64_t grain, const void* context, Body body) noexcept {

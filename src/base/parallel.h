@@ -10,6 +10,8 @@ namespace qwerky {
 /// Threads used by parallel_for; 1 <= n. Default: the cores this process may run on.
 void set_threads(int n);
 int threads();
+/// Those this process may run on.
+int cores();
 
 namespace internal {
 using Body = void (*)(const void* context, int64_t begin, int64_t end);

@@ -46,15 +46,31 @@ LayerBuffers::LayerBuffers(Model& model, int ranks)
   model.decoder->set_layer_weights(this);
 }
 
+LayerBuffers::~LayerBuffers() {
+  if (ranks_ != nullptr && fetching()) {  // an error left a pass, and the other ranks may not come
+    ranks_->give_up();
+    new Arena(memory_), new Arena(*shard_memory_);  // for good: they may still read it
+  }
+  forget();
+}
+
+/// Not where a device computes: fetch() waits for all that is queued on it, the layer that computes included. Nor where
+/// threads that compute have all cores: a third thread on two cores costs more than it saves, since the others wait for
+/// the one that it holds up.
+bool LayerBuffers::ahead() const { return device_memory() == nullptr && !main_thread_alone_ && threads() < cores(); }
+
 void LayerBuffers::read(int64_t layer, char* to, int64_t begin, int64_t end) {
   for (const Place& place : layers_[static_cast<size_t>(layer)]) {
     const int64_t from = std::max(begin, place.begin), until = std::min(end, place.begin + place.stored.bytes());
     if (from >= until) continue;
     constexpr int64_t kGrain = 1 << 20;
-    const char* source = static_cast<const char*>(place.stored.data) + (from - place.begin);
-    char* target = to + (from - begin);
-    parallel_for(until - from, kGrain,
-                 [=](int64_t b, int64_t e) { std::memcpy(target + b, source + b, static_cast<size_t>(e - b)); });
+    const auto copy = [&](int64_t b, int64_t e) {
+      std::memcpy(to + (b - begin), static_cast<const char*>(place.stored.data) + (b - place.begin),
+                  static_cast<size_t>(e - b));
+    };
+    int64_t at = from;
+    for (; at < until && !needed(); at += kGrain) copy(at, std::min(at + kGrain, until));
+    if (at < until) parallel_for(until - at, kGrain, [&](int64_t b, int64_t e) { copy(at + b, at + e); });
     files_.forget(place.name);
   }
 }
@@ -80,6 +96,7 @@ int64_t LayerBuffers::part_bytes(int ranks) const { return aligned((layer_bytes_
 int64_t LayerBuffers::shard_bytes(int ranks) const { return static_cast<int64_t>(layers_.size()) * part_bytes(ranks); }
 
 void LayerBuffers::shard(Collective& ranks) {
+  forget();  // so that all ranks fetch the same layers
   const int64_t each = part_bytes(ranks.size());
   CHECK(ranks.size() * each <= buffers_[0].bytes(), "buffers for fewer than ", ranks.size(), " ranks");
   shard_memory_ = std::make_unique<Arena>("this rank's part of frozen weights");
@@ -88,15 +105,17 @@ void LayerBuffers::shard(Collective& ranks) {
     shards_.push_back(shard_memory_->zeros(DType::f32, {each / size_of(DType::f32)}));
     read(layer, static_cast<char*>(shards_.back().data), ranks.rank() * each, (ranks.rank() + 1) * each);
   }
-  ranks_ = &ranks;
-  forget();  // so that all ranks fetch the same layers
+  ranks_ = ranks.for_another_thread();
+  main_thread_alone_ = ranks_ == nullptr;
+  if (main_thread_alone_) ranks_ = &ranks;
 }
 
 void LayerBuffers::unshard() {
+  forget();
   ranks_ = nullptr;
+  main_thread_alone_ = false;
   shards_.clear();
   shard_memory_.reset();
-  forget();
 }
 
 int64_t LayerBuffers::bytes() const {

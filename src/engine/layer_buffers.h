@@ -6,17 +6,18 @@
 
 #include "backend/collective.h"
 #include "engine/model.h"
-#include "model/layer_weights.h"
+#include "engine/two_layers.h"
 
 namespace qwerky {
 
 /// Layers of even and of odd number have a buffer each, so a weight has one address for good: what is there is valid
 /// from the moment the decoder enters the layer. Vectors, embedding and head are always there.
-class LayerBuffers final : public LayerWeights {
+class LayerBuffers final : public TwoLayers {
  public:
   /// `model` was loaded with LoadOptions::map. Its matrices move into the buffers' places; its decoder enters layers.
   /// `ranks`: how many may share them.
   explicit LayerBuffers(Model& model, int ranks = 1);
+  ~LayerBuffers() override;
 
   /// From now on each rank holds its part of every layer in memory, and a layer is gathered from all of them instead of
   /// read from files: all ranks make the same passes. unshard(): from files again, each rank for itself.
@@ -33,6 +34,7 @@ class LayerBuffers final : public LayerWeights {
     int64_t begin;  // in the buffer, bytes
   };
   void fetch(int64_t layer, int64_t after) override;
+  bool ahead() const override;
   int64_t part_bytes(int ranks) const;  // of a layer
   /// Copies bytes [begin, end) of a layer as it lies in a buffer to `to`, which stands for `begin`.
   void read(int64_t layer, char* to, int64_t begin, int64_t end);
@@ -43,6 +45,7 @@ class LayerBuffers final : public LayerWeights {
   Arena memory_{"layers of the teacher"};
   Tensor buffers_[2];  // [ranks × a part of a layer] of f32, whatever the layer holds
   Collective* ranks_ = nullptr;
+  bool main_thread_alone_ = false;  // asks `ranks_`
   std::unique_ptr<Arena> shard_memory_;
   std::vector<Tensor> shards_;  // of this rank, per layer
 };

@@ -91,7 +91,7 @@ void Decoder::forward(const Exec& ex, std::span<const int32_t> tokens, Batch bat
   for (size_t i = 0; i < layers_.size() && static_cast<int64_t>(i) < layers; ++i) {
     const Layer& layer = layers_[i];
     const Io io{h, y, shared.rope, shared.v_first, offset};
-    enter(i, 1);
+    enter(i, static_cast<int64_t>(i) + 1 < layers ? 1 : 0);
     layer.mixer->forward(ex, io, batch);
     offset += layer.mixer->state_scalars(capacity);
     if (tap) tap(static_cast<int64_t>(i), io);

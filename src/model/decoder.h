@@ -70,7 +70,7 @@ class Decoder {
   std::unique_lock<std::mutex> pass() const {
     return layer_weights_ ? layer_weights_->pass() : std::unique_lock<std::mutex>();
   }
-  /// Layer `layer` runs now, then the one `step` (1 or -1) further.
+  /// Layer `layer` runs now, then the one `step` (1 or -1) further. A whole pass runs all that it announces.
   void enter(size_t layer, int64_t step) const;
   void layer_vjp(const Exec& ex, const Layer& layer, Tensor x, Tensor dx, const Shared& shared, Batch batch,
                  const Next& next) const;
