@@ -84,8 +84,9 @@ class Mpi final : public Collective {
     // MPI waits by looking all the time, which would take a core from the thread that computes.
     constexpr auto kBetweenLooks = std::chrono::microseconds(50);
     MPI_Request request;
-    MPI_Iallgatherv(MPI_IN_PLACE, 0, MPI_DATATYPE_NULL, block.data, parts.count.data(), parts.begin.data(), type, comm_,
-                    &request);
+    gathered_ = parts;  // MPI reads these until the gather is complete, also after it was given up
+    MPI_Iallgatherv(MPI_IN_PLACE, 0, MPI_DATATYPE_NULL, block.data, gathered_.count.data(), gathered_.begin.data(),
+                    type, comm_, &request);
     for (int there = 0; MPI_Test(&request, &there, MPI_STATUS_IGNORE), !there;) {
       if (given_up_) fail("a gather of ", size_, " ranks was given up");
       std::this_thread::sleep_for(kBetweenLooks);
@@ -136,6 +137,7 @@ class Mpi final : public Collective {
   }
 
   std::vector<float> part_;
+  Parts gathered_;
   int rank_ = 0, size_ = 1, on_this_machine_ = 1, level_ = MPI_THREAD_SINGLE;
   MPI_Comm comm_ = MPI_COMM_WORLD;
   std::unique_ptr<Mpi> beside_;

@@ -67,6 +67,13 @@ extern "C" void on_signal(int signal) {
   if (interrupted().exchange(true)) _exit(128 + signal);
 }
 
+/// Throws Error when what was printed did not all arrive.
+void check_stdout() {
+  errno = 0;
+  if (!std::cout.flush() || std::fflush(stdout) != 0 || std::ferror(stdout) != 0)
+    fail("cannot write the result to stdout", errno != 0 ? concat(": ", std::strerror(errno)) : "");
+}
+
 int run_program(int argc, char** argv) {
   const std::vector<Command> commands = {
       {"convert", "convert a softmax model into an RWKV variant and distil it", register_convert},
@@ -86,7 +93,10 @@ int run_program(int argc, char** argv) {
   int thread_count = 0;
   Run run;
   const int status = parse_command_line(argc, argv, commands, thread_count, run);
-  if (!run) return status;
+  if (!run) {
+    check_stdout();
+    return status;
+  }
   if (thread_count != 0) set_threads(thread_count);
   struct sigaction action {};
   action.sa_handler = on_signal;
@@ -94,9 +104,7 @@ int run_program(int argc, char** argv) {
   sigaction(SIGTERM, &action, nullptr);
   std::signal(SIGXFSZ, SIG_IGN);  // a file that grows too large is then an Error of the write, not the end
   const int ended = run();
-  errno = 0;
-  if (!std::cout.flush() || std::fflush(stdout) != 0 || std::ferror(stdout) != 0)
-    fail("cannot write the result to stdout", errno != 0 ? concat(": ", std::strerror(errno)) : "");
+  check_stdout();
   return ended;
 }
 
@@ -124,5 +132,7 @@ int main(int argc, char** argv) {
         1, ("error: a path or text that is not valid UTF-8 cannot be recorded: " + std::string(e.what())).c_str());
   } catch (const std::bad_alloc&) {
     return give_up(1, "error: out of memory");
+  } catch (const std::exception& e) {  // of the system: a thread that cannot be started
+    return give_up(1, ("error: " + std::string(e.what())).c_str());
   }
 }

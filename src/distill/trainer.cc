@@ -243,7 +243,8 @@ double Trainer::step(const Stage& stage, int64_t index, int64_t step) {
     }
   };
   if (sharded_ || (teacher_ && teacher_->layers)) {  // one pass at a time, in the same order on all ranks
-    run_lanes(0, stage.lanes);
+    for (int64_t lane = 0; lane < stage.lanes && (lane == 0 || !failures[static_cast<size_t>(lane - 1)]); ++lane)
+      run_lanes(lane, lane + 1);
   } else {
     parallel_for(stage.lanes, 1, run_lanes);
   }

@@ -150,6 +150,7 @@ struct Batcher::Internals {
     bool draws() const { return position + 1 == sequence->length(); }
     Logprobs told = {};
     std::string error = {};
+    Finish failure = Finish::failed;  ///< with an error
   };
 
   Internals(const Engine& e, StateCache* c, const BatcherOptions& o)
@@ -475,13 +476,15 @@ void Batcher::Internals::think(Answer& a, std::span<const float> logits) const t
     a.told.id = s.sampler.draw(logits, allowed);
     if (s.asked.logprobs >= 0) a.told = logprobs_of(logits, a.told.id, s.asked.logprobs);
   }
+} catch (const TooManyWays& error) {
+  a.error = error.what(), a.failure = Finish::refused;
 } catch (const std::exception& error) {
   a.error = error.what();
 }
 
 void Batcher::Internals::take(Answer& a, std::span<const float> logits) {
   Sequence& s = *a.sequence;
-  if (!a.error.empty()) return end(s, Finish::failed, {}, a.error);
+  if (!a.error.empty()) return end(s, a.failure, {}, a.error);
   if (!a.draws()) {
     s.of_prompt.push_back(std::move(a.told));
     return;

@@ -17,7 +17,8 @@
 
 namespace qwerky {
 
-enum class Finish { length, end_of_text, stopped, cancelled, deadline, failed };
+/// refused: what was asked cannot be enforced (TooManyWays).
+enum class Finish { length, end_of_text, stopped, cancelled, deadline, refused, failed };
 
 struct Usage {
   int64_t prompt_tokens = 0, reused_tokens = 0, generated_tokens = 0;

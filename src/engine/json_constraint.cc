@@ -128,8 +128,8 @@ class JsonConstraint : public Constraint {
       const TokenBytes::Node& n = trie.nodes[i];
       const auto depth = static_cast<size_t>(n.depth);
       if (work > kMostForBytes)
-        fail("JSON output: its schema leaves too many ways to read the text so far (", from.size(),
-             "); give patterns and alternatives that differ earlier");
+        throw TooManyWays(concat("JSON output: its schema leaves too many ways to read the text so far (", from.size(),
+                                 "); give patterns and alternatives that differ earlier"));
       if (work <= kMostWork || depth == 1)
         work += matcher_.step(levels_[depth - 1], n.byte, levels_[depth]);
       else

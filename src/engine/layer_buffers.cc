@@ -49,7 +49,7 @@ LayerBuffers::LayerBuffers(Model& model, int ranks)
 LayerBuffers::~LayerBuffers() {
   if (ranks_ != nullptr && fetching()) {  // an error left a pass, and the other ranks may not come
     ranks_->give_up();
-    new Arena(memory_), new Arena(*shard_memory_);  // for good: they may still read it
+    new Arena(memory_);  // for good: the others may still read the buffers
   }
   forget();
 }

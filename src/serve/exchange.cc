@@ -71,6 +71,7 @@ std::optional<RequestError> failure(const Asked& asked, Finish finish, const std
       if (asked.reply->left()) return RequestError(kClientLeft, "the client has left");
       return RequestError(503, "the server is stopping", {}, "stopping");
     case Finish::deadline: return RequestError(504, "the answer was not complete in time", {}, "deadline");
+    case Finish::refused: return RequestError(400, why, {}, "schema_too_ambiguous");
     case Finish::failed: return our_fault(asked, "the generation failed", why);
     default: return std::nullopt;
   }

@@ -102,7 +102,8 @@ void Connection::on_time(ErrorCode error) {
 
 void Connection::close() {
   if (phase_ == Phase::closed) return;
-  if (phase_ == Phase::answering) {
+  const bool answering = phase_ == Phase::answering;
+  if (answering) {
     ++shared_.left;
     status_ = kClientLeft;
     log();
@@ -110,8 +111,8 @@ void Connection::close() {
   phase_ = Phase::closed;
   closed_ = true;
   --shared_.open;
-  outbox_.clear();  // the other may be in a write that has not ended yet
-  hold_body(0);
+  outbox_.clear();                            // the other may be in a write that has not ended yet
+  if (!answering || complete_) hold_body(0);  // else whoever answers may still have it: respond(), end_events()
   shared_.unread.change(head_.owner, unread_bytes_, 0);
   timer_.cancel();
   ErrorCode ignored;
@@ -130,6 +131,7 @@ void Connection::read_header() {
   parser_->body_limit(static_cast<uint64_t>(shared_.options.body_bytes));
   phase_ = request_ == 0 || buffer_.size() > 0 ? Phase::header : Phase::idle;
   head_ = {};
+  timed_out_ = false;
   arm(phase_ == Phase::header ? shared_.options.header_time : shared_.options.idle_time);
   http::async_read_header(socket_, buffer_, *parser_,
                           [self = shared_from_this()](ErrorCode error, size_t) { self->on_header(error); });
@@ -162,7 +164,7 @@ void Connection::on_header(ErrorCode error) {
     sending_ = "HTTP/1.1 100 Continue\r\n\r\n";
     asio::async_write(socket_, asio::buffer(sending_), [self = shared_from_this()](ErrorCode failed, size_t) {
       self->sending_.clear();
-      if (failed) return self->on_read_error(failed);
+      if (failed || self->timed_out_ || self->phase_ == Phase::closed) return self->on_read_error(failed);
       self->read_body();
     });
     return;
@@ -257,6 +259,7 @@ std::string Connection::head_text(const HttpResponse& response, bool stream) con
 }
 
 void Connection::respond(uint64_t request, HttpResponse&& response) {
+  if (request == request_ && phase_ == Phase::closed) hold_body(0);
   if (request != request_ || phase_ != Phase::answering || complete_) return;
   if (streaming_) return close();  // a stream that nobody goes on with: cut, it does not look whole
   if (response.status == 500 && response.body.empty()) response = refusal(500, "no answer");
@@ -312,6 +315,7 @@ void Connection::add_events(uint64_t request, const std::vector<std::string>& da
 }
 
 void Connection::end_events(uint64_t request) {
+  if (request == request_ && phase_ == Phase::closed) hold_body(0);
   if (request != request_ || phase_ != Phase::answering || complete_) return;
   if (!streaming_) add_chunk(": \n\n");
   if (chunked_) outbox_ += "0\r\n\r\n";

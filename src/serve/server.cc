@@ -246,7 +246,10 @@ struct Server::Internals : HttpHandler {
     if (request.state.empty()) return begin(std::move(a), std::move(request), options.limits);
     const auto later = a.later;
     const auto held = std::make_shared<std::pair<Asked, Request>>(std::move(a), std::move(request));
-    later(Work::disk, [this, held, begin] { begin(std::move(held->first), std::move(held->second), options.limits); });
+    later(Work::disk, [this, held, begin] {
+      check_wanted(held->first);
+      begin(std::move(held->first), std::move(held->second), options.limits);
+    });
   }
 
   void answer_get(const std::string& path, const Asked& a) {
