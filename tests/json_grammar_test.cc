@@ -20,6 +20,7 @@ using testing::error_of;
 using testing::has;
 using testing::parse;
 using testing::read;
+
 std::string refusal(const std::string& schema) {
   return error_of([&] { compile(schema); });
 }

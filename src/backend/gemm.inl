@@ -12,15 +12,14 @@ struct Output {
 };
 
 // The blocking below is free to choose: see gemm_kernel.inl on the order of summation.
-constexpr int64_t kFewRows = 12;    ///< up to here B is streamed once, panel by panel over the whole depth
-constexpr int64_t kLeftRows = 258;  ///< rows of A that lie together as words
-constexpr int64_t kMostRows =
-    16 * kLeftRows;                    ///< of A that are packed at once, by a thread: bounds the memory for them
-constexpr int64_t kBlockWords = 512;   ///< C passes through the outer caches once for so many words along k
-constexpr int64_t kStreamWords = 64;   ///< depth of a panel that is packed and used within the L1 cache
-constexpr int64_t kPackFromRows = 24;  ///< rows from which packing an untransposed B pays
-constexpr int64_t kPackedAsRows = 40;  ///< rows of a product that take as long as packing their B
-constexpr int64_t kMaxOutputs = 16;    ///< products handled in one pass over A
+constexpr int64_t kFewRows = 12;               ///< up to here B is streamed once, panel by panel over the whole depth
+constexpr int64_t kLeftRows = 258;             ///< rows of A that lie together as words
+constexpr int64_t kMostRows = 16 * kLeftRows;  ///< of A that a thread packs at once: bounds memory
+constexpr int64_t kBlockWords = 512;           ///< C passes through the outer caches once for so many words along k
+constexpr int64_t kStreamWords = 64;           ///< depth of a panel that is packed and used within the L1 cache
+constexpr int64_t kPackFromRows = 24;          ///< rows from which packing an untransposed B pays
+constexpr int64_t kPackedAsRows = 40;          ///< rows of a product that take as long as packing their B
+constexpr int64_t kMaxOutputs = 16;            ///< products handled in one pass over A
 
 constexpr int64_t kMuchRead = 512;  ///< columns of C from which it pays to turn a transposed A into rows
 

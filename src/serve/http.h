@@ -24,8 +24,8 @@ struct HttpOptions {
   int64_t header_bytes = 16 << 10;
   int64_t body_bytes = 8 << 20;
   int64_t small_bytes = 64 << 10;        ///< bodies and answers of up to this many have always room
-  int64_t all_body_bytes = 512 << 20;    ///< of larger bodies that are being read or answered; half of it for one owner
-  int64_t all_unread_bytes = 512 << 20;  ///< of larger answers that are being written; half of it for one owner
+  int64_t all_body_bytes = 512 << 20;    ///< of larger bodies that are being read or answered: see ByteBudget
+  int64_t all_unread_bytes = 512 << 20;  ///< of larger answers that are being written: the same
   int64_t unread_bytes = 4 << 20;        ///< of a streamed answer that its reader has not taken; then it is cut off
   std::chrono::milliseconds header_time{10'000}, body_time{60'000}, idle_time{75'000}, write_time{30'000};
   std::function<void(const std::string&)> log;  ///< one line a request, without any content

@@ -385,7 +385,7 @@ struct Server::Internals : HttpHandler {
   std::unique_ptr<HttpServer> http;
   const bool fair = options.keys.size() > 1;
   asio::thread_pool workers{kWorkers};
-  // Bounded by connections, which wait for one answer each.
+  // What waits is bounded by bodies: those over 64 KiB count until they are answered, also where the client has left.
   Lane large{std::numeric_limits<int64_t>::max(), fair}, disk{std::numeric_limits<int64_t>::max(), fair};
   Lane embedding{kEmbeddingQueue, fair};
   Embedder embedder;
